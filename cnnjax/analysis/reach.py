@@ -1,0 +1,321 @@
+"""How far values reach into the input: intervals of input positions, and how reshaping and sliding carry them.
+
+A value's reach along one input axis is an interval [low, high] for every element of the value. The arrays have the
+value's rank and size 1 wherever the interval does not change, so a feature map of any width costs one short array.
+
+Two intervals are kept. The exact one holds the input positions that an element really depends on. The plane one
+is what the field calls the receptive field: the same on a plane, where the input and every padding go on for ever,
+so that it does not shrink at the border.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+
+# An empty interval is [NOWHERE, -NOWHERE]; minimum and maximum then need no special case.
+NOWHERE = 2**40
+
+Bound: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Where along one input axis every element of a value looks.
+
+    `low`, `high`: exact intervals; `plane_low`, `plane_high`: on the endless plane. `axis`: the value's axis that
+    runs along the input axis, if one does; `stride`: input positions per step on it.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    plane_low: np.ndarray
+    plane_high: np.ndarray
+    axis: int | None
+    stride: Fraction | None
+
+    @property
+    def rank(self) -> int:
+        """Axes of the value."""
+        return self.low.ndim
+
+    def map(self, lower: Bound, upper: Bound | None = None, *, axis: int | None, stride: Fraction | None) -> "Reach":
+        """The same array operation on all four bounds; `upper` where the upper bounds need another."""
+        upper = upper or lower
+        return Reach(lower(self.low), upper(self.high), lower(self.plane_low), upper(self.plane_high), axis, stride)
+
+
+def of_input(rank: int, axis: int, size: int) -> Reach:
+    """Every input position sees itself."""
+    positions = np.arange(size).reshape([size if dim == axis else 1 for dim in range(rank)])
+    return Reach(positions, positions, positions, positions, axis, Fraction(1))
+
+
+def hull(reach: Reach, rank: int) -> Reach:
+    """All that any element sees, for every element of a value of `rank` axes."""
+    ones = (1,) * rank
+    return reach.map(
+        lambda low: low.min(keepdims=True).reshape(ones),
+        lambda high: high.max(keepdims=True).reshape(ones),
+        axis=None,
+        stride=None,
+    )
+
+
+def join(reaches: Sequence[Reach]) -> Reach:
+    """Element by element, the smallest intervals that hold all the given ones."""
+    rank = max(reach.rank for reach in reaches)
+    lead = next((reach for reach in reaches if reach.axis is not None), reaches[0])
+    # Scalars combine with any rank.
+    full = [r if r.rank == rank else hull(r, rank) for r in reaches]
+    return Reach(
+        _least([reach.low for reach in full]),
+        _greatest([reach.high for reach in full]),
+        _least([reach.plane_low for reach in full]),
+        _greatest([reach.plane_high for reach in full]),
+        lead.axis,
+        lead.stride,
+    )
+
+
+def reduce(reach: Reach, axes: Sequence[int]) -> Reach:
+    """Elements along `axes` become one that sees all they saw; the axes stay, with size 1."""
+    lost = reach.axis in axes
+    return reach.map(
+        lambda low: low.min(tuple(axes), keepdims=True),
+        lambda high: high.max(tuple(axes), keepdims=True),
+        axis=None if lost else reach.axis,
+        stride=None if lost else reach.stride,
+    )
+
+
+def rearrange(reach: Reach, axes: Sequence[int | None]) -> Reach:
+    """Builds a value whose axis i is the old axis `axes[i]`, or a new one; old axes left out must have size 1."""
+    kept = [axis for axis in axes if axis is not None]
+
+    def move(bound: np.ndarray) -> np.ndarray:
+        dropped = tuple(axis for axis in range(bound.ndim) if axis not in kept)
+        order = [sorted(kept).index(axis) for axis in kept]
+        moved = bound.squeeze(dropped).transpose(order)
+        return moved.reshape([1 if axis is None else bound.shape[axis] for axis in axes])
+
+    axis = axes.index(reach.axis) if reach.axis in kept else None
+    return reach.map(move, axis=axis, stride=None if axis is None else reach.stride)
+
+
+def nowhere(rank: int) -> Reach:
+    """A value of `rank` axes that sees nothing."""
+    low, high = (np.full((1,) * rank, bound) for bound in (NOWHERE, -NOWHERE))
+    return Reach(low, high, low, high, None, None)
+
+
+def mix_groups(reach: Reach, axis: int, groups: int, outputs: int) -> Reach:
+    """Channels along `axis` become `outputs` channels, each of which sees all of its own group's."""
+    if reach.low.shape[axis] == 1 or groups == 1:
+        return reduce(reach, [axis])
+    inputs = max(bound.shape[axis] for bound in (reach.low, reach.high, reach.plane_low, reach.plane_high))
+
+    def mix(extreme: Callable) -> Bound:
+        def apply(bound: np.ndarray) -> np.ndarray:
+            wide = np.moveaxis(bound, axis, 0)
+            wide = np.broadcast_to(wide, (inputs, *wide.shape[1:]))
+            grouped = extreme(wide.reshape(groups, inputs // groups, *wide.shape[1:]), axis=1)
+            return np.moveaxis(np.repeat(grouped, outputs // groups, axis=0), 0, axis)
+
+        return apply
+
+    return reach.map(mix(np.min), mix(np.max), axis=reach.axis, stride=reach.stride)
+
+
+def concatenate(reaches: Sequence[Reach | None], sizes: Sequence[int], dimension: int, rank: int) -> Reach:
+    """Values one after the other along an axis; None sees nothing."""
+    present = [reach for reach in reaches if reach is not None]
+    lead = max(present, key=lambda reach: reach.axis is not None)
+    full = [nowhere(rank) if reach is None else reach for reach in reaches]
+
+    def stack(bounds: Sequence[np.ndarray]) -> np.ndarray:
+        shape = np.broadcast_shapes(*(_without(bound.shape, dimension) for bound in bounds))
+        wide = [
+            np.broadcast_to(bound, [size if dim == dimension else shape[dim] for dim in range(rank)])
+            for bound, size in zip(bounds, sizes, strict=True)
+        ]
+        return _compress(np.concatenate(wide, dimension), keep=lead.axis)
+
+    return Reach(
+        stack([reach.low for reach in full]),
+        stack([reach.high for reach in full]),
+        stack([reach.plane_low for reach in full]),
+        stack([reach.plane_high for reach in full]),
+        lead.axis,
+        lead.stride,
+    )
+
+
+def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
+    """Merges or splits axes; the finest grouping of old and new axes of equal extent is worked out first."""
+    groups = _reshape_groups(old, new)
+    axis, factor = _follow_axis(reach.axis, groups, old, new)
+
+    def move(bound: np.ndarray) -> np.ndarray:
+        wide = list(bound.shape)
+        shape: list[int] = []
+        for olds, news in groups:
+            if any(bound.shape[dim] > 1 for dim in olds):
+                for dim in olds:
+                    wide[dim] = old[dim]
+                shape += [new[dim] for dim in news]
+            else:
+                shape += [1] * len(news)
+        return _compress(np.broadcast_to(bound, wide).reshape(shape), keep=axis)
+
+    stride = None if axis is None or reach.stride is None else reach.stride * factor
+    return reach.map(move, axis=axis, stride=stride)
+
+
+def slide(
+    reach: Reach,
+    dimension: int,
+    size: int,
+    outputs: int,
+    *,
+    window: int,
+    stride: int = 1,
+    before: int = 0,
+    dilation: int = 1,
+    base_dilation: int = 1,
+) -> Reach:
+    """A window of taps `dilation` apart slides along one axis of a value that has `size` elements there.
+
+    Output j holds what taps `j * stride - before + t * dilation` see, on the axis stretched by `base_dilation`;
+    taps between the stretched elements see nothing. Beyond the ends the exact reach sees nothing, and the plane
+    goes on with the value's own stride.
+    """
+    step = reach.stride if reach.axis == dimension else None
+    taps = np.arange(outputs)[:, None] * stride - before + np.arange(window)[None, :] * dilation
+    between = taps % base_dilation != 0
+    taps = taps // base_dilation
+    outside = (taps < 0) | (taps >= size)
+    exact = between | outside
+    if step is None and reach.low.shape[dimension] == 1 and not exact.all(axis=1).any():
+        return reach
+
+    def gather(
+        bound: np.ndarray, empty: int, extreme: Callable, hidden: np.ndarray, pace: Fraction | None
+    ) -> np.ndarray:
+        line = np.moveaxis(bound, dimension, 0)
+        line = np.broadcast_to(line, (size, *line.shape[1:]))
+        index, shift = _continue(taps, size, pace)
+        seen = line[index] + shift.reshape(*shift.shape, *(1,) * (line.ndim - 1))
+        mask = hidden.reshape(*hidden.shape, *(1,) * (line.ndim - 1)) | (abs(line[index]) >= NOWHERE)
+        return np.moveaxis(extreme(np.where(mask, empty, seen), axis=1), 0, dimension)
+
+    plane = exact if step is None else between
+    return Reach(
+        gather(reach.low, NOWHERE, np.min, exact, None),
+        gather(reach.high, -NOWHERE, np.max, exact, None),
+        gather(reach.plane_low, NOWHERE, np.min, plane, step),
+        gather(reach.plane_high, -NOWHERE, np.max, plane, step),
+        reach.axis,
+        reach.stride if step is None else step * stride / base_dilation,
+    )
+
+
+def take(reach: Reach, dimension: int, start: int, stop: int, step: int) -> Reach:
+    """A slice of one axis."""
+    index = (slice(None),) * dimension + (slice(start, stop, step),)
+    stride = reach.stride * step if reach.axis == dimension and reach.stride is not None else reach.stride
+    return reach.map(
+        lambda bound: bound[index] if bound.shape[dimension] > 1 else bound, axis=reach.axis, stride=stride
+    )
+
+
+def reverse(reach: Reach, dimensions: Sequence[int]) -> Reach:
+    """The value read backwards along some axes."""
+    turned = reach.axis in dimensions and reach.stride is not None
+    return reach.map(
+        lambda bound: np.flip(bound, tuple(dimensions)),
+        axis=reach.axis,
+        stride=-reach.stride if turned and reach.stride is not None else reach.stride,
+    )
+
+
+def _continue(taps: np.ndarray, size: int, stride: Fraction | None) -> tuple[np.ndarray, np.ndarray]:
+    """Elements inside the value that stand for taps beyond its ends, and how far their reach must be moved.
+
+    A stride of a/b repeats itself every b elements, so the stand-in is a multiple of b away where there is room.
+    """
+    inside = np.clip(taps, 0, size - 1)
+    if stride is None:
+        return inside, np.zeros_like(taps)
+    period = stride.denominator
+    if period <= size:
+        beyond = taps - inside
+        periods = np.sign(beyond) * -(-abs(beyond) // period)
+        return taps - periods * period, periods * stride.numerator
+    return inside, (taps - inside) * stride.numerator // period
+
+
+def _least(bounds: Sequence[np.ndarray]) -> np.ndarray:
+    result = bounds[0]
+    for bound in bounds[1:]:
+        result = np.minimum(result, bound)
+    return result
+
+
+def _greatest(bounds: Sequence[np.ndarray]) -> np.ndarray:
+    return -_least([-bound for bound in bounds])
+
+
+def _without(shape: Sequence[int], dimension: int) -> tuple[int, ...]:
+    return tuple(1 if dim == dimension else size for dim, size in enumerate(shape))
+
+
+def _compress(bound: np.ndarray, *, keep: int | None) -> np.ndarray:
+    """Size 1 on every axis along which nothing changes, but for the axis that runs along the input."""
+    for dim in range(bound.ndim):
+        if dim != keep and bound.shape[dim] > 1:
+            first = bound[(slice(None),) * dim + (slice(0, 1),)]
+            if (bound == first).all():
+                bound = first
+    return bound
+
+
+def _reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Splits both shapes into consecutive groups of equal product, as fine as can be."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        olds, news = [], []
+        left = right = 1
+        if i < len(old):
+            olds, left, i = [i], old[i], i + 1
+        if j < len(new):
+            news, right, j = [j], new[j], j + 1
+        while left != right:
+            if left < right:
+                olds.append(i)
+                left, i = left * old[i], i + 1
+            else:
+                news.append(j)
+                right, j = right * new[j], j + 1
+        groups.append((olds, news))
+    return groups
+
+
+def _follow_axis(
+    axis: int | None, groups: Sequence[tuple[list[int], list[int]]], old: Sequence[int], new: Sequence[int]
+) -> tuple[int | None, int]:
+    """Where the axis along the input goes: the outermost new axis that steps over whole old elements."""
+    for olds, news in groups:
+        if axis not in olds:
+            continue
+        inner = math.prod(old[dim] for dim in olds if dim > axis)
+        for dim in news:
+            step = math.prod(new[other] for other in news if other > dim)
+            same = step == inner and new[dim] == old[axis]
+            if same or (new[dim] > 1 and step % inner == 0 and step < inner * old[axis]):
+                return dim, step // inner
+    return None, 1

@@ -1,0 +1,41 @@
+"""Results as plain text."""
+
+from collections.abc import Iterable, Sequence
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns two spaces apart under a ruled header; columns of numbers are right-aligned.
+
+    >>> print(format_table(("layer", "size"), [("c1", "5"), ("c3", "14")]))
+    layer  size
+    -----  ----
+    c1        5
+    c3       14
+    """
+    rows = [tuple(map(str, row)) for row in rows]
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [_is_numeric(column[1:]) for column in columns]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def format_extent(sizes: Sequence[object], *, separator: str = "x") -> str:
+    """One number where all axes agree, else one per axis; "-" for none.
+
+    >>> format_extent((5, 5)), format_extent((3, 5)), format_extent((None, None))
+    ('5', '3x5', '-')
+    """
+    texts = ["-" if size is None else str(size) for size in sizes]
+    return texts[0] if len(set(texts)) == 1 else separator.join(texts)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell not in ("", "-")]
+    return bool(filled) and all(cell[0].isdigit() or cell[0] in "-+" for cell in filled)

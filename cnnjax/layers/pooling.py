@@ -1,0 +1,65 @@
+"""Pooling as Flax layers: no parameters, but a name, so that papers' figures and analyses can point at them."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from cnnjax.functional import pooling
+from cnnjax.functional.geometry import Padding
+from cnnjax.layers.naming import layer_errors
+
+
+class MaxPool(nn.Module):
+    """`functional.max_pool` under a name.
+
+    Attributes:
+        window: extent of the window, for all axes or for each.
+        strides: step of the window; the window itself where None.
+        padding: "SAME", "VALID", or integers.
+        dilation: distance of the window's taps.
+    """
+
+    window: int | Sequence[int]
+    strides: int | Sequence[int] | None = None
+    padding: Padding = "VALID"
+    dilation: int | Sequence[int] = 1
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the window does not fit."""
+        with layer_errors(self):
+            return pooling.max_pool(
+                images, self.window, strides=self.strides, padding=self.padding, dilation=self.dilation
+            )
+
+
+class AvgPool(nn.Module):
+    """`functional.avg_pool` under a name.
+
+    Attributes:
+        window: extent of the window, for all axes or for each.
+        strides: step of the window; the window itself where None.
+        padding: "SAME", "VALID", or integers.
+        dilation: distance of the window's taps.
+        count_padding: whether padded taps count in the mean.
+    """
+
+    window: int | Sequence[int]
+    strides: int | Sequence[int] | None = None
+    padding: Padding = "VALID"
+    dilation: int | Sequence[int] = 1
+    count_padding: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the window does not fit."""
+        with layer_errors(self):
+            return pooling.avg_pool(
+                images,
+                self.window,
+                strides=self.strides,
+                padding=self.padding,
+                dilation=self.dilation,
+                count_padding=self.count_padding,
+            )

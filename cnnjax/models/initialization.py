@@ -1,0 +1,55 @@
+"""First variables of a model, and the smallest pictures it can take."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+LARGEST_SEARCHED = 1024
+
+
+def initialize(model: nn.Module, key: jax.Array, inputs: Any) -> Any:
+    """Initial variables for inputs like these (arrays or `jax.ShapeDtypeStruct`), compiled as one program.
+
+    Raises:
+        ValueError: the inputs do not fit the model; for pictures that are too small, the message names the layer
+            and the smallest size that works.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), inputs)
+    try:
+        jax.eval_shape(model.init, key, shapes)
+    except ValueError as error:
+        if not (isinstance(shapes, jax.ShapeDtypeStruct) and len(shapes.shape) == 4):
+            raise
+        smallest = smallest_image_size(model, channels=shapes.shape[-1])
+        if smallest is None or smallest <= min(shapes.shape[1:3]):
+            raise
+        raise ValueError(
+            f"pictures of {shapes.shape[1]}x{shapes.shape[2]} are too small for {type(model).__name__}: {error};"
+            f" the smallest size that works is {smallest}x{smallest}"
+        ) from None
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.jit(model.init)(key, zeros)
+
+
+def smallest_image_size(model: nn.Module, *, channels: int, dtype: Any = jnp.float32) -> int | None:
+    """Side of the smallest square picture that the model accepts, or None if none up to 1,024 works.
+
+    Only shapes are traced. The search is a bisection: a size that works is taken to work for all larger ones.
+    """
+
+    def accepts(size: int) -> bool:
+        try:
+            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, channels), dtype))
+        except ValueError:
+            return False
+        return True
+
+    if not accepts(LARGEST_SEARCHED):
+        return None
+    too_small, enough = 0, LARGEST_SEARCHED
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        too_small, enough = (too_small, middle) if accepts(middle) else (middle, enough)
+    return enough

@@ -1,0 +1,300 @@
+"""Receptive fields against published figures, and against an experiment: a NaN in one pixel, and where it gets to."""
+
+from fractions import Fraction
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cnnjax import models
+from cnnjax.analysis import receptive_field
+from cnnjax.functional import avg_pool, correlate, max_pool
+
+
+def conv(x, size=3, *, features=2, **options):
+    """A convolution whose kernel has no zero in it."""
+    return correlate(x, jnp.ones((size, size, x.shape[-1] // options.get("groups", 1), features)), **options)
+
+
+def squeeze_and_excite(x):
+    return x * nn.sigmoid(jnp.mean(x, (1, 2), keepdims=True))
+
+
+def shrink(x):
+    return x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, x.shape[3]).transpose(0, 1, 3, 2, 4, 5)
+
+
+NETS = {
+    "two 3x3, SAME": lambda x: conv(conv(x)),
+    "SAME stride 2 on an even size": lambda x: conv(conv(x, strides=2), strides=2),
+    "SAME stride 2, even kernel": lambda x: conv(x, 4, strides=2),
+    "VALID, stride larger than kernel": lambda x: conv(x, 2, strides=3, padding="VALID"),
+    "dilated, explicit uneven padding": lambda x: conv(x, 3, dilation=2, padding=[(3, 0), (1, 2)]),
+    "max pool of a conv": lambda x: max_pool(conv(x), 2),
+    "overlapping average pool": lambda x: avg_pool(conv(x), 3, strides=2, padding="SAME"),
+    "two branches of different reach": lambda x: jnp.concatenate([conv(x, 1), conv(x, 5), max_pool(x, 3, strides=1, padding="SAME")], -1),
+    "conv after a concatenation of branches": lambda x: conv(jnp.concatenate([conv(x, 1), conv(x, 5)], -1)),
+    "misaligned branches": lambda x: conv(x, 5, strides=2, padding=[(2, 1)] * 2) + conv(conv(x), strides=2, padding=[(1, 1)] * 2)[:, :6, :6],
+    "residual": lambda x: conv(conv(x, features=3), features=3) + x,
+    "groups, uneven branches into groups": lambda x: conv(jnp.concatenate([conv(x, 1), conv(x, 5)], -1), 1, groups=2, features=4),
+    "transposed": lambda x: lax.conv_transpose(conv(x, strides=2), jnp.ones((3, 3, 2, 2)), (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")),
+    "pad, slice, reverse": lambda x: jnp.pad(conv(x)[:, 2:9:2, ::-1], ((0, 0), (2, 0), (0, 1), (0, 0))),
+    "crop by negative padding": lambda x: lax.pad(conv(x), 0.0, ((0, 0, 0), (-1, 2, 0), (0, 0, 1), (0, 0, 0))),
+    "space to depth, then conv": lambda x: conv(shrink(x).reshape(x.shape[0], x.shape[1] // 2, x.shape[2] // 2, -1)),
+    "gate by the global mean": lambda x: squeeze_and_excite(conv(x)),
+    "transposed axes": lambda x: jnp.transpose(conv(x, 3, strides=(1, 2)), (0, 2, 1, 3)),
+    "row mean": lambda x: jnp.mean(conv(x), 2),
+    "flatten and dense": lambda x: conv(x, strides=4).reshape(x.shape[0], -1) @ jnp.ones((18, 3)),
+    "flatten alone": lambda x: conv(x, strides=3).reshape(x.shape[0], -1),
+    "window wholly in the padding": lambda x: conv(x, 2, padding=[(3, 0), (0, 0)]),
+    "jit, remat, custom_jvp": lambda x: jax.jit(jax.checkpoint(lambda y: nn.relu(conv(y))))(x),
+    "reflection": lambda x: conv(jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect"), 5, padding="VALID"),
+}  # fmt: skip
+
+
+def probe(function, shape):
+    """Which outputs turn NaN when one input pixel does: an array [*input pixels, *output]."""
+    base = np.ones(shape, np.float32)
+    run = jax.jit(lambda x: jnp.isnan(function(x)))
+    hit = []
+    # One picture at a time: XLA's CPU max-pool of a large batch loses NaN (seen in jax 0.9.2 and 0.12.0.1).
+    for pixel in np.ndindex(*shape[1:-1]):
+        poisoned = base.copy()
+        poisoned[(slice(None), *pixel)] = np.nan
+        hit.append(np.asarray(run(poisoned)))
+    hit = np.stack(hit)
+    return hit.reshape(*shape[1:-1], *hit.shape[1:])
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("shape", [(1, 12, 12, 3), (1, 10, 12, 3)], ids=["square", "oblong"])
+def test_equals_the_nan_probe_at_every_position(name, shape):
+    if shape[1] == 10 and name in ("flatten and dense", "misaligned branches"):
+        shape = (1, 12, 12, 3)
+    function = NETS[name]
+    hit = probe(function, shape)
+    (field,) = receptive_field(function, shape).outputs
+    assert field.shape == hit.shape[2:]
+    for axis, found in enumerate(field.axes):
+        # Which pixels of this axis reach each output, whatever the other axis.
+        reached = hit.any(axis=1 - axis).reshape(shape[1 + axis], -1)
+        first = reached.argmax(0)
+        last = len(reached) - 1 - reached[::-1].argmax(0)
+        low, high = (np.broadcast_to(bound, field.shape).ravel() for bound in (found.reach.low, found.reach.high))
+        some = reached.any(0)
+        both = np.ones_like(some)
+        for other in field.axes:
+            both &= np.broadcast_to(other.reach.low <= other.reach.high, field.shape).ravel()
+        np.testing.assert_array_equal(both, some)
+        np.testing.assert_array_equal(low[some], first[some])
+        np.testing.assert_array_equal(high[some], last[some])
+
+
+def test_lenet5_has_the_published_fields():
+    fields = receptive_field(models.create("lenet5"), (1, 32, 32, 1))
+    expected = {"c1": (5, 1), "s2": (6, 2), "c3": (14, 2), "s4": (16, 4), "c5": (32, 4)}
+    found = {name: (fields[name].size, fields[name].stride) for name in expected}
+    assert found == {name: ((size, size), (stride, stride)) for name, (size, stride) in expected.items()}
+    assert all(fields[name].uniform and fields[name].start == (0, 0) for name in expected)
+    assert fields["output"].size == (32, 32)
+    assert fields["output"].stride == (None, None)
+
+
+def vgg(x, blocks, features=1):
+    for number, depth in enumerate(blocks, 1):
+        for _ in range(depth):
+            x = conv(x, 3, features=features)
+        with jax.named_scope(f"pool{number}"):
+            x = max_pool(x, 2)
+    return x
+
+
+def test_vgg16_has_the_published_fields():
+    # google-research/receptive_field, RECEPTIVE_FIELD_TABLE.md: size and effective padding of every pool.
+    fields = receptive_field(lambda x: vgg(x, (2, 2, 3, 3, 3)), (1, 224, 224, 3))
+    published = {"pool1": (6, 2), "pool2": (16, 6), "pool3": (44, 18), "pool4": (100, 42), "pool5": (212, 90)}
+    assert {name: (fields[name].size[0], -fields[name].start[0]) for name in published} == published
+    assert fields["pool5"].stride == (32, 32)
+
+
+def test_alexnet_has_the_published_fields():
+    # The same table, alexnet_v2: 11/4 VALID, pool 3/2, 5 SAME, pool 3/2, three 3 SAME, pool 3/2.
+    def alexnet(x):
+        sizes = {}
+        for name, layer in {
+            "conv1": lambda x: conv(x, 11, strides=4, padding="VALID"),
+            "pool1": lambda x: max_pool(x, 3, strides=2),
+            "conv2": lambda x: conv(x, 5),
+            "pool2": lambda x: max_pool(x, 3, strides=2),
+            "conv3": conv,
+            "conv4": conv,
+            "conv5": conv,
+            "pool5": lambda x: max_pool(x, 3, strides=2),
+        }.items():
+            with jax.named_scope(name):
+                x = layer(x)
+            sizes[name] = x
+        return x
+
+    fields = receptive_field(alexnet, (1, 224, 224, 3))
+    published = {"conv1": 11, "pool1": 19, "conv2": 51, "conv3": 99, "conv4": 131, "conv5": 163, "pool5": 195}
+    assert {name: fields[name].size[0] for name in published} == published
+    assert (fields["pool5"].stride[0], -fields["pool5"].start[0]) == (32, 64)
+
+
+def test_distill_toys():
+    # Araujo et al. (2019): the aligned net, its two axes apart, and the misaligned net, which must be flagged.
+    def aligned(x):
+        left = correlate(x, jnp.ones((1, 1, 1)), strides=4, padding="VALID")
+        right = correlate(x, jnp.ones((3, 1, 1)), strides=2, padding=[(1, 0)])
+        return left + correlate(right, jnp.ones((1, 1, 1)), strides=2, padding="VALID")
+
+    (field,) = receptive_field(aligned, (1, 32, 1)).outputs
+    assert (field.size, field.stride, field.start, field.uniform) == ((3,), (4,), (-1,), True)
+
+
+def test_misaligned_branches_are_flagged():
+    # Araujo et al. (2019), "misaligned": 5/2 padded 2|1 beside two 3/1. By hand, on 8 pixels the left branch sees
+    # [-2, 2], [0, 4], [2, 6], [4, 8] and the right one [0, 4], [1, 5], [2, 6], [3, 7].
+    def misaligned(x):
+        left = correlate(x, jnp.ones((5, 1, 1)), strides=2, padding=[(2, 1)])
+        right = correlate(x, jnp.ones((3, 1, 1)), padding="VALID")
+        return left + correlate(right, jnp.ones((3, 1, 1)), padding="VALID")
+
+    (field,) = receptive_field(misaligned, (1, 8, 1)).outputs
+    reach = field.axes[0].reach
+    assert reach.plane_low.ravel().tolist() == [-2, 0, 2, 3]
+    assert reach.plane_high.ravel().tolist() == [4, 5, 6, 8]
+    assert (field.axes[0].smallest, field.axes[0].size, field.uniform) == (5, 7, False)
+
+
+def test_oblong_kernels_have_a_field_per_axis():
+    # Araujo et al. (2019): 3x5 stride 2, then 3x1 stride 2, gives 7 rows and 5 columns, strides 4.
+    def net(x):
+        x = correlate(x, jnp.ones((3, 5, 1, 1)), strides=2, padding="VALID")
+        return correlate(x, jnp.ones((3, 1, 1, 1)), strides=2, padding="VALID")
+
+    (field,) = receptive_field(net, (1, 33, 33, 1)).outputs
+    assert (field.size, field.stride, field.start) == ((7, 5), (4, 4), (0, 0))
+
+
+def test_field_does_not_shrink_on_a_map_of_one_position():
+    # ResNet-50 at 224 sees 483 pixels; the same holds for a deep net whose last map has one position.
+    def net(x):
+        for _ in range(5):
+            x = conv(x, 3, features=1, strides=2)
+        return conv(conv(x, features=1), features=1)
+
+    (field,) = receptive_field(net, (1, 32, 32, 1)).outputs
+    # 1 + 2 * (1 + 2 + 4 + 8 + 16) + 2 * 2 * 32 by the recursion of Araujo et al., equation 2.
+    assert field.size == (191, 191)
+    assert field.axes[0].reach.low.ravel().tolist() == [0]
+    assert field.axes[0].reach.high.ravel().tolist() == [31]
+
+
+def test_unet_depends_on_the_position():
+    # Ronneberger et al. (2015) at 572: 188 or 204 pixels, depending on the position (recomputed, numbers of Distill).
+    def double(x):
+        return conv(conv(x, features=1, padding="VALID"), features=1, padding="VALID")
+
+    def unet(x):
+        skips = []
+        for _ in range(4):
+            x = double(x)
+            skips.append(x)
+            x = max_pool(x, 2)
+        x = double(x)
+        for skip in reversed(skips):
+            x = lax.conv_transpose(
+                x, jnp.ones((2, 2, 1, 1)), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            edge = (skip.shape[1] - x.shape[1]) // 2
+            crop = skip[:, edge : edge + x.shape[1], edge : edge + x.shape[2]]
+            x = double(jnp.concatenate([crop, x], -1))
+        return x
+
+    (field,) = receptive_field(unet, (1, 572, 572, 1)).outputs
+    assert field.shape == (1, 388, 388, 1)
+    assert (field.axes[0].smallest, field.axes[0].size) == (188, 204)
+    assert not field.uniform
+    assert field.stride == (1, 1)
+
+
+def test_half_pixel_stride_of_an_upsampling():
+    def double(x):
+        return lax.conv_transpose(x, jnp.ones((2, 1, 1)), (2,), "VALID", dimension_numbers=("NHC", "HIO", "NHC"))
+
+    (field,) = receptive_field(lambda x: correlate(double(x), jnp.ones((3, 1, 1))), (1, 8, 1)).outputs
+    assert field.stride == (Fraction(1, 2),)
+    # Outputs 2i and 2i+1 of the doubling see pixel i, so three in a row see two pixels, at every position.
+    assert (field.axes[0].smallest, field.axes[0].size) == (2, 2)
+    np.testing.assert_array_equal(
+        field.axes[0].reach.plane_low.ravel(), np.repeat(np.arange(8), 2) - np.tile([1, 0], 8)
+    )
+
+
+def test_unknown_primitives_see_everything_and_are_named():
+    fields = receptive_field(lambda x: jnp.cumsum(x, 1), (1, 9, 1))
+    assert fields.unknown == ("cumsum",)
+    assert fields.outputs[0].size == (9,)
+    assert "No rule for cumsum" in str(fields)
+
+
+def test_layers_are_named_by_scope_else_by_primitive():
+    def net(x):
+        with jax.named_scope("stem"):
+            x = conv(x)
+        x = conv(conv(x))
+        with jax.named_scope("stem"):
+            return {"head": conv(x), "mean": x.mean((1, 2))}
+
+    fields = receptive_field(net, (1, 8, 8, 1))
+    assert [layer.name for layer in fields.layers] == [
+        "stem",
+        "conv_general_dilated",
+        "conv_general_dilated (2)",
+        "stem (2)",
+    ]
+    assert [output.name for output in fields.outputs] == ["stem (2)", "(output)['mean']"]
+    assert [layer.size[0] for layer in fields.layers] == [3, 5, 7, 9]
+
+
+def test_nested_modules_and_batch_norm_in_training():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.Conv(2, (3, 3), name="conv")(x)
+            return x + nn.BatchNorm(use_running_average=False, name="norm")(y)
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(3, (1, 1), name="head")(Block(name="block2")(Block(name="block1")(x)))
+
+    net = Net()
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))
+    fields = receptive_field(lambda x: net.apply(variables, x, mutable=["batch_stats"])[0], (1, 8, 8, 2))
+    assert [layer.name for layer in fields.layers] == [
+        "block1",
+        "block1/conv",
+        "block1/norm",
+        "block2",
+        "block2/conv",
+        "block2/norm",
+        "head",
+    ]
+    assert fields["block1/norm"].shape == (1, 8, 8, 2)
+    # Statistics of the batch see the whole picture.
+    assert fields["block1/norm"].axes[0].reach.low.ravel().tolist() == [0] * 8
+    assert fields["block1/norm"].axes[0].reach.high.ravel().tolist() == [7] * 8
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="no spatial axes"):
+        receptive_field(lambda x: x, (4, 10))
+    fields = receptive_field(models.create("lenet5"), (1, 32, 32, 1))
+    with pytest.raises(KeyError, match="no layer is named 'C1'; there are c1"):
+        fields["C1"]
