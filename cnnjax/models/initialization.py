@@ -13,24 +13,33 @@ def initialize(model: nn.Module, key: jax.Array, inputs: Any) -> Any:
     """Initial variables for inputs like these (arrays or `jax.ShapeDtypeStruct`), compiled as one program.
 
     Raises:
+        ValueError: as `check_inputs`.
+    """
+    check_inputs(model, inputs)
+    return jax.jit(model.init)(key, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs))
+
+
+def check_inputs(model: nn.Module, inputs: Any) -> None:
+    """Traces the model's shapes for inputs like these.
+
+    Raises:
         ValueError: the inputs do not fit the model; for pictures that are too small, the message names the layer
             and the smallest size that works.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), inputs)
     try:
-        jax.eval_shape(model.init, key, shapes)
+        jax.eval_shape(model.init, jax.random.key(0), shapes)
     except ValueError as error:
         if not (isinstance(shapes, jax.ShapeDtypeStruct) and len(shapes.shape) == 4):
             raise
-        smallest = smallest_image_size(model, channels=shapes.shape[-1])
-        if smallest is None or smallest <= min(shapes.shape[1:3]):
+        _, height, width, channels = shapes.shape
+        smallest = smallest_image_size(model, channels=channels, dtype=shapes.dtype)
+        if smallest is None or smallest <= min(height, width):
             raise
         raise ValueError(
-            f"pictures of {shapes.shape[1]}x{shapes.shape[2]} are too small for {type(model).__name__}: {error};"
-            f" the smallest size that works is {smallest}x{smallest}"
+            f"pictures of {height}x{width} are too small for {type(model).__name__}: {error};"
+            f" the smallest size that works is {smallest}x{smallest} (--image-size {smallest})"
         ) from None
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.jit(model.init)(key, zeros)
 
 
 def smallest_image_size(model: nn.Module, *, channels: int, dtype: Any = jnp.float32) -> int | None:

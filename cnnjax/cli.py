@@ -1,0 +1,111 @@
+"""The `cnnjax` command: parses, calls, prints. JAX is imported only once a command runs."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cnnjax.train.config import Experiment
+
+
+def train(experiment: Annotated[Experiment, tyro.conf.arg(name="")]) -> None:
+    """Train a model on labelled pictures, test it, analyse it, and write one folder with a page."""
+    from cnnjax.experiment import run
+
+    print(outcome_text(run(experiment)))
+
+
+def analyze(
+    model: tyro.conf.Positional[str],
+    image_size: int | None = None,
+    channels: int | None = None,
+    save: Path | None = None,
+) -> None:
+    """Print shapes, parameters, multiply-accumulates and receptive fields of a model's layers, for one picture.
+
+    Args:
+        model: name of a registered model; `cnnjax models` lists them.
+        image_size: side of the square picture; the paper's where left out.
+        channels: channels of the picture; the paper's where left out.
+        save: folder to write the table to, as CSV and JSON.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from cnnjax import analysis, models
+    from cnnjax.report.run_report import save_rows
+
+    built = models.create(model)
+    height, width, depth = built.image_shape
+    for name, value in (("image_size", image_size), ("channels", channels)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}; expected a number above 0")
+    shape = (1, image_size or height, image_size or width, channels or depth)
+    models.check_inputs(built, jax.ShapeDtypeStruct(shape, jnp.float32))
+    summary = analysis.summary(built, shape)
+    print(f"{model} on one picture of {'x'.join(map(str, shape[1:]))}\n\n{summary}")
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)
+        save_rows(save / f"{model}_layers", summary.rows())
+        print(f"\nwritten to {save / f'{model}_layers'}.csv and .json")
+
+
+def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
+    """List the registered models.
+
+    Args:
+        pattern: shell pattern of names, such as 'resnet*'.
+    """
+    from cnnjax import analysis, models
+    from cnnjax.analysis.table import format_table
+
+    names = models.names(pattern)
+    if not names:
+        raise ValueError(f"no model matches {pattern!r}; there are {', '.join(models.names())}")
+    rows = []
+    for name in names:
+        built = models.create(name)
+        summary = analysis.summary(built, (1, *built.image_shape))
+        size = "x".join(map(str, built.image_shape))
+        rows.append((name, size, f"{summary.params:,}", f"{summary.macs:,}"))
+    print(format_table(("model", "picture", "parameters", "MACs"), rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `cnnjax` command."""
+    commands: dict[str, Callable[..., Any]] = {"train": train, "analyze": analyze, "models": list_models}
+    with one_line_errors():
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="cnnjax", description="Train and analyse convolutional networks on JAX.", args=arguments
+        )
+
+
+def outcome_text(outcome: Any) -> str:
+    """What a finished experiment says at the end."""
+    numbers = ", ".join(
+        f"test {name} {value:.2%}" if name == "accuracy" else f"test {name} {value:.4g}"
+        for name, value in outcome.fit.evaluation.summary.items()
+    )
+    return f"{numbers} after {outcome.fit.seconds:.1f} s\nrun folder: {outcome.fit.run_dir}\npage: {outcome.report}"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns wrong input into one line on the error stream and exit code 2, an interruption into 130.
+
+    With CNNJAX_TRACEBACK=1 in the environment the whole traceback is shown instead.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; continue with --resume and the --run-dir above", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("CNNJAX_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,17 @@
+"""The data room: `sources` (examples by index), `decode` (pictures), `pipeline` (batches), all on the host."""
+
+from cnnjax.data.decode import decode_image, fit_image
+from cnnjax.data.pipeline import eval_batches, train_batches
+from cnnjax.data.sources import ArraySource, Info, Source, open_source, splits
+
+__all__ = [
+    "ArraySource",
+    "Info",
+    "Source",
+    "decode_image",
+    "eval_batches",
+    "fit_image",
+    "open_source",
+    "splits",
+    "train_batches",
+]

@@ -1,0 +1,58 @@
+"""A classification experiment from its settings to its page: where data, model, task, training and report meet."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+from rich.console import Console
+
+from cnnjax import models
+from cnnjax.data import augment, open_source
+from cnnjax.data.statistics import channel_statistics
+from cnnjax.report.run_report import write_report
+from cnnjax.tasks import Classification
+from cnnjax.train import Experiment, Fit, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished experiment: the fit, and its page."""
+
+    fit: Fit
+    report: Path
+
+
+def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
+    """Opens the data, trains and evaluates the model, analyses it and writes the page.
+
+    Raises:
+        ValueError, OSError, FloatingPointError: a setting or the data is wrong; the message names what, and the cure.
+    """
+    models.create(experiment.model)  # an unknown name is said before the data is opened
+    train_source = open_source(experiment.data, experiment.train_split, data_dir=experiment.data_dir)
+    test_source = open_source(experiment.data, experiment.test_split, data_dir=experiment.data_dir)
+    classes = train_source.info.classes
+    if len(classes) < 2:
+        raise ValueError(f"{experiment.data} names {len(classes)} classes; classification needs at least two")
+    task = Classification(classes, label_smoothing=experiment.label_smoothing)
+    dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else jnp.float32
+    model = models.create(experiment.model, num_classes=len(classes), dtype=dtype)
+    mean, deviation = channel_statistics(train_source)
+    prepare = partial(augment.standardize, mean=mean, deviation=deviation)
+    changes = []
+    if experiment.augmentation.shift:
+        changes.append(partial(augment.shift, pixels=experiment.augmentation.shift))
+    if experiment.augmentation.flip:
+        changes.append(augment.flip)
+    result = fit(
+        model,
+        task,
+        train_source,
+        test_source,
+        experiment,
+        prepare=prepare,
+        augment=augment.on_images(*changes),
+        console=console,
+    )
+    return Outcome(result, write_report(result, model, task, experiment, prepare=prepare))

@@ -1,0 +1,489 @@
+"""Figures: data in, a matplotlib `Figure` out, all in one style.
+
+Nothing here touches pyplot, so the functions need no screen, may run in threads, and a figure that is no
+longer referenced is gone. `png` turns a figure into bytes for a folder or for a page.
+"""
+
+import contextlib
+import io
+import textwrap
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from jaxtyping import Float, Num
+from matplotlib import rcsetup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too pale for lines on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_INK, _QUIET, _PADDING, _ALARM = "#1f2328", "#8b949e", "#e4e7eb", _COLOURS[1]
+_BY = "\N{MULTIPLICATION SIGN}"
+
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": _QUIET,
+    "axes.grid": True,
+    "axes.labelcolor": _INK,
+    "axes.prop_cycle": rcsetup.cycler(color=list(_COLOURS)),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.07,
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "font.size": 10,
+    "grid.color": _PADDING,
+    "grid.linewidth": 0.8,
+    "image.cmap": "viridis",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "savefig.dpi": 150,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "xtick.labelsize": 9,
+    "ytick.color": _INK,
+    "ytick.labelsize": 9,
+}
+
+# Matplotlib's settings belong to the process: figures drawn in several threads take turns.
+_TURN = threading.RLock()
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Gives every figure built or saved inside the common style, whatever matplotlib's settings are outside.
+
+    A context manager and a decorator; on leaving, the settings are as before.
+
+    >>> with style():
+    ...     mpl.rcParams["axes.spines.top"]
+    False
+    """
+    with _TURN, matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def png(figure: Figure, *, dpi: int = 150) -> bytes:
+    """The figure as PNG bytes, `dpi` pixels to the inch; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+_ORDER = {"loss": 0, "learning_rate": 2, "images_per_second": 3}  # any other metric: 1
+_UNITS = {"images_per_second": "images / s"}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@style()
+def learning_curves(rows: Sequence[Mapping[str, float | int | str | None]]) -> Figure:
+    """One panel per metric of a run's log, one line per split, over epochs (steps if a row has no epoch).
+
+    The loss comes first, the learning rate and the throughput last; any numeric entry besides `step` and
+    `epoch` is a metric. Values that are not finite leave a gap, and the legend counts them.
+
+    Args:
+        rows: the lines of a `metrics.jsonl`, each with `epoch` or `step`, a `split`, and metrics.
+
+    Raises:
+        ValueError: no rows, no metric in them, or a row with neither `epoch` nor `step`.
+    """
+    along = next((k for k in ("epoch", "step") if rows and all(_is_number(row.get(k)) for row in rows)), None)
+    seen = {key: None for row in rows for key, value in row.items() if _is_number(value)}
+    metrics = sorted((key for key in seen if key not in ("epoch", "step")), key=lambda m: _ORDER.get(m, 1))
+    if along is None or not metrics:
+        raise ValueError(
+            f"rows: {len(rows)} rows with the numbers {list(seen)}; "
+            "at least one row, a metric, and an epoch (or a step) in every row are needed"
+        )
+    splits = sorted({str(row.get("split", "all")): None for row in rows}, key=lambda s: s != "train")
+
+    lines = -(-len(metrics) // 3)
+    columns = -(-len(metrics) // lines)
+    figure = Figure(figsize=(max(4.0 * columns, 5.2), 2.9 * lines))
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for metric, axes in zip(metrics, panels, strict=False):
+        measured = [row for row in rows if _is_number(row.get(metric))]
+        values = np.asarray([row[metric] for row in measured], float)
+        for index, split in enumerate(splits):
+            mine = [row for row in measured if str(row.get("split", "all")) == split]
+            if mine:
+                _curve(
+                    axes,
+                    mine,
+                    along=along,
+                    metric=metric,
+                    split=split,
+                    colour=_COLOURS[index % len(_COLOURS)],
+                )
+        share = "accuracy" in metric and bool(np.all((values >= 0) & (values <= 1) | ~np.isfinite(values)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1) if share else StrMethodFormatter("{x:,g}"))
+        axes.set_xlabel(along)
+        axes.set_ylabel(
+            _UNITS.get(metric, metric.replace("_", " ")),
+            parse_math=False,
+            rotation=0,
+            ha="left",
+            va="bottom",
+            fontsize=11,
+            fontweight="bold",
+        )
+        axes.yaxis.set_label_coords(0, 1.03)
+        axes.set_title(" ")  # the layout keeps no height for a y label, but does for a title
+        if len(axes.lines) > 1 or not np.isfinite(values).all():
+            axes.legend()
+    for axes in panels[len(metrics) :]:
+        axes.remove()
+    return figure
+
+
+def _curve(
+    axes: Axes,
+    rows: Sequence[Mapping[str, float | int | str | None]],
+    *,
+    along: str,
+    metric: str,
+    split: str,
+    colour: str,
+) -> None:
+    values = np.asarray([row[metric] for row in rows], float)
+    lost = int(np.count_nonzero(~np.isfinite(values)))
+    marked = len(values) == 1 or (split != "train" and len(values) <= 60)
+    axes.plot(
+        np.asarray([row[along] for row in rows], float),
+        values,
+        color=colour,
+        marker="o" if marked else None,
+        label=f"{split} ({lost} not finite)" if lost else split,
+    )
+
+
+def _tiles(
+    count: int, *, title: str, columns: int, aspect: float, caption_lines: int = 1, margin: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` empty tiles, at most `columns` to a line and about 11 inches wide."""
+    lines = -(-count // columns)
+    columns = -(-count // lines)
+    tile = float(np.clip(11 / columns, 1.3, 2.2))
+    width = max(tile * columns + margin, 5.0)
+    heading = textwrap.fill(title, int(width * 9))
+    height = lines * (tile * aspect + 0.16 * caption_lines) + 0.23 * (heading.count("\n") + 1) + 0.15
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(heading, parse_math=False)
+    tiles = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in tiles:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set(visible=True, color=_PADDING)
+    for axes in tiles[count:]:
+        axes.remove()
+    return figure, tiles[:count]
+
+
+def _caption(axes: Axes, text: str, *, colour: str = _INK) -> None:
+    axes.set_title(text, loc="center", fontsize=8, fontweight="normal", color=colour, pad=3, parse_math=False)
+
+
+def _first(limit: int, total: int) -> tuple[int, str]:
+    if limit < 1:
+        raise ValueError(f"limit: {limit}; at least 1 tile must be drawn")
+    return min(limit, total), f"first {limit} of {total}" if total > limit else f"{total}"
+
+
+@style()
+def filters(
+    kernel: Num[np.ndarray | jax.Array, "kh kw i o"], *, name: str, limit: int = 64, columns: int = 8
+) -> Figure:
+    """The filters of a convolution as a grid: colours for three input channels, greys otherwise.
+
+    Three input channels: one tile per output channel, `0.5 + 0.5 w / max|w|` with the filter's own maximum,
+    so mid grey is a weight of zero. Otherwise: one tile per (input, output) pair, captioned `input → output`,
+    or `output` where there is one input, from black to white on one scale symmetric about zero. Weights that
+    are not finite are vermilion.
+
+    Raises:
+        ValueError: the kernel is not [kh, kw, in, out] or is empty, or `limit` is below 1.
+    """
+    weights = np.asarray(kernel).astype(np.float64)
+    if weights.ndim != 4 or not weights.size:
+        raise ValueError(f"kernel: shape {weights.shape}; expected [kh, kw, in, out], none of them 0")
+    kh, kw, inputs, outputs = weights.shape
+    in_colour = inputs == 3
+    shown, how_many = _first(limit, outputs if in_colour else inputs * outputs)
+    kind = "filters" if in_colour or inputs == 1 else "slices (input → output)"
+    size = _BY.join(map(str, kernel.shape[: 3 if in_colour else 2]))
+    figure, tiles = _tiles(
+        shown,
+        title=f"{name}: {how_many} {kind} of {size}",
+        columns=columns,
+        aspect=float(np.clip(kh / kw, 0.4, 2.5)),
+        margin=0.0 if in_colour else 0.9,
+    )
+    finite = np.isfinite(weights)
+    largest = float(np.max(np.abs(weights), where=finite, initial=0)) or 1.0
+    greys = mpl.colormaps["gray"].with_extremes(bad=_ALARM)
+    for index, axes in enumerate(tiles):
+        if in_colour:
+            tile, fine = weights[..., index], finite[..., index]
+            own = float(np.max(np.abs(tile), where=fine, initial=0)) or 1.0
+            rgb = 0.5 + 0.5 * np.where(fine, tile, 0) / own
+            axes.imshow(np.where(fine.all(axis=-1, keepdims=True), rgb, mpl.colors.to_rgb(_ALARM)))
+            _caption(axes, f"{index}")
+        else:
+            output, source = divmod(index, inputs)
+            axes.imshow(weights[:, :, source, output], cmap=greys, vmin=-largest, vmax=largest)
+            _caption(axes, f"{output}" if inputs == 1 else f"{source} → {output}")
+    if not in_colour:
+        bar = figure.colorbar(tiles[0].images[0], ax=tiles, label="weight", aspect=40, pad=0.02)
+        bar.outline.set_edgecolor(_PADDING)
+    return figure
+
+
+@style()
+def feature_maps(
+    maps: Num[np.ndarray | jax.Array, "*shape"], *, name: str, limit: int = 32, columns: int = 8
+) -> Figure:
+    """What one layer made of one image: its channels as tiles, each captioned with its number and [min, max].
+
+    Each tile has its own colour scale, dark for its minimum. A constant channel (a dead one is) becomes a
+    hatched tile with its value; values that are not finite are vermilion and counted. A layer without height
+    and width, [c] or [1, 1, c], is one strip of bars, all of them drawn.
+
+    Raises:
+        ValueError: the maps are not [h, w, c] or [c] or are empty, or `limit` is below 1.
+    """
+    values = np.asarray(maps).astype(np.float64)
+    if values.ndim not in (1, 3) or not values.size:
+        raise ValueError(f"maps: shape {values.shape}; expected those of one image, [h, w, c] or [c], none of them 0")
+    shape = _BY.join(map(str, values.shape))
+    if values.size == values.shape[-1]:
+        return _strip(values.ravel(), title=f"{name}: {shape} values")
+    height, width, channels = values.shape
+    shown, how_many = _first(limit, channels)
+    figure, tiles = _tiles(
+        shown,
+        title=f"{name}: {how_many} channels of {shape}",
+        columns=columns,
+        aspect=float(np.clip(height / width, 0.4, 2.5)),
+        caption_lines=2,
+    )
+    colours = mpl.colormaps[mpl.rcParams["image.cmap"]].with_extremes(bad=_ALARM)
+    for index, axes in enumerate(tiles):
+        channel = values[..., index]
+        sound, extent = bool(np.isfinite(channel).all()), _extent(channel)
+        axes.imshow(np.ma.masked_invalid(channel), cmap=colours)
+        if sound and channel.min() == channel.max():
+            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fc=_PADDING, ec=_QUIET, hatch="///"))
+        gap = "\n" if len(extent.split("\n")[0]) > 18 else " "
+        _caption(axes, f"{index}:{gap}{extent}", colour=_INK if sound else _ALARM)
+    return figure
+
+
+def _extent(values: Float[np.ndarray, "*shape"]) -> str:
+    fine = values[np.isfinite(values)]
+    lost = f"{values.size - fine.size} not finite" if fine.size < values.size else ""
+    if not fine.size:
+        return lost
+    low, high = f"{fine.min():.3g}", f"{fine.max():.3g}"
+    extent = f"constant {low}" if fine.min() == fine.max() else f"[{low}, {high}]"
+    return f"{extent}\n{lost}" if lost else extent
+
+
+def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
+    figure = Figure(figsize=(11, 2.6))
+    axes = figure.subplots()
+    units = np.arange(values.size)
+    fine = np.isfinite(values)
+    axes.vlines(
+        units[fine],
+        0,
+        values[fine],
+        colors=_COLOURS[0],
+        linewidths=min(44.0, 520 / values.size),
+    )
+    axes.plot(units[~fine], np.zeros((~fine).sum()), "x", color=_ALARM)
+    axes.axhline(0, color=_QUIET, linewidth=0.8)
+    axes.set_xlim(-0.7, values.size - 0.3)
+    axes.set_xlabel("channel")
+    axes.set_ylabel("value")
+    axes.xaxis.grid(visible=False)
+    figure.suptitle(f"{title}, {_extent(values)}".replace("\n", ", "), parse_math=False)
+    return figure
+
+
+def _picture(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> Float[np.ndarray, "h w 3"]:
+    values = np.asarray(image)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    scaled = values.astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
+    if scaled.ndim != 3 or scaled.shape[-1] not in (1, 3) or not scaled.size:
+        raise ValueError(f"{argument}: shape {np.shape(image)}; expected [h, w], [h, w, 1] or [h, w, 3]")
+    if not (scaled.min() >= -1e-3 and scaled.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"{argument}: {values.dtype} values from {scaled.min():g} to {scaled.max():g}; expected "
+            "uint8, or floats from 0 to 1: undo the normalisation, or rescale"
+        )
+    return np.broadcast_to(scaled.clip(0, 1), (*scaled.shape[:2], 3))
+
+
+@style()
+def image_grid(
+    images: Sequence[Num[np.ndarray | jax.Array, "..."]],
+    captions: Sequence[str],
+    *,
+    title: str,
+    columns: int = 8,
+) -> Figure:
+    """Images side by side, each under its caption; grey or colour, of one size or of several.
+
+    Args:
+        images: each [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        captions: one per image; long ones are wrapped.
+        title: stands above the grid.
+        columns: at most this many to a line.
+
+    Raises:
+        ValueError: no images, not one caption for each, or an image of the wrong shape or values.
+    """
+    if not images or len(images) != len(captions):
+        raise ValueError(f"captions: {len(captions)} for {len(images)} images; expected one each, and an image")
+    pictures = [_picture(image, argument=f"images[{index}]") for index, image in enumerate(images)]
+    wrapped = [textwrap.fill(caption, 22) for caption in captions]
+    figure, tiles = _tiles(
+        len(pictures),
+        title=title,
+        columns=columns,
+        aspect=float(np.clip(max(p.shape[0] / p.shape[1] for p in pictures), 0.4, 2.5)),
+        caption_lines=1 + max(caption.count("\n") for caption in wrapped),
+    )
+    for axes, picture, caption in zip(tiles, pictures, wrapped, strict=True):
+        axes.imshow(picture)
+        _caption(axes, caption)
+    return figure
+
+
+@dataclass(frozen=True)
+class FieldBox:
+    """The input pixels that one unit of a layer can see: first and last row and column, padding included.
+
+    `top` and `left` may be negative, `bottom` and `right` may pass the last pixel: a field reaches into the
+    padding. Both ends belong to the field, so a 5x5 field has `bottom - top == 4`.
+    """
+
+    name: str
+    top: int
+    left: int
+    bottom: int
+    right: int
+    size_text: str = ""
+
+
+@style()
+def receptive_fields(
+    image: Num[np.ndarray | jax.Array, "*shape"], boxes: Sequence[FieldBox], *, title: str, limit: int = 12
+) -> Figure:
+    """The receptive field of each layer on the image: all of them together, then one panel for each.
+
+    Outside of its field the image is faded. The grey margin is padding: a field that is larger than the image
+    reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true ones).
+
+    Args:
+        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        boxes: one per layer, in the order of the layers.
+        title: stands above the panels.
+        limit: of more layers than this, so many are chosen evenly, the first and the last among them.
+
+    Raises:
+        ValueError: no boxes, or the image's shape or values are wrong, or `limit` is below 2.
+    """
+    picture = _picture(image, argument="image")
+    if not boxes or limit < 2:
+        raise ValueError(f"boxes: {len(boxes)}, limit: {limit}; at least one box and a limit of 2 are needed")
+    kept = np.linspace(0, len(boxes) - 1, min(limit, len(boxes))).round().astype(int)
+    drawn = [boxes[index] for index in kept]
+    left_out = f" ({len(drawn)} of {len(boxes)} layers)" if len(drawn) < len(boxes) else ""
+
+    lines = 1 if len(drawn) == 1 else 2 if len(drawn) <= 8 else 3
+    columns = -(-len(drawn) // lines)
+    names = [_tail(box.name, 24) for box in drawn]
+    figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
+    figure.suptitle(title + left_out, parse_math=False)
+    grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])
+    together = figure.add_subplot(grid[:, 0])
+    _field_panel(together, picture, drawn, lit=None)
+    handles = []
+    for index, box in enumerate(drawn):
+        handles.append(_field(together, box, index))
+        axes = figure.add_subplot(grid[index // columns, 1 + index % columns])
+        _field_panel(axes, picture, drawn, lit=_field(axes, box, index))
+        _caption(axes, f"{names[index]}\n{box.size_text}")
+    legend = together.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _field(axes: Axes, box: FieldBox, index: int) -> Rectangle:
+    """The outline of a field; a pixel's centre is its index, so the outline runs half a pixel outside."""
+    outline = Rectangle(
+        (box.left - 0.5, box.top - 0.5),
+        box.right - box.left + 1,
+        box.bottom - box.top + 1,
+        fill=False,
+        edgecolor=_COLOURS[index % len(_COLOURS)],
+        linestyle="-" if index < len(_COLOURS) else (0, (3, 1.2)),
+        linewidth=2,
+        path_effects=[withStroke(linewidth=3.6, foreground="white", alpha=0.8)],
+        zorder=4 - index / 100,
+    )
+    axes.add_patch(outline)
+    return outline
+
+
+def _field_panel(
+    axes: Axes, picture: Float[np.ndarray, "h w 3"], boxes: Sequence[FieldBox], *, lit: Rectangle | None
+) -> None:
+    height, width, _ = picture.shape
+    reach = max(
+        *(max(-box.top, box.bottom - height + 1) / height for box in boxes),
+        *(max(-box.left, box.right - width + 1) / width for box in boxes),
+        0.04,
+    )
+    margin = min(reach + 0.04, 0.7)
+    axes.set_facecolor(_PADDING)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    if lit is not None:
+        axes.imshow(0.25 * picture + 0.75)
+        axes.imshow(picture).set_clip_path(lit)
+    else:
+        axes.imshow(picture)
+    axes.set(
+        xticks=[],
+        yticks=[],
+        xlim=(-0.5 - margin * width, width - 0.5 + margin * width),
+        ylim=(height - 0.5 + margin * height, -0.5 - margin * height),
+    )
+
+
+def _tail(name: str, length: int) -> str:
+    return name if len(name) <= length else "…" + name[1 - length :]

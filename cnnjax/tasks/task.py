@@ -1,0 +1,77 @@
+"""What a model's output means: the contract between a task and everything that trains, evaluates and draws it.
+
+A batch and a model's output are pytrees of arrays whose meaning only the task knows. Besides the source's own
+elements, a batch holds `id` (the example's index) and `valid` (False for the padding of a last, short batch).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from matplotlib.figure import Figure
+
+
+class Mean(NamedTuple):
+    """A mean as the two sums that make it, so that the means of batches add up to the mean of all."""
+
+    total: Float[Array, ""]
+    count: Float[Array, ""]
+
+
+class Task(Protocol):
+    """Loss, metrics, predictions and pictures of one kind of learning problem.
+
+    All but `draw` and `score` are pure and run inside the compiled step. A model whose task needs intermediate
+    results (auxiliary heads, proposals, feature maps) returns them as part of its output.
+    """
+
+    def inputs(self, batch: Mapping[str, Any]) -> Any:
+        """The part of a batch that the model is called with."""
+        ...
+
+    def loss(self, output: Any, batch: Mapping[str, Any]) -> Float[Array, ""]:
+        """The scalar to minimise, over the valid examples."""
+        ...
+
+    def metrics(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Sums over the valid examples: pytrees that merge by addition."""
+        ...
+
+    def summarize(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Numbers to log, from merged sums."""
+        ...
+
+    def score(self, summary: Mapping[str, float]) -> float:
+        """How good a summary is, larger being better: decides which checkpoint is the best."""
+        ...
+
+    def predict(self, output: Any) -> Any:
+        """What the model says, example by example."""
+        ...
+
+    def draw(self, batch: Mapping[str, np.ndarray], predictions: Any) -> dict[str, Figure]:
+        """Pictures of predictions beside their examples, by caption. Arrays are NumPy's; all examples are valid."""
+        ...
+
+
+def masked_mean(values: Float[Array, "batch"], valid: Bool[Array, "batch"]) -> Mean:
+    """The mean of one number per example, over the valid ones, in float32."""
+    return Mean(
+        jnp.sum(values.astype(jnp.float32), where=valid),
+        jnp.sum(valid, dtype=jnp.float32),
+    )
+
+
+def means(metrics: Mapping[str, Mean]) -> dict[str, float]:
+    """Each `Mean` as a number; NaN where nothing was counted.
+
+    >>> means({"accuracy": Mean(jnp.float32(3), jnp.float32(4))})
+    {'accuracy': 0.75}
+    """
+    values = jax.device_get(dict(metrics))
+    return {
+        name: float(mean.total / mean.count) if mean.count else float("nan") for name, mean in values.items()
+    }

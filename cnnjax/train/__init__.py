@@ -1,0 +1,28 @@
+"""Floor 4: settings, optimizer, state, step, checkpoints, log and loop. Importing the room imports only settings."""
+
+import importlib
+from typing import Any
+
+from cnnjax.train.config import Augmentation, Experiment, Optimizer, Schedule
+
+_ELSEWHERE = {
+    "Evaluation": "loop",
+    "Fit": "loop",
+    "Recipe": "step",
+    "TrainState": "state",
+    "create_state": "state",
+    "eval_step": "step",
+    "fit": "loop",
+    "make_optimizer": "optimizer",
+    "make_schedule": "optimizer",
+    "read_rows": "log",
+    "train_step": "step",
+}
+
+__all__ = ["Augmentation", "Experiment", "Optimizer", "Schedule", *_ELSEWHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(f"{__name__}.{_ELSEWHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,136 @@
+"""What a run tells while it runs: metrics on disk, progress on the screen."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog:
+    """`metrics.jsonl` and TensorBoard event files of a run, one row per logged step.
+
+    A row is `{"step", "epoch", "train": {...}, "test": {...}, ...}`. Opened for a run that resumes at `step`, the log
+    forgets what came later, so no step is ever there twice.
+    """
+
+    def __init__(self, folder: Path, *, step: int = 0):
+        """Opens the log of a run that goes on after `step`."""
+        self._path = folder / METRICS
+        kept = [row for row in read_rows(folder) if row["step"] <= step] if self._path.exists() else []
+        rewritten = self._path.with_suffix(".tmp")
+        rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        rewritten.replace(self._path)
+        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.close()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row; the numbers in it become scalars "train/loss", "learning_rate", ..."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in _scalars(row):
+            self._events.add_scalar(name, value, row["step"])
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`; a last line that was cut off in the writing is left out."""
+    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class Report:
+    """Progress of a run: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, progress: Progress | None, total: int, done: int):
+        """Use `reporting`."""
+        self._console = console
+        self._progress = progress
+        self._task = progress.add_task("", total=total, completed=done) if progress else None
+        self._total = total
+        self._first: tuple[float, int] | None = None
+
+    def say(self, text: str) -> None:
+        """A line of text."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def advance(self) -> None:
+        """One step is done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """The numbers of a logged row."""
+        text = f"epoch {row['epoch']:.4g}  {describe(row)}"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=text)
+        else:
+            left = f"{self._seconds_left(row):.0f} s left"
+            step = row["step"]
+            self.say(f"step {step}/{self._total}  {text}  {row['examples_per_second']:,.0f} examples/s  {left}")
+
+
+    def _seconds_left(self, row: Mapping[str, Any]) -> float:
+        """From the pace since the first row, so that compiling does not count; at that row, from its own."""
+        now, step = time.perf_counter(), row["step"]
+        if self._first is None or step <= self._first[1]:
+            self._first = (now, step)
+            pace = row["seconds_per_step"]
+        else:
+            pace = (now - self._first[0]) / (step - self._first[1])
+        return (self._total - step) * pace
+
+
+@contextmanager
+def reporting(total: int, done: int, console: Console | None = None) -> Iterator[Report]:
+    """Shows the progress of a run of `total` steps that starts after `done`."""
+    console = console or Console()
+    if not console.is_terminal:
+        yield Report(console, None, total, done)
+        return
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Report(console, progress, total, done)
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """The metrics of a row in one line.
+
+    >>> describe({"step": 9, "train": {"loss": 0.25}, "test": {"accuracy": 0.985}})
+    'train loss 0.25  test accuracy 98.50%'
+    """
+    return "  ".join(
+        f"{split} {name} {value:.2%}" if name == "accuracy" else f"{split} {name} {value:.4g}"
+        for split in ("train", "test")
+        for name, value in row.get(split, {}).items()
+    )
+
+
+def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif name != "step" and math.isfinite(value):
+            yield f"{prefix}{name}", float(value)

@@ -1,0 +1,45 @@
+"""What a training run carries from step to step."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnjax.models import initialize
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A frozen pytree: everything that the next step depends on, and nothing else."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    key: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(model: nn.Module, optimizer: optax.GradientTransformation, inputs: Any, *, seed: int) -> TrainState:
+    """The state before the first step, for inputs like these.
+
+    Raises:
+        ValueError: the inputs do not fit the model (see `models.initialize`).
+    """
+    init_key, key = jax.random.split(jax.random.key(seed))
+    variables = initialize(model, init_key, inputs)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        key=key,
+    )

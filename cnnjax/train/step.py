@@ -1,0 +1,59 @@
+"""One training step and one evaluation step, as pure functions of state and batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from cnnjax.tasks import Task
+from cnnjax.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step is made of. `augment` changes training batches; `prepare` every batch, after it.
+
+    `optimizer` updates; `model` is applied to what the task takes from the batch, with `train` as a keyword.
+    """
+
+    model: nn.Module
+    task: Task
+    optimizer: optax.GradientTransformation
+    augment: Callable[[jax.Array, Any], Any]
+    prepare: Callable[[Any], Any]
+
+
+def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainState, dict[str, Any]]:
+    """Augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch as sums."""
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    batch = recipe.prepare(recipe.augment(augment_key, batch))
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+        output, updates = recipe.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            recipe.task.inputs(batch),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        return recipe.task.loss(output, batch), (output, updates.get("batch_stats", {}))
+
+    gradients, (output, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    new_state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return new_state, recipe.task.metrics(output, batch)
+
+
+def eval_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[dict[str, Any], Any]:
+    """Metrics of a batch as sums, and predictions."""
+    batch = recipe.prepare(batch)
+    output = recipe.model.apply(state.variables, recipe.task.inputs(batch), train=False)
+    return recipe.task.metrics(output, batch), recipe.task.predict(output)

@@ -1,0 +1,228 @@
+import itertools
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cnnjax.data import ArraySource, Info, eval_batches, train_batches
+
+TEN = ArraySource({"image": np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), "label": np.arange(10) % 3})
+
+
+def first(batches, count):
+    taken = list(itertools.islice(batches, count))
+    batches.close()
+    return taken
+
+
+def ids(batches):
+    return np.concatenate([batch["id"] for batch in batches]).tolist()
+
+
+class Listed:
+    """A source written by a user: any list of examples."""
+
+    def __init__(self, examples, classes=()):
+        self.examples = examples
+        self.info = Info("listed", "all", {}, classes)
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        return self.examples[index]
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 25, 40])
+def test_every_epoch_is_another_permutation(batch_size, threads):
+    steps = -(-50 // batch_size)
+    order = ids(first(train_batches(TEN, batch_size=batch_size, seed=5, threads=threads), steps))
+    epochs = [order[i : i + 10] for i in range(0, 50, 10)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(10))
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_the_order_is_the_sorted_raw_words_of_seed_and_epoch():
+    order = ids(first(train_batches(TEN, batch_size=5, seed=7), 4))
+    for epoch in (0, 1):
+        words = np.random.PCG64(np.random.SeedSequence(7, spawn_key=(epoch,))).random_raw(10).tolist()
+        assert order[10 * epoch : 10 * epoch + 10] == sorted(range(10), key=words.__getitem__)
+    assert order != ids(first(train_batches(TEN, batch_size=5, seed=8), 4))
+
+
+def test_a_batch_holds_what_its_ids_say():
+    for batch in first(train_batches(TEN, batch_size=6, seed=0), 5):
+        assert set(batch) == {"image", "label", "id", "valid"}
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["id"])
+        np.testing.assert_array_equal(batch["label"], batch["id"] % 3)
+        assert (batch["id"].dtype, batch["label"].dtype, batch["image"].dtype) == (np.int32, np.int32, np.uint8)
+        assert batch["valid"].dtype == bool
+        assert batch["valid"].all()
+
+
+@pytest.mark.parametrize("batch_size", [3, 40])
+def test_any_step_can_be_the_first(batch_size):
+    straight = first(train_batches(TEN, batch_size=batch_size, seed=1), 21)
+    for start in range(20):
+        resumed = first(train_batches(TEN, batch_size=batch_size, seed=1, start_step=start), 2)
+        assert ids(resumed) == ids(straight[start : start + 2])
+
+
+def test_a_far_step_costs_nothing():
+    began = time.perf_counter()
+    (batch,) = first(train_batches(TEN, batch_size=4, seed=1, start_step=10**12), 1)
+    assert time.perf_counter() - began < 5
+    epoch, place = divmod(4 * 10**12, 10)
+    words = np.random.PCG64(np.random.SeedSequence(1, spawn_key=(epoch,))).random_raw(10).tolist()
+    assert batch["id"].tolist() == sorted(range(10), key=words.__getitem__)[place : place + 4]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **k: train_batches(TEN, seed=2, **k),
+        lambda **k: train_batches(TEN, seed=2, start_step=7, **k),
+        lambda **k: eval_batches(TEN, **k),
+    ],
+)
+@pytest.mark.parametrize(("batch_size", "count"), [(4, 2), (6, 3), (40, 2)])
+def test_process_parts_make_up_the_global_batch(make, batch_size, count):
+    parts = [first(make(batch_size=batch_size, process_index=p, process_count=count), 3) for p in range(count)]
+    for step, whole in enumerate(first(make(batch_size=batch_size), 3)):
+        for name, array in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[step][name] for part in parts]), array)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 16, 37])
+def test_evaluation_sees_every_example_once_in_order(batch_size):
+    batches = list(eval_batches(TEN, batch_size=batch_size))
+    assert len(batches) == -(-10 // batch_size)
+    assert {len(batch["id"]) for batch in batches} == {batch_size}
+    seen = [int(i) for batch in batches for i in batch["id"][batch["valid"]]]
+    assert seen == list(range(10))
+    for batch in batches:
+        assert (batch["id"][~batch["valid"]] == 9).all()
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["id"])
+
+
+def test_boxes_maps_and_nested_elements_are_stacked():
+    examples = [
+        {
+            "boxes": np.full((3, 4), i, np.float32),
+            "mask": np.array([True, i > 0, False]),
+            "deep": {"map": np.eye(2) * i},
+        }
+        for i in range(5)
+    ]
+    (batch,) = eval_batches(Listed(examples), batch_size=5)
+    assert batch["boxes"].shape == (5, 3, 4)
+    assert batch["boxes"][4, 0, 0] == 4
+    assert batch["mask"].tolist() == [e["mask"].tolist() for e in examples]
+    assert batch["deep"]["map"][3].tolist() == [[3, 0], [0, 3]]
+
+
+def sized(*sizes):
+    return Listed([{"image": np.full((*size, 3), 7, np.uint8)} for size in sizes])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_images_of_different_sizes_need_image_size(batch_size):
+    source = sized((4, 4), (4, 4), (6, 5))
+    words = r"image of example 2: \(6, 5, 3\), of example 0: \(4, 4, 3\).*--image-size N"
+    with pytest.raises(ValueError, match=words):
+        list(eval_batches(source, batch_size=batch_size))
+    (batch,) = eval_batches(source, batch_size=3, image_size=(8, 9))
+    assert batch["image"].shape == (3, 8, 9, 3)
+    assert (batch["image"] == 7).all()
+    (batch,) = eval_batches(source, batch_size=3, image_size=(6, 6), fit="pad")
+    assert batch["image"][0, :, :, 0].sum() == 7 * 16
+
+
+def test_unequal_structures_and_taken_names_are_errors():
+    with pytest.raises(ValueError, match=r"example 1: \['a', 'b'\], of example 0: \['a'\]"):
+        list(eval_batches(Listed([{"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)}]), batch_size=2))
+    with pytest.raises(ValueError, match="element 'id', a name every batch uses"):
+        list(eval_batches(Listed([{"id": np.ones(2)}]), batch_size=1))
+    with pytest.raises(ValueError, match='no "image"'):
+        list(eval_batches(Listed([{"a": np.ones(2)}]), batch_size=1, image_size=(2, 2)))
+    with pytest.raises(ValueError, match="example 1 of listed: an image of 6x5 does not fit into 4x4"):
+        list(eval_batches(sized((4, 4), (6, 5)), batch_size=1, image_size=(4, 4), fit="pad"))
+
+
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_label_that_names_no_class_is_an_error(label):
+    source = Listed([{"label": np.int32(value)} for value in (0, 1, label)], classes=("a", "b"))
+    with pytest.raises(ValueError, match=rf"example 2 of listed .* has the label {label}; expected 0 to 1"):
+        list(eval_batches(source, batch_size=2))
+    with pytest.raises(ValueError, match=rf"example 2 of listed .* has the label {label}"):
+        first(train_batches(source, batch_size=3, seed=0), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": -4}, "batch_size is -4"),
+        ({"process_count": 3}, "batch_size is 4; expected .* multiple of process_count, 3"),
+        ({"process_index": 2, "process_count": 2}, "process_index is 2"),
+        ({"process_index": -1}, "process_index is -1"),
+        ({"process_count": 0}, "process_count 0"),
+        ({"threads": -1}, "threads is -1"),
+        ({"image_size": (0, 4)}, r"image_size is \(0, 4\)"),
+        ({"seed": -1}, "seed is -1"),
+        ({"start_step": -1}, "start_step is -1"),
+    ],
+)
+def test_bad_arguments_are_errors_at_once(changes, words):
+    with pytest.raises(ValueError, match=words):
+        train_batches(TEN, **({"batch_size": 4, "seed": 0} | changes))
+    if not {"seed", "start_step"} & changes.keys():
+        with pytest.raises(ValueError, match=words):
+            eval_batches(TEN, **({"batch_size": 4} | changes))
+    with pytest.raises(ValueError, match="no examples"):
+        eval_batches(Listed([]), batch_size=1)
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    class Broken(Listed):
+        def __getitem__(self, index):
+            raise ValueError(f"example {index} cannot be read")
+
+    with pytest.raises(ValueError, match="example 0 cannot be read"):
+        next(eval_batches(Broken([{}] * 5), batch_size=2, threads=2))
+
+
+def loaders():
+    return [thread for thread in threading.enumerate() if "grain" in thread.name]
+
+
+def test_a_dropped_iterator_leaves_no_thread():
+    batches = train_batches(TEN, batch_size=4, seed=0, threads=4)
+    next(batches)
+    assert loaders()
+    del batches
+    deadline = time.monotonic() + 5
+    while loaders() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not loaders()
+
+
+def test_an_open_iterator_lets_the_interpreter_exit_silently():
+    script = (
+        "import numpy as np; from cnnjax.data import ArraySource, train_batches\n"
+        "source = ArraySource({'a': np.zeros((50, 4))})\n"
+        "batches = train_batches(source, batch_size=8, seed=0); print(next(batches)['a'].shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("(8, 4)\n", "")
+
+
+def test_importing_the_room_is_cheap():
+    script = "import sys, cnnjax.data; print({'jax', 'grain', 'tensorflow_datasets', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"

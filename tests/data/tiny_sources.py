@@ -1,0 +1,27 @@
+"""Files and bytes written by hand, for the tests of the data room."""
+
+import gzip
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def encode(picture: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def pack_idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write_idx(folder: Path, stem: str, images: np.ndarray, labels: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(pack_idx(images)))
+    (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(pack_idx(labels)))

@@ -1,0 +1,187 @@
+import base64
+import io
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from cnnjax.report.page import Code, Facts, Picture, Section, Table, Text, page
+
+HOSTILE = """<script>alert(1)</script> & "double" 'single' <img src=x onerror=alert(2)>"""
+VOID = {"meta", "link", "img", "br"}
+
+
+def png(width=30, height=15):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Reader(HTMLParser):
+    """What a browser would see: every element with its attributes and its own text, and well-nested tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.open[-1]["text"] += data
+
+    def all(self, *tags):
+        return [element for element in self.elements if element["tag"] in tags]
+
+    def texts(self, *tags):
+        return [element["text"] for element in self.all(*tags)]
+
+
+def hostile_page():
+    blocks = (
+        Text(HOSTILE),
+        Code(HOSTILE),
+        Facts([(HOSTILE, HOSTILE)]),
+        Table([HOSTILE], [[HOSTILE]], HOSTILE),
+        Picture(png(), HOSTILE, HOSTILE),
+    )
+    return page(HOSTILE, [Section(HOSTILE, blocks)] * 4, subtitle=HOSTILE, facts=[(HOSTILE, HOSTILE)])
+
+
+def test_hostile_strings_come_out_as_text():
+    html = hostile_page()
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    reader = Reader(html)
+    for tag in ("title", "h1", "h2", "p", "code", "dt", "dd", "th", "td", "figcaption", "a"):
+        assert set(reader.texts(tag)) == {HOSTILE}, tag
+    assert {image["alt"] for image in reader.all("img")} == {HOSTILE}
+    assert not reader.all("script")
+    assert not [name for element in reader.elements for name in element if name.startswith("on")]
+
+
+def test_nothing_is_fetched():
+    html = hostile_page()
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    for element in Reader(html).elements:
+        assert element.get("src", "data:").startswith("data:")
+        assert element.get("href", "#").startswith(("#", "data:"))
+
+
+def test_policy_forbids_everything_but_inline_pictures_and_styles():
+    reader = Reader(page("Run", []))
+    (policy,) = [m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
+    assert rules["default-src"] == ["'none'"]
+    assert rules["img-src"] == ["data:"]
+    assert rules["style-src"] == ["'unsafe-inline'"]
+    assert "script-src" not in rules
+
+
+def test_document_says_its_language_encoding_and_width():
+    html = page("Run", [], subtitle="of today")
+    reader = Reader(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert reader.all("html")[0]["lang"] == "en"
+    assert [m["charset"] for m in reader.all("meta") if "charset" in m] == ["utf-8"]
+    assert [m["content"] for m in reader.all("meta") if m.get("name") == "viewport"] == [
+        "width=device-width, initial-scale=1"
+    ]
+    assert "prefers-color-scheme: dark" in reader.texts("style")[0]
+    assert "@media print" in reader.texts("style")[0]
+
+
+def test_table_comes_back_as_it_went_in():
+    table = Table(["layer", "MACs", "share"], [["C1", 122304, 0.25], ["S2", None, 1 / 3], ["C3", "1,516", 1e-9]])
+    reader = Reader(page("Run", [Section("Layers", (table,))]))
+    assert reader.texts("th") == ["layer", "MACs", "share"]
+    assert reader.texts("td") == ["C1", "122304", "0.25", "S2", "", "0.333333", "C3", "1,516", "1e-09"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "numeric"),
+    [
+        ([1, 2.5, None], True),
+        (["98.5 %", "3.2 MiB", "-"], True),
+        (["0.98 ± 0.01", "\N{MINUS SIGN}1e-5"], True),
+        ([float("nan"), float("-inf")], True),
+        (["3", "conv"], False),
+        (["5x5", "14x14"], False),
+        ([None, ""], False),
+    ],
+)
+def test_columns_of_numbers_are_right_aligned(cells, numeric):
+    reader = Reader(page("Run", [Section("t", (Table(["a"], [[cell] for cell in cells]),))]))
+    marks = {element.get("class") for element in reader.all("th", "td")}
+    assert marks == ({"number"} if numeric else {None})
+    assert ".number { text-align: right" in reader.texts("style")[0]
+
+
+def test_table_scrolls_inside_its_own_box():
+    html = page("Run", [Section("t", (Table(["a"], [["1"]], "Costs"),))])
+    (box,) = [element for element in Reader(html).all("div") if element.get("class") == "scroll"]
+    assert box["aria-label"] == "Costs"
+    assert html.index('class="scroll"') < html.index("<table")
+
+
+def test_ragged_table_raises():
+    with pytest.raises(ValueError, match=r"rows\[1\]: 1 cells; the header has 2"):
+        Table(["a", "b"], [["1", "2"], ["3"]])
+
+
+def test_picture_is_inside_the_page_with_its_words():
+    data = png(300, 150)
+    reader = Reader(page("Run", [Section("p", (Picture(data, "a red field", "Red."),))]))
+    (image,) = reader.all("img")
+    assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == data
+    assert (image["alt"], image["width"], image["height"]) == ("a red field", "192", "96")
+    assert reader.texts("figcaption") == ["Red."]
+
+
+def test_picture_must_be_a_png_with_words():
+    with pytest.raises(ValueError, match="expected a PNG"):
+        Picture(b"<svg onload='alert(1)'/>", "drawing")
+    with pytest.raises(ValueError, match="alt: empty"):
+        Picture(png(), " ")
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_contents_from_four_sections_on(count):
+    reader = Reader(page("Run", [Section(f"Part {i}", ()) for i in range(count)]))
+    links = {link["href"].removeprefix("#"): link["text"] for link in reader.all("a")}
+    anchors = [section["id"] for section in reader.all("section")]
+    assert len(set(anchors)) == count
+    expected = {anchor: f"Part {i}" for i, anchor in enumerate(anchors)} if count > 3 else {}
+    assert links == expected
+
+
+def test_text_splits_at_empty_lines_and_facts_keep_their_order():
+    blocks = (Text("one\nline\n\n two"), Facts([("loss", "0.1"), ("accuracy", "99 %")]))
+    reader = Reader(page("Run", [Section("s", blocks)], facts=[("seed", "7")]))
+    assert reader.texts("p") == ["one\nline", "two"]
+    assert reader.texts("dt") == ["seed", "loss", "accuracy"]
+    assert reader.texts("dd") == ["7", "0.1", "99 %"]
+
+
+def test_code_keeps_its_lines():
+    code = '{\n  "model": "lenet5"\n}'
+    assert Reader(page("Run", [Section("c", (Code(code),))])).texts("code") == [code]
+
+
+def test_page_needs_no_matplotlib():
+    check = "import cnnjax.report.page, sys; sys.exit('matplotlib' in sys.modules or 'jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
