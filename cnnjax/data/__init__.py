@@ -1,8 +1,9 @@
-"""The data room: `sources` (examples by index), `decode` (pictures), `pipeline` (batches), all on the host."""
+"""The data room: `opening` a source, `sources` by index, `decode` (pictures), `pipeline` (batches), all on the host."""
 
 from cnnjax.data.decode import decode_image, fit_image
+from cnnjax.data.opening import open_source, splits
 from cnnjax.data.pipeline import eval_batches, train_batches
-from cnnjax.data.sources import ArraySource, Info, Source, open_source, splits
+from cnnjax.data.sources import ArraySource, Info, Source
 
 __all__ = [
     "ArraySource",

@@ -1,17 +1,15 @@
-"""What a run leaves for the eye: `figures` (data in, matplotlib figures out) and `page` (one HTML file).
+"""What a run leaves for the eye: figures (`figures`, `field_figures`: data in, matplotlib out) and one HTML `page`.
 
-The public names of both are reached from here too and loaded when first used, so that writing a page needs no
-matplotlib. `report.page` is the module: the function that writes is `report.page.page`.
+What callers need of them is reached from here too and loaded when first used, so that writing a page needs no
+matplotlib. A page is written by `report.page.render`.
 """
 
 import importlib
 from typing import Any
 
 _HOMES = {
-    "figures": (
-        *("FieldBox", "feature_maps", "filters", "image_grid"),
-        *("learning_curves", "png", "receptive_fields", "style"),
-    ),
+    "field_figures": ("FieldBox", "receptive_fields"),
+    "figures": ("feature_maps", "filters", "image_grid", "learning_curves", "png", "style"),
     "page": ("Block", "Code", "Facts", "Picture", "Section", "Table", "Text"),
 }
 

@@ -9,7 +9,6 @@ import io
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import jax
 import matplotlib as mpl
@@ -20,12 +19,12 @@ from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too pale for lines on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK, _QUIET, _PADDING, _ALARM = "#1f2328", "#8b949e", "#e4e7eb", _COLOURS[1]
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+PALE = "#e4e7eb"  # grids, frames, and what lies outside of a picture
+_INK, _QUIET, _ALARM = "#1f2328", "#8b949e", COLOURS[1]
 _BY = "\N{MULTIPLICATION SIGN}"
 
 _STYLE = {
@@ -33,7 +32,7 @@ _STYLE = {
     "axes.edgecolor": _QUIET,
     "axes.grid": True,
     "axes.labelcolor": _INK,
-    "axes.prop_cycle": rcsetup.cycler(color=list(_COLOURS)),
+    "axes.prop_cycle": rcsetup.cycler(color=list(COLOURS)),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": _INK,
@@ -46,7 +45,7 @@ _STYLE = {
     "figure.titlesize": 13,
     "figure.titleweight": "bold",
     "font.size": 10,
-    "grid.color": _PADDING,
+    "grid.color": PALE,
     "grid.linewidth": 0.8,
     "image.cmap": "viridis",
     "legend.frameon": False,
@@ -133,7 +132,7 @@ def learning_curves(rows: Sequence[Mapping[str, float | int | str | None]]) -> F
                     along=along,
                     metric=metric,
                     split=split,
-                    colour=_COLOURS[index % len(_COLOURS)],
+                    colour=COLOURS[index % len(COLOURS)],
                 )
         share = "accuracy" in metric and bool(np.all((values >= 0) & (values <= 1) | ~np.isfinite(values)))
         axes.yaxis.set_major_formatter(PercentFormatter(1) if share else StrMethodFormatter("{x:,g}"))
@@ -193,13 +192,14 @@ def _tiles(
     for axes in tiles:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
-        axes.spines[:].set(visible=True, color=_PADDING)
+        axes.spines[:].set(visible=True, color=PALE)
     for axes in tiles[count:]:
         axes.remove()
     return figure, tiles[:count]
 
 
-def _caption(axes: Axes, text: str, *, colour: str = _INK) -> None:
+def caption_tile(axes: Axes, text: str, *, colour: str = _INK) -> None:
+    """Writes a short text over a tile, small, centred and never read as a formula."""
     axes.set_title(text, loc="center", fontsize=8, fontweight="normal", color=colour, pad=3, parse_math=False)
 
 
@@ -247,14 +247,14 @@ def filters(
             own = float(np.max(np.abs(tile), where=fine, initial=0)) or 1.0
             rgb = 0.5 + 0.5 * np.where(fine, tile, 0) / own
             axes.imshow(np.where(fine.all(axis=-1, keepdims=True), rgb, mpl.colors.to_rgb(_ALARM)))
-            _caption(axes, f"{index}")
+            caption_tile(axes, f"{index}")
         else:
             output, source = divmod(index, inputs)
             axes.imshow(weights[:, :, source, output], cmap=greys, vmin=-largest, vmax=largest)
-            _caption(axes, f"{output}" if inputs == 1 else f"{source} → {output}")
+            caption_tile(axes, f"{output}" if inputs == 1 else f"{source} → {output}")
     if not in_colour:
         bar = figure.colorbar(tiles[0].images[0], ax=tiles, label="weight", aspect=40, pad=0.02)
-        bar.outline.set_edgecolor(_PADDING)
+        bar.outline.set_edgecolor(PALE)
     return figure
 
 
@@ -292,9 +292,9 @@ def feature_maps(
         sound, extent = bool(np.isfinite(channel).all()), _extent(channel)
         axes.imshow(np.ma.masked_invalid(channel), cmap=colours)
         if sound and channel.min() == channel.max():
-            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fc=_PADDING, ec=_QUIET, hatch="///"))
+            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fc=PALE, ec=_QUIET, hatch="///"))
         gap = "\n" if len(extent.split("\n")[0]) > 18 else " "
-        _caption(axes, f"{index}:{gap}{extent}", colour=_INK if sound else _ALARM)
+        caption_tile(axes, f"{index}:{gap}{extent}", colour=_INK if sound else _ALARM)
     return figure
 
 
@@ -317,7 +317,7 @@ def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
         units[fine],
         0,
         values[fine],
-        colors=_COLOURS[0],
+        colors=COLOURS[0],
         linewidths=min(44.0, 520 / values.size),
     )
     axes.plot(units[~fine], np.zeros((~fine).sum()), "x", color=_ALARM)
@@ -330,7 +330,16 @@ def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
     return figure
 
 
-def _picture(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> Float[np.ndarray, "h w 3"]:
+def as_rgb(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> Float[np.ndarray, "h w 3"]:
+    """The image as floats from 0 to 1 in three channels, ready to be drawn.
+
+    Args:
+        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        argument: what errors call the image.
+
+    Raises:
+        ValueError: the image has another shape or other values.
+    """
     values = np.asarray(image)
     if values.ndim == 2:
         values = values[..., np.newaxis]
@@ -366,7 +375,7 @@ def image_grid(
     """
     if not images or len(images) != len(captions):
         raise ValueError(f"captions: {len(captions)} for {len(images)} images; expected one each, and an image")
-    pictures = [_picture(image, argument=f"images[{index}]") for index, image in enumerate(images)]
+    pictures = [as_rgb(image, argument=f"images[{index}]") for index, image in enumerate(images)]
     wrapped = [textwrap.fill(caption, 22) for caption in captions]
     figure, tiles = _tiles(
         len(pictures),
@@ -377,113 +386,5 @@ def image_grid(
     )
     for axes, picture, caption in zip(tiles, pictures, wrapped, strict=True):
         axes.imshow(picture)
-        _caption(axes, caption)
+        caption_tile(axes, caption)
     return figure
-
-
-@dataclass(frozen=True)
-class FieldBox:
-    """The input pixels that one unit of a layer can see: first and last row and column, padding included.
-
-    `top` and `left` may be negative, `bottom` and `right` may pass the last pixel: a field reaches into the
-    padding. Both ends belong to the field, so a 5x5 field has `bottom - top == 4`.
-    """
-
-    name: str
-    top: int
-    left: int
-    bottom: int
-    right: int
-    size_text: str = ""
-
-
-@style()
-def receptive_fields(
-    image: Num[np.ndarray | jax.Array, "*shape"], boxes: Sequence[FieldBox], *, title: str, limit: int = 12
-) -> Figure:
-    """The receptive field of each layer on the image: all of them together, then one panel for each.
-
-    Outside of its field the image is faded. The grey margin is padding: a field that is larger than the image
-    reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true ones).
-
-    Args:
-        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
-        boxes: one per layer, in the order of the layers.
-        title: stands above the panels.
-        limit: of more layers than this, so many are chosen evenly, the first and the last among them.
-
-    Raises:
-        ValueError: no boxes, or the image's shape or values are wrong, or `limit` is below 2.
-    """
-    picture = _picture(image, argument="image")
-    if not boxes or limit < 2:
-        raise ValueError(f"boxes: {len(boxes)}, limit: {limit}; at least one box and a limit of 2 are needed")
-    kept = np.linspace(0, len(boxes) - 1, min(limit, len(boxes))).round().astype(int)
-    drawn = [boxes[index] for index in kept]
-    left_out = f" ({len(drawn)} of {len(boxes)} layers)" if len(drawn) < len(boxes) else ""
-
-    lines = 1 if len(drawn) == 1 else 2 if len(drawn) <= 8 else 3
-    columns = -(-len(drawn) // lines)
-    names = [_tail(box.name, 24) for box in drawn]
-    figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
-    figure.suptitle(title + left_out, parse_math=False)
-    grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])
-    together = figure.add_subplot(grid[:, 0])
-    _field_panel(together, picture, drawn, lit=None)
-    handles = []
-    for index, box in enumerate(drawn):
-        handles.append(_field(together, box, index))
-        axes = figure.add_subplot(grid[index // columns, 1 + index % columns])
-        _field_panel(axes, picture, drawn, lit=_field(axes, box, index))
-        _caption(axes, f"{names[index]}\n{box.size_text}")
-    legend = together.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    return figure
-
-
-def _field(axes: Axes, box: FieldBox, index: int) -> Rectangle:
-    """The outline of a field; a pixel's centre is its index, so the outline runs half a pixel outside."""
-    outline = Rectangle(
-        (box.left - 0.5, box.top - 0.5),
-        box.right - box.left + 1,
-        box.bottom - box.top + 1,
-        fill=False,
-        edgecolor=_COLOURS[index % len(_COLOURS)],
-        linestyle="-" if index < len(_COLOURS) else (0, (3, 1.2)),
-        linewidth=2,
-        path_effects=[withStroke(linewidth=3.6, foreground="white", alpha=0.8)],
-        zorder=4 - index / 100,
-    )
-    axes.add_patch(outline)
-    return outline
-
-
-def _field_panel(
-    axes: Axes, picture: Float[np.ndarray, "h w 3"], boxes: Sequence[FieldBox], *, lit: Rectangle | None
-) -> None:
-    height, width, _ = picture.shape
-    reach = max(
-        *(max(-box.top, box.bottom - height + 1) / height for box in boxes),
-        *(max(-box.left, box.right - width + 1) / width for box in boxes),
-        0.04,
-    )
-    margin = min(reach + 0.04, 0.7)
-    axes.set_facecolor(_PADDING)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    if lit is not None:
-        axes.imshow(0.25 * picture + 0.75)
-        axes.imshow(picture).set_clip_path(lit)
-    else:
-        axes.imshow(picture)
-    axes.set(
-        xticks=[],
-        yticks=[],
-        xlim=(-0.5 - margin * width, width - 0.5 + margin * width),
-        ylim=(height - 0.5 + margin * height, -0.5 - margin * height),
-    )
-
-
-def _tail(name: str, length: int) -> str:
-    return name if len(name) <= length else "…" + name[1 - length :]

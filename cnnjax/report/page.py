@@ -90,7 +90,7 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def page(
+def render(
     title: str,
     sections: Sequence[Section],
     *,
@@ -107,7 +107,7 @@ def page(
         subtitle: a line under the title.
         facts: (name, value) pairs shown as cards before the first section.
 
-    >>> "<h2>Cost &amp; size</h2>" in page("Run", [Section("Cost & size", (Text("12 MiB"),))])
+    >>> "<h2>Cost &amp; size</h2>" in render("Run", [Section("Cost & size", (Text("12 MiB"),))])
     True
     """
     contents = ""

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
-from cnnjax.report import figures, page
+from cnnjax.report import field_figures, figures, page
 from cnnjax.tasks import Task
 from cnnjax.train import Experiment, Fit, read_rows
 from cnnjax.train.config import to_json
@@ -43,7 +43,7 @@ def write_report(
     path = fit.run_dir / "report.html"
     title = f"{experiment.model} on {experiment.data}"
     facts = [(f"test {name}", _percent(name, value)) for name, value in fit.evaluation.summary.items()]
-    path.write_text(page.page(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")
+    path.write_text(page.render(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")
     return path
 
 
@@ -93,7 +93,7 @@ def _layers(
     table = page.Table(header, [*cells, total], caption="One picture; receptive fields in input pixels.")
     sections = [page.Section("Layers", (table,))]
     if boxes := _boxes(summary):
-        figure = figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
+        figure = field_figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
         block = pictures.add("receptive_fields", figure, "Receptive fields on the first test picture")
         sections.append(page.Section("Receptive fields", (block,)))
     maps = analysis.feature_maps(model, variables, inputs)
@@ -119,7 +119,7 @@ def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.with_suffix(".json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
 
 
-def _boxes(summary: analysis.Summary) -> list[figures.FieldBox]:
+def _boxes(summary: analysis.Summary) -> list[field_figures.FieldBox]:
     boxes = []
     for layer in summary.layers:
         if layer.field is None or len(layer.field.axes) != 2 or layer.field.stride == (None, None):
@@ -127,7 +127,7 @@ def _boxes(summary: analysis.Summary) -> list[figures.FieldBox]:
         (top, bottom), (left, right) = layer.field.box()
         row = {"size": "x".join(map(str, layer.field.size)), "stride": layer.field.stride[0]}
         text = f"{row['size']}, stride {row['stride']}"
-        boxes.append(figures.FieldBox(layer.name, top, left, bottom, right, text))
+        boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text))
     return boxes
 
 

@@ -38,9 +38,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def most_confused(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
-) -> Figure:
+def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
     """The mistakes of highest probability; where there are none, the right answers of lowest."""
     predicted = probabilities.argmax(axis=-1)
     wrong = np.flatnonzero(predicted != labels)

@@ -5,7 +5,7 @@ elements, a batch holds `id` (the example's index) and `valid` (False for the pa
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ class Mean(NamedTuple):
     count: Float[Array, ""]
 
 
+@runtime_checkable
 class Task(Protocol):
     """Loss, metrics, predictions and pictures of one kind of learning problem.
 
@@ -72,6 +73,4 @@ def means(metrics: Mapping[str, Mean]) -> dict[str, float]:
     {'accuracy': 0.75}
     """
     values = jax.device_get(dict(metrics))
-    return {
-        name: float(mean.total / mean.count) if mean.count else float("nan") for name, mean in values.items()
-    }
+    return {name: float(mean.total / mean.count) if mean.count else float("nan") for name, mean in values.items()}

@@ -1,5 +1,6 @@
 """Checkpoints of a run: the latest and the best, written by Orbax in the background."""
 
+import dataclasses
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +48,10 @@ class Checkpoints:
 
     def score(self, step: int) -> float:
         """The score that a step was saved with."""
-        return self._manager.metrics(step)["score"]
+        metrics = self._manager.metrics(step)
+        if metrics is None:
+            raise FileNotFoundError(f"the checkpoint of step {step} has no score")
+        return float(metrics["score"])
 
     def save(self, state: TrainState, step: int, *, score: float) -> None:
         """Begins to write a state; an earlier write still under way is waited for."""
@@ -63,7 +67,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
         restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
         fields = dict(restored["state"])
-        return like.replace(**(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
+        return dataclasses.replace(like, **(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

@@ -28,9 +28,9 @@ class Schedule:
     """How the learning rate moves over the run."""
 
     name: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
-    """constant; step: tenth at one half and three quarters; cosine: down to zero; one_cycle: up, then down to zero."""
+    """step: a tenth at one half and at three quarters; cosine: down to zero; one_cycle: up, then down to zero."""
     warmup: float = 0.0
-    """Share of the run, 0 to 1, in which the rate first rises linearly from zero (one_cycle: its rising part)."""
+    """Share of the run in which the rate first rises, from zero; in one_cycle from a 25th, over 0.3 where this is 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +115,11 @@ class Experiment:
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The settings that make the run what it is, as plain values: all but where it lies and whether it resumes."""
-    settings = dataclasses.asdict(experiment)
-    del settings["run_dir"], settings["resume"]
-    return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(experiment).items()
+        if name not in ("run_dir", "resume")
+    }
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

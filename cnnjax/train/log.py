@@ -30,7 +30,8 @@ class MetricsLog:
         rewritten = self._path.with_suffix(".tmp")
         rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         rewritten.replace(self._path)
-        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        # The suffix keeps two logs that are opened within one second apart.
+        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=f".from{step}")
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -83,7 +84,6 @@ class Report:
             left = f"{self._seconds_left(row):.0f} s left"
             step = row["step"]
             self.say(f"step {step}/{self._total}  {text}  {row['examples_per_second']:,.0f} examples/s  {left}")
-
 
     def _seconds_left(self, row: Mapping[str, Any]) -> float:
         """From the pace since the first row, so that compiling does not count; at that row, from its own."""

@@ -27,7 +27,6 @@ from cnnjax.train.run_folder import open_run_folder
 from cnnjax.train.state import TrainState, create_state
 from cnnjax.train.step import Recipe, eval_step, train_step
 
-
 # Enough for a confusion matrix, and few enough for memory.
 KEPT_EXAMPLES = 10_000
 
@@ -90,27 +89,26 @@ def fit(
     schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=total)
     recipe = Recipe(model, task, make_optimizer(experiment.optimizer, schedule), augment, prepare)
     inputs = jax.eval_shape(lambda batch: task.inputs(prepare(batch)), first)
-    state = jax.device_put(
-        create_state(model, recipe.optimizer, inputs, seed=experiment.seed), parallel.replicated(mesh)
-    )
+    fresh = create_state(model, recipe.optimizer, inputs, seed=experiment.seed)
+    fresh = jax.device_put(fresh, parallel.replicated(mesh))
     # Nothing is written before everything fits.
     folder = open_run_folder(experiment)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        if experiment.resume and checkpoints.latest is not None:
-            state = checkpoints.restore(state, checkpoints.latest)
-        done = int(state.step)
+        latest = checkpoints.latest if experiment.resume else None
+        state = start = fresh if latest is None else checkpoints.restore(fresh, latest)
+        done = int(start.step)
         evaluate = _evaluator(recipe, mesh, test_source, batching)
         with MetricsLog(folder, step=done) as log, reporting(total, done, console) as report:
-            report.say(_header(model, state, mesh, experiment, folder, total, done))
+            report.say(_header(model, start, mesh, experiment, folder, total, done))
             stream = parallel.to_devices(
                 train_batches(train_source, seed=experiment.seed, start_step=done, **batching), mesh
             )
             evaluation = None
-            for step, row, state in _steps(state, stream, recipe, mesh, experiment, len(train_source), total):
+            for step, state, row in _steps(start, stream, recipe, mesh, experiment, len(train_source), total):
                 report.advance()
                 if row is None:
                     continue
-                row["learning_rate"] = float(schedule(step - 1))
+                row["learning_rate"] = float(np.asarray(schedule(step - 1)))
                 _check_finite(row, checkpoints)
                 if row.pop("epoch_ends"):
                     evaluation = evaluate(state, keep=step == total)
@@ -132,8 +130,8 @@ def _steps(
     experiment: Experiment,
     examples: int,
     total: int,
-) -> Iterator[tuple[int, dict[str, Any] | None, TrainState]]:
-    """Runs the steps that are left. Yields each with a row to log where one is due, the state being up to date."""
+) -> Iterator[tuple[int, TrainState, dict[str, Any] | None]]:
+    """Runs the steps that are left; gives each one's number, the state after it, and a row to log where one is due."""
     batch_size = experiment.batch_size
     run = None
     pending: list[Any] = []
@@ -147,7 +145,7 @@ def _steps(
         pending.append(metrics)
         epoch_ends = step == total or step * batch_size // examples > (step - 1) * batch_size // examples
         if not (epoch_ends or (experiment.log_every and step % experiment.log_every == 0)):
-            yield step, None, state
+            yield step, state, None
             continue
         summary = recipe.task.summarize(_merge(pending))
         seconds = (time.perf_counter() - since) / len(pending)
@@ -160,13 +158,11 @@ def _steps(
             "epoch_ends": epoch_ends,
         }
         pending = []
-        yield step, row, state
+        yield step, state, row
         since = time.perf_counter()
 
 
-def _evaluator(
-    recipe: Recipe, mesh: Mesh, source: Source, batching: dict[str, Any]
-) -> Callable[..., Evaluation]:
+def _evaluator(recipe: Recipe, mesh: Mesh, source: Source, batching: dict[str, Any]) -> Callable[..., Evaluation]:
     """A function that evaluates a state on all of a source, compiled at its first use."""
     run = None
 
@@ -218,6 +214,7 @@ def _header(
     return (
         f"{type(model).__name__}, {params:,} parameters, {experiment.precision}, on {mesh.size} {kind} device(s)\n"
         f"{f'resuming at step {done} of' if done else 'training'} {total} steps of {experiment.batch_size},"
-        f" {experiment.optimizer.name}, {experiment.schedule.name} learning rate {experiment.optimizer.learning_rate:g}\n"
+        f" {experiment.optimizer.name} with {experiment.schedule.name} learning rate"
+        f" {experiment.optimizer.learning_rate:g}\n"
         f"run folder: {folder}"
     )

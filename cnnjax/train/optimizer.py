@@ -12,9 +12,11 @@ def make_schedule(schedule: config.Schedule, *, learning_rate: float, steps: int
     """Learning rate as a function of the step, for a run of `steps` steps."""
     warmup = round(schedule.warmup * steps)
     if schedule.name == "one_cycle":
-        # Optax rises in the first 30 % of the steps unless told otherwise.
-        rising = schedule.warmup or 0.3
-        return optax.cosine_onecycle_schedule(max(steps, 2), learning_rate, pct_start=rising)
+        # The shares and factors of fastai and PyTorch, with a straight rise.
+        rising = max(round((schedule.warmup or 0.3) * steps), 1)
+        return optax.warmup_cosine_decay_schedule(
+            learning_rate / 25, learning_rate, rising, max(steps, rising + 1), learning_rate / 25e4
+        )
     rest = max(steps - warmup, 1)
     main = {
         "constant": lambda: optax.constant_schedule(learning_rate),

@@ -13,13 +13,23 @@ from cnnjax.models import initialize
 
 @flax.struct.dataclass
 class TrainState:
-    """A frozen pytree: everything that the next step depends on, and nothing else."""
+    """A frozen pytree: everything that the next step depends on, and nothing else.
 
-    step: jax.Array
+    JAX fills pytrees with stand-ins of its own (shapes, shardings), so the types are `Any`.
+
+    Attributes:
+        step: steps taken, an int32 scalar.
+        params: the model's parameters.
+        batch_stats: the model's running statistics; empty where it has none.
+        opt_state: the optimizer's state.
+        key: random key of the whole run; each step folds its own number in.
+    """
+
+    step: Any
     params: Any
     batch_stats: Any
-    opt_state: optax.OptState
-    key: jax.Array
+    opt_state: Any
+    key: Any
 
     @property
     def variables(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One training step and one evaluation step, as pure functions of state and batch."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from cnnjax.tasks import Task
 from cnnjax.train.state import TrainState
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """What a step is made of. `augment` changes training batches; `prepare` every batch, after it.
 
@@ -42,8 +42,11 @@ def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainS
         return recipe.task.loss(output, batch), (output, updates.get("batch_stats", {}))
 
     gradients, (output, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
-    new_state = state.replace(
+    # Optax mixes Python floats with integer counts, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    new_state = dataclasses.replace(
+        state,
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
         batch_stats=batch_stats,

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sources import encode, write_idx
+
+from tests.data.tiny_sources import encode, write_idx
 
 
 @pytest.fixture
@@ -70,5 +71,7 @@ def tfds_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("tfds")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for kind, version in ((Tiny, "9.0.0"), (Tiny, "10.0.0"), (Single, "9.0.0")):
+            # For a class of a dotted module, TFDS imports importlib_resources, which it does not bring along.
+            kind.__module__ = "conftest"
             kind(data_dir=root, version=version, file_format="array_record").download_and_prepare()
     return root

@@ -3,9 +3,9 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sources import encode
 
 from cnnjax.data import decode_image, fit_image
+from tests.data.tiny_sources import encode
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -25,3 +25,8 @@ def write_idx(folder: Path, stem: str, images: np.ndarray, labels: np.ndarray) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(pack_idx(images)))
     (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(pack_idx(labels)))
+
+
+def images_of(source) -> list[int]:
+    """The value that fills each image."""
+    return [int(source[i]["image"].flat[0]) for i in range(len(source))]

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from cnnjax.report.page import Code, Facts, Picture, Section, Table, Text, page
+from cnnjax.report.page import Code, Facts, Picture, Section, Table, Text, render
 
 HOSTILE = """<script>alert(1)</script> & "double" 'single' <img src=x onerror=alert(2)>"""
 VOID = {"meta", "link", "img", "br"}
@@ -56,7 +56,7 @@ def hostile_page():
         Table([HOSTILE], [[HOSTILE]], HOSTILE),
         Picture(png(), HOSTILE, HOSTILE),
     )
-    return page(HOSTILE, [Section(HOSTILE, blocks)] * 4, subtitle=HOSTILE, facts=[(HOSTILE, HOSTILE)])
+    return render(HOSTILE, [Section(HOSTILE, blocks)] * 4, subtitle=HOSTILE, facts=[(HOSTILE, HOSTILE)])
 
 
 def test_hostile_strings_come_out_as_text():
@@ -83,7 +83,7 @@ def test_nothing_is_fetched():
 
 
 def test_policy_forbids_everything_but_inline_pictures_and_styles():
-    reader = Reader(page("Run", []))
+    reader = Reader(render("Run", []))
     (policy,) = [m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
     assert rules["default-src"] == ["'none'"]
@@ -93,7 +93,7 @@ def test_policy_forbids_everything_but_inline_pictures_and_styles():
 
 
 def test_document_says_its_language_encoding_and_width():
-    html = page("Run", [], subtitle="of today")
+    html = render("Run", [], subtitle="of today")
     reader = Reader(html)
     assert html.startswith("<!DOCTYPE html>")
     assert reader.all("html")[0]["lang"] == "en"
@@ -107,7 +107,7 @@ def test_document_says_its_language_encoding_and_width():
 
 def test_table_comes_back_as_it_went_in():
     table = Table(["layer", "MACs", "share"], [["C1", 122304, 0.25], ["S2", None, 1 / 3], ["C3", "1,516", 1e-9]])
-    reader = Reader(page("Run", [Section("Layers", (table,))]))
+    reader = Reader(render("Run", [Section("Layers", (table,))]))
     assert reader.texts("th") == ["layer", "MACs", "share"]
     assert reader.texts("td") == ["C1", "122304", "0.25", "S2", "", "0.333333", "C3", "1,516", "1e-09"]
 
@@ -125,14 +125,14 @@ def test_table_comes_back_as_it_went_in():
     ],
 )
 def test_columns_of_numbers_are_right_aligned(cells, numeric):
-    reader = Reader(page("Run", [Section("t", (Table(["a"], [[cell] for cell in cells]),))]))
+    reader = Reader(render("Run", [Section("t", (Table(["a"], [[cell] for cell in cells]),))]))
     marks = {element.get("class") for element in reader.all("th", "td")}
     assert marks == ({"number"} if numeric else {None})
     assert ".number { text-align: right" in reader.texts("style")[0]
 
 
 def test_table_scrolls_inside_its_own_box():
-    html = page("Run", [Section("t", (Table(["a"], [["1"]], "Costs"),))])
+    html = render("Run", [Section("t", (Table(["a"], [["1"]], "Costs"),))])
     (box,) = [element for element in Reader(html).all("div") if element.get("class") == "scroll"]
     assert box["aria-label"] == "Costs"
     assert html.index('class="scroll"') < html.index("<table")
@@ -145,7 +145,7 @@ def test_ragged_table_raises():
 
 def test_picture_is_inside_the_page_with_its_words():
     data = png(300, 150)
-    reader = Reader(page("Run", [Section("p", (Picture(data, "a red field", "Red."),))]))
+    reader = Reader(render("Run", [Section("p", (Picture(data, "a red field", "Red."),))]))
     (image,) = reader.all("img")
     assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == data
     assert (image["alt"], image["width"], image["height"]) == ("a red field", "192", "96")
@@ -161,7 +161,7 @@ def test_picture_must_be_a_png_with_words():
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_contents_from_four_sections_on(count):
-    reader = Reader(page("Run", [Section(f"Part {i}", ()) for i in range(count)]))
+    reader = Reader(render("Run", [Section(f"Part {i}", ()) for i in range(count)]))
     links = {link["href"].removeprefix("#"): link["text"] for link in reader.all("a")}
     anchors = [section["id"] for section in reader.all("section")]
     assert len(set(anchors)) == count
@@ -171,7 +171,7 @@ def test_contents_from_four_sections_on(count):
 
 def test_text_splits_at_empty_lines_and_facts_keep_their_order():
     blocks = (Text("one\nline\n\n two"), Facts([("loss", "0.1"), ("accuracy", "99 %")]))
-    reader = Reader(page("Run", [Section("s", blocks)], facts=[("seed", "7")]))
+    reader = Reader(render("Run", [Section("s", blocks)], facts=[("seed", "7")]))
     assert reader.texts("p") == ["one\nline", "two"]
     assert reader.texts("dt") == ["seed", "loss", "accuracy"]
     assert reader.texts("dd") == ["7", "0.1", "99 %"]
@@ -179,7 +179,7 @@ def test_text_splits_at_empty_lines_and_facts_keep_their_order():
 
 def test_code_keeps_its_lines():
     code = '{\n  "model": "lenet5"\n}'
-    assert Reader(page("Run", [Section("c", (Code(code),))])).texts("code") == [code]
+    assert Reader(render("Run", [Section("c", (Code(code),))])).texts("code") == [code]
 
 
 def test_page_needs_no_matplotlib():

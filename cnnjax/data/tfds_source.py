@@ -1,0 +1,189 @@
+"""TFDS sets prepared as ArrayRecord: found, checked and read without TensorFlow."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.data.decode import decode_image
+from cnnjax.data.sources import Info
+
+
+@dataclass(frozen=True)
+class _Element:
+    """What becomes of one TFDS feature: `channels` for an image to decode, `dtype` for numbers."""
+
+    feature: str
+    dtype: Any = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TfdsSource:
+    """One split of a prepared TFDS set, its pictures decoded by `decode_image`.
+
+    `records` is TFDS's own data source with decoding skipped; `elements` maps the names of an example's elements
+    to the features they come from.
+    """
+
+    records: Any
+    elements: Mapping[str, _Element]
+    info: Info
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {self.info.name}, which has {len(self)} examples")
+        place = index % len(self)
+        try:
+            record = self.records[place]
+            return {name: _read_element(record[e.feature], e) for name, e in self.elements.items()}
+        # array_record says RuntimeError; protobuf and TFDS fail in their own ways on what a damaged record yields.
+        except Exception as error:
+            raise ValueError(
+                f"example {place} of {self.info.name} ({self.info.split}) cannot be read: {error}"
+            ) from error
+
+    def labels(self) -> np.ndarray | None:
+        """All labels in order, read without decoding a picture, or None where the examples have none."""
+        element = self.elements.get("label")
+        if element is None or element.dtype is not np.int32:
+            return None
+        blocks = (range(at, min(at + 1024, len(self))) for at in range(0, len(self), 1024))
+        found = [record[element.feature] for block in blocks for record in self.records.__getitems__(block)]
+        return np.array(found, np.int32)
+
+
+def tfds_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, Callable[[], TfdsSource]]:
+    """How to open each split of the set `argument`, NAME[:VERSION], the newest that lies prepared under `data_dir`.
+
+    Raises:
+        ValueError: If what lies there is damaged, or cannot be read in any order.
+        FileNotFoundError: If the set is not prepared there.
+    """
+    import tensorflow_datasets as tfds
+
+    name, _, version = argument.partition(":")
+    folder = _find_prepared(spelling, name, version, data_dir)
+    try:
+        file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # TFDS has no error of its own for a folder it cannot restore.
+        raise ValueError(f"{folder} is no intact TFDS set ({error}); {_prepare_command(name)}") from error
+    if file_format != "array_record":
+        raise ValueError(
+            f"{spelling}: {folder} is in {file_format} format; expected array_record, which can be read in any "
+            f"order; {_prepare_command(name)}"
+        )
+    return {split: partial(_open_tfds, builder, split, spelling) for split in builder.info.splits}
+
+
+def _prepare_command(name: str) -> str:
+    return (
+        "prepare it where TensorFlow is installed with "
+        f"`tfds build {name} --file_format=array_record`, and give the folder it lies in as data_dir (--data-dir)"
+    )
+
+
+def _find_prepared(spelling: str, name: str, version: str, data_dir: Path | None) -> Path:
+    """The folder of a prepared set: the newest version under `data_dir` that the name and version fit."""
+    root = data_dir or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    wanted = tuple(name.split("/"))
+    found = {}
+    for at, below, files in os.walk(root.absolute(), followlinks=True):
+        below[:] = sorted(folder for folder in below if not folder.startswith("."))
+        folder = Path(at)
+        if "dataset_info.json" in files:
+            found[folder] = f"{folder.parent.name}:{folder.name}"
+        if "dataset_info.json" in files or len(folder.relative_to(root.absolute()).parts) == 4:
+            below.clear()
+    fitting = [f for f in found if f.parts[-1 - len(wanted) : -1] == wanted and version in ("", f.name)]
+    if fitting:
+        return max(fitting, key=lambda f: ([int(number) for number in re.findall(r"\d+", f.name)], -len(f.parts)))
+    names = [f.parent.name for f in found]
+    near = difflib.get_close_matches(f"{name}:{version}" if version else name, [*names, *found.values()], n=1)
+    hint = f" (did you mean 'tfds:{near[0]}'?)" if near else ""
+    there = ", ".join(sorted(found.values())) or "nothing"
+    raise FileNotFoundError(
+        f"{spelling!r} is not prepared under {root}{'' if root.is_dir() else ', which does not exist'}; "
+        f"prepared there: {there}{hint}. To have it, {_prepare_command(name or 'NAME')}"
+    )
+
+
+def _open_tfds(builder: Any, split: str, spelling: str) -> TfdsSource:
+    import tensorflow_datasets as tfds
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(_check_shard, builder.info.splits[split].file_instructions))
+    features = builder.info.features
+    elements = _tfds_elements(features, builder.info.supervised_keys or (None, None))
+    skipped = {name: tfds.decode.SkipDecoding() for name, f in features.items() if isinstance(f, tfds.features.Image)}
+    shapes = {name: tuple(features[e.feature].shape) for name, e in elements.items()}
+    shapes |= {name: (*shapes[name][:2], e.channels) for name, e in elements.items() if e.dtype is None}
+    label = features[elements["label"].feature] if "label" in elements else None
+    classes = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
+    records = builder.as_data_source(split, decoders=skipped)
+    return TfdsSource(records, elements, Info(spelling, split, shapes, classes))
+
+
+def _tfds_elements(features: Any, supervised: tuple[Any, ...]) -> dict[str, _Element]:
+    """Images and numbers by the names they take in an example; text and nested features are left out."""
+    import tensorflow_datasets as tfds
+
+    images = [n for n, f in sorted(features.items()) if isinstance(f, tfds.features.Image) and f.np_dtype != np.float32]
+    labels = [n for n, f in sorted(features.items()) if isinstance(f, tfds.features.ClassLabel)]
+    renamed = {}
+    for element, names, keyed in (("image", images, supervised[0]), ("label", labels, supervised[1])):
+        if element not in features and (keyed in names or len(names) == 1):
+            renamed[keyed if keyed in names else names[0]] = element
+    numeric = (tfds.features.ClassLabel, tfds.features.Tensor, tfds.features.Scalar, tfds.features.BBoxFeature)
+    elements = {}
+    for name, feature in sorted(features.items()):
+        # A batch has an "id" and a "valid" of its own.
+        element = renamed.get(name, f"tfds_{name}" if name in ("id", "valid") else name)
+        if name in images:
+            depth = feature.shape[-1]
+            elements[element] = _Element(name, channels=depth if depth in (1, 3) else None)
+        elif type(feature) in numeric and np.dtype(feature.np_dtype).kind in "biuf":
+            labels = element == "label" and np.dtype(feature.np_dtype).kind in "iu"
+            elements[element] = _Element(name, np.int32 if labels else feature.np_dtype)
+    return elements
+
+
+def _read_element(value: Any, element: _Element) -> np.ndarray:
+    if element.dtype is None:
+        return decode_image(value, channels=element.channels)
+    return np.asarray(value, element.dtype)
+
+
+def _check_shard(instruction: Any) -> None:
+    """Reads the first and the last record of an ArrayRecord file, and counts them."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    path, expected = str(instruction.filename), instruction.examples_in_shard
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is missing, though dataset_info.json lists it; copy or prepare the set again")
+    if not expected:
+        return
+    try:
+        reader = ArrayRecordReader(path, options="readahead_buffer_size:0")
+        problem = f"it holds {reader.num_records()} readable records"
+        sound = reader.num_records() == expected and None not in reader.read([0, expected - 1])
+        # Closing a file that failed raises again, with the cause.
+        reader.close()
+    except RuntimeError as error:
+        sound, problem = False, str(error)
+    if not sound:
+        raise ValueError(
+            f"{path} is truncated or damaged: {problem}, dataset_info.json says {expected}; copy or prepare it again"
+        )

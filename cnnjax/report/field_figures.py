@@ -1,0 +1,122 @@
+"""Receptive fields drawn on the input image, in the style of `figures`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Float, Num
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from cnnjax.report.figures import COLOURS, PALE, as_rgb, caption_tile, style
+
+
+@dataclass(frozen=True)
+class FieldBox:
+    """The input pixels that one unit of a layer can see: first and last row and column, padding included.
+
+    `top` and `left` may be negative, `bottom` and `right` may pass the last pixel: a field reaches into the
+    padding. Both ends belong to the field, so a 5x5 field has `bottom - top == 4`.
+    """
+
+    name: str
+    top: int
+    left: int
+    bottom: int
+    right: int
+    size_text: str = ""
+
+
+@style()
+def receptive_fields(
+    image: Num[np.ndarray | jax.Array, "*shape"], boxes: Sequence[FieldBox], *, title: str, limit: int = 12
+) -> Figure:
+    """The receptive field of each layer on the image: all of them together, then one panel for each.
+
+    Outside of its field the image is faded. The grey margin is padding: a field that is larger than the image
+    reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true ones).
+
+    Args:
+        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        boxes: one per layer, in the order of the layers.
+        title: stands above the panels.
+        limit: of more layers than this, so many are chosen evenly, the first and the last among them.
+
+    Raises:
+        ValueError: no boxes, or the image's shape or values are wrong, or `limit` is below 2.
+    """
+    picture = as_rgb(image, argument="image")
+    if not boxes or limit < 2:
+        raise ValueError(f"boxes: {len(boxes)}, limit: {limit}; at least one box and a limit of 2 are needed")
+    kept = np.linspace(0, len(boxes) - 1, min(limit, len(boxes))).round().astype(int)
+    drawn = [boxes[index] for index in kept]
+    left_out = f" ({len(drawn)} of {len(boxes)} layers)" if len(drawn) < len(boxes) else ""
+
+    lines = 1 if len(drawn) == 1 else 2 if len(drawn) <= 8 else 3
+    columns = -(-len(drawn) // lines)
+    names = [_tail(box.name, 24) for box in drawn]
+    figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
+    figure.suptitle(title + left_out, parse_math=False)
+    grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])
+    together = figure.add_subplot(grid[:, 0])
+    _field_panel(together, picture, drawn, lit=None)
+    handles = []
+    for index, box in enumerate(drawn):
+        handles.append(_field(together, box, index))
+        axes = figure.add_subplot(grid[index // columns, 1 + index % columns])
+        _field_panel(axes, picture, drawn, lit=_field(axes, box, index))
+        caption_tile(axes, f"{names[index]}\n{box.size_text}")
+    legend = together.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _field(axes: Axes, box: FieldBox, index: int) -> Rectangle:
+    """The outline of a field; a pixel's centre is its index, so the outline runs half a pixel outside."""
+    outline = Rectangle(
+        (box.left - 0.5, box.top - 0.5),
+        box.right - box.left + 1,
+        box.bottom - box.top + 1,
+        fill=False,
+        edgecolor=COLOURS[index % len(COLOURS)],
+        linestyle="-" if index < len(COLOURS) else (0, (3, 1.2)),
+        linewidth=2,
+        path_effects=[withStroke(linewidth=3.6, foreground="white", alpha=0.8)],
+        zorder=4 - index / 100,
+    )
+    axes.add_patch(outline)
+    return outline
+
+
+def _field_panel(
+    axes: Axes, picture: Float[np.ndarray, "h w 3"], boxes: Sequence[FieldBox], *, lit: Rectangle | None
+) -> None:
+    height, width, _ = picture.shape
+    reach = max(
+        *(max(-box.top, box.bottom - height + 1) / height for box in boxes),
+        *(max(-box.left, box.right - width + 1) / width for box in boxes),
+        0.04,
+    )
+    margin = min(reach + 0.04, 0.7)
+    axes.set_facecolor(PALE)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    if lit is not None:
+        axes.imshow(0.25 * picture + 0.75)
+        axes.imshow(picture).set_clip_path(lit)
+    else:
+        axes.imshow(picture)
+    axes.set(
+        xticks=[],
+        yticks=[],
+        xlim=(-0.5 - margin * width, width - 0.5 + margin * width),
+        ylim=(height - 0.5 + margin * height, -0.5 - margin * height),
+    )
+
+
+def _tail(name: str, length: int) -> str:
+    return name if len(name) <= length else "…" + name[1 - length :]

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from cnnjax.data import open_source, splits
+from tests.data.tiny_sources import images_of
+
+
+def test_digits_are_scikit_learns_at_32():
+    from sklearn.datasets import load_digits
+
+    digits, source = load_digits(), open_source("digits", "all")
+    assert (len(source), source.info.classes) == (1797, tuple("0123456789"))
+    assert source.info.shapes == {"image": (32, 32, 1), "label": ()}
+    example = source[5]
+    assert (example["image"].dtype, example["label"].dtype) == (np.uint8, np.int32)
+    assert [int(source[i]["label"]) for i in range(1797)] == digits.target.tolist()
+    # Averaged over their 4x4 patches, the upsampled pictures are close to the small ones.
+    small = np.stack([source[i]["image"][..., 0].reshape(8, 4, 8, 4).mean((1, 3)) for i in range(100)])
+    assert np.corrcoef(small.ravel(), digits.images[:100].ravel())[0, 1] > 0.97
+    assert max(source[i]["image"].max() for i in range(20)) == 255
+
+
+def test_the_fixed_split_covers_is_stratified_and_sorted():
+    whole = open_source("digits", "all")
+    parts = {name: open_source("digits", name) for name in ("train", "test")}
+    taken = {name: part.indices.tolist() for name, part in parts.items()}
+    assert sorted(taken["train"] + taken["test"]) == list(range(len(whole)))
+    for indices in taken.values():
+        assert indices == sorted(indices)
+    labels = np.array([whole[i]["label"] for i in range(len(whole))])
+    totals, tested = np.bincount(labels), np.bincount(labels[taken["test"]])
+    np.testing.assert_array_less(np.abs(tested - totals / 5), 0.51)
+    assert taken["test"] != [i for i in range(len(whole)) if i % 5 == 0]
+    assert taken["test"] == open_source("digits", "test").indices.tolist()
+
+
+def test_the_fixed_split_does_not_move():
+    """Worked out once without cnnjax; a change would silently make old results incomparable."""
+    indices = open_source("digits", "test").indices
+    assert indices[:8].tolist() == [3, 6, 11, 14, 17, 20, 36, 39]
+    assert (len(indices), indices.sum()) == (359, 303_911)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", range(20)),
+        ("train[:]", range(20)),
+        ("train[:90%]", range(18)),
+        ("train[90%:]", range(18, 20)),
+        ("train[25%:8]", range(5, 8)),
+        ("train[-3:]", range(17, 20)),
+        ("train[:-10%]", range(18)),
+        ("test[2:4]", range(2, 4)),
+    ],
+)
+def test_slices(idx_folder, split, expected):
+    source = open_source(f"idx:{idx_folder}", split)
+    assert images_of(source) == list(expected)
+    assert source.info.split == split
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("train[", "not a split expression"),
+        ("train[5]", "not a split expression"),
+        ("train+test", "not a split expression"),
+        ("train[1.5%:]", "not a split expression"),
+        ("", "not a split expression"),
+        ("train[:21]", "out of range or empty.*20 examples"),
+        ("train[-21:]", "out of range or empty"),
+        ("train[:101%]", "not a split expression"),
+        ("train[4:4]", "out of range or empty"),
+        ("all", "no split 'all'; it offers train, test"),
+        ("validation[:5]", "no split 'validation'"),
+    ],
+)
+def test_bad_splits(idx_folder, split, words):
+    with pytest.raises(ValueError, match=words):
+        open_source(f"idx:{idx_folder}", split)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "words"),
+    [
+        ("digit", "did you mean 'digits'"),
+        ("tdfs:cifar10", "did you mean 'tfds:cifar10'"),
+        ("voc", r"unknown data 'voc'; expected digits, tfds:NAME\[:VERSION\] or idx:FOLDER"),
+        ("digits:8", "expected digits"),
+    ],
+)
+def test_unknown_spellings(spelling, words):
+    with pytest.raises(ValueError, match=words):
+        open_source(spelling)
+    with pytest.raises(ValueError, match=words):
+        splits(spelling)

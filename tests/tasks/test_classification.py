@@ -1,0 +1,116 @@
+"""Classification against sums written in NumPy and scikit-learn's counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+
+from cnnjax.tasks import Classification, Mean, confusion, means
+
+CLASSES = ("cat", "dog", "newt")
+generator = np.random.default_rng(0)
+LOGITS = generator.normal(size=(10, 3)).astype(np.float32) * 3
+LABELS = generator.integers(0, 3, 10).astype(np.int32)
+VALID = np.arange(10) < 7
+BATCH = {"label": jnp.asarray(LABELS), "valid": jnp.asarray(VALID)}
+TASK = Classification(CLASSES)
+
+
+def test_loss_and_metrics_are_sklearns_over_the_valid_examples():
+    probabilities = scipy.special.softmax(LOGITS[VALID].astype(np.float64), axis=-1)
+    expected = log_loss(LABELS[VALID], probabilities, labels=[0, 1, 2])
+    np.testing.assert_allclose(jax.jit(TASK.loss)(LOGITS, BATCH), expected, rtol=1e-5)
+    summary = TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))
+    assert summary["loss"] == pytest.approx(expected, rel=1e-5)
+    assert summary["accuracy"] == pytest.approx(accuracy_score(LABELS[VALID], LOGITS[VALID].argmax(-1)))
+    assert TASK.score(summary) == summary["accuracy"]
+
+
+def test_metrics_of_parts_add_up_to_the_metrics_of_all():
+    def part(rows):
+        return TASK.metrics(jnp.asarray(LOGITS[rows]), jax.tree.map(lambda leaf: leaf[rows], BATCH))
+
+    merged = jax.tree.map(jnp.add, part(slice(0, 4)), part(slice(4, 10)))
+    whole = TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))
+    assert TASK.summarize(merged) == pytest.approx(whole, rel=1e-6)
+
+
+def test_soft_labels_smoothing_and_weights():
+    task = Classification(CLASSES, label_smoothing=0.3, class_weights=(1.0, 2.0, 4.0))
+    soft = scipy.special.softmax(generator.normal(size=(10, 3)), axis=-1).astype(np.float32)
+    logs = scipy.special.log_softmax(LOGITS.astype(np.float64), axis=-1)
+    for labels, target in ((soft, soft), (LABELS, np.eye(3)[LABELS])):
+        losses = -((0.7 * target + 0.1) * logs).sum(-1)
+        weights = target @ [1.0, 2.0, 4.0]
+        expected = (weights * losses)[VALID].sum() / weights[VALID].sum()
+        found = task.loss(jnp.asarray(LOGITS), BATCH | {"label": jnp.asarray(labels)})
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_extreme_logits_stay_finite():
+    logits = jnp.asarray([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
+    batch = {"label": jnp.asarray([1, 1], jnp.int32), "valid": jnp.ones(2, bool)}
+    loss, gradient = jax.value_and_grad(TASK.loss)(logits, batch)
+    assert loss == 1e4  # (2e4 + 0) / 2
+    np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-6)
+
+
+def test_an_empty_batch_has_no_loss_and_no_gradient():
+    batch = BATCH | {"valid": jnp.zeros(10, bool)}
+    loss, gradient = jax.value_and_grad(TASK.loss)(jnp.asarray(LOGITS), batch)
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, np.zeros((10, 3)))
+    assert np.isnan(TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), batch))["accuracy"])
+
+
+def test_predictions():
+    predicted = TASK.predict(jnp.asarray(LOGITS))
+    np.testing.assert_array_equal(predicted["label"], LOGITS.argmax(-1))
+    np.testing.assert_allclose(predicted["probabilities"], scipy.special.softmax(LOGITS, -1), rtol=1e-5)
+
+
+def test_confusion_is_sklearns():
+    predicted = LOGITS.argmax(-1)
+    np.testing.assert_array_equal(confusion(LABELS, predicted, 3), confusion_matrix(LABELS, predicted))
+
+
+def test_means():
+    assert means({"a": Mean(jnp.float32(3), jnp.float32(4))}) == {"a": 0.75}
+
+
+def test_draws_confusions_and_mistakes():
+    probabilities = np.asarray(TASK.predict(jnp.asarray(LOGITS))["probabilities"])
+    predictions = {"probabilities": probabilities, "label": probabilities.argmax(-1)}
+    examples = {"image": generator.integers(0, 255, (10, 6, 6, 1)).astype(np.uint8), "label": LABELS}
+    figures = TASK.draw(examples, predictions)
+    matrix, mistakes = figures["Confusion matrix"], figures["Most confused examples"]
+    counts = confusion_matrix(LABELS, predictions["label"])
+    assert sorted(int(text.get_text()) for text in matrix.axes[0].texts) == sorted(counts[counts > 0])
+    wrong = np.flatnonzero(predictions["label"] != LABELS)
+    surest = wrong[np.argmax(probabilities.max(-1)[wrong])]
+    titles = [axes.get_title() for axes in mistakes.axes if axes.get_title()]
+    assert len(titles) == len(wrong)
+    assert titles[0].startswith(f"{CLASSES[LABELS[surest]]}, taken for\n{CLASSES[predictions['label'][surest]]}")
+    perfect = {"probabilities": np.eye(3, dtype=np.float32)[LABELS], "label": LABELS}
+    assert "No mistakes" in TASK.draw(examples, perfect)["Most confused examples"].get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ("one",)}, "at least two"),
+        ({"classes": CLASSES, "label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"classes": CLASSES, "class_weights": (1.0, 2.0)}, "expected 3 positive numbers"),
+        ({"classes": CLASSES, "class_weights": (1.0, 2.0, 0.0)}, "expected 3 positive numbers"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Classification(**options)
+
+
+def test_logits_of_another_number_of_classes():
+    with pytest.raises(ValueError, match=r"logits have shape \(10, 4\) and labels \(10, 3\)"):
+        TASK.loss(jnp.ones((10, 4)), BATCH)

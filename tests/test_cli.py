@@ -1,0 +1,171 @@
+"""The command line, as a careless user would call it: what it prints, and how it refuses."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.cli import main, one_line_errors
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Runs lie in a fresh folder; the libraries beneath mix types as they like."""
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def refused(capsys, *arguments):
+    """What the command says when it exits with 2."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    said = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert "Traceback" not in said.err
+    return " ".join((said.out + said.err).split())
+
+
+def idx_folder(folder, count=40, labels=None):
+    folder.mkdir()
+    pictures = np.random.default_rng(0).integers(0, 255, (count, 28, 28)).astype(np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10 if labels is None else labels
+    for stem, array in (("t10k-images-idx3-ubyte", pictures), ("t10k-labels-idx1-ubyte", labels)):
+        head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        (folder / f"{stem}.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    return folder
+
+
+def test_train_leaves_a_folder_with_a_page(capsys, tmp_path):
+    main(["train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run"])
+    said = capsys.readouterr().out
+    assert "run folder: run" in said
+    assert "page: run/report.html" in said
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "analysis", "report.html"} <= names
+    analyses = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
+    assert {
+        "layers.csv",
+        "layers.json",
+        "learning_curves.png",
+        "receptive_fields.png",
+        "filters.png",
+        "maps_c1.png",
+        "maps_output.png",
+        "confusion_matrix.png",
+        "most_confused_examples.png",
+    } <= analyses
+    layers = json.loads((tmp_path / "run" / "analysis" / "layers.json").read_text())
+    assert [(row["layer"], row["receptive_field"]) for row in layers][:5] == [
+        ("c1", "5"),
+        ("s2", "6"),
+        ("c3", "14"),
+        ("s4", "16"),
+        ("c5", "32"),
+    ]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "lenet5 on digits" in page
+    assert page.count("<img") == len([name for name in analyses if name.endswith(".png")])
+    message = refused(capsys, "train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run")
+    assert "run is not empty; pass --resume" in message
+    message = refused(capsys, "train", "lenet5", "--steps", "3", "--batch-size", "16", "--run-dir", "run", "--resume")
+    assert "run belongs to another experiment (steps: 2 there, 3 here)" in message
+
+
+def test_analyze(capsys, tmp_path):
+    main(["analyze", "lenet5", "--image-size", "40", "--save", "tables"])
+    said = capsys.readouterr().out
+    assert "lenet5 on one picture of 40x40x1" in said
+    (c1,) = [line for line in said.splitlines() if line.startswith("c1")]
+    assert c1.split() == ["c1", "1x36x36x6", "156", "194,400", "7,776", "5", "1", "0"]
+    assert (tmp_path / "tables" / "lenet5_layers.csv").read_text().splitlines()[1].startswith("c1,1x36x36x6,156,194400")
+
+
+def test_models(capsys):
+    main(["models", "lenet*"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["lenet5", "32x32x1", "61,706", "416,520"] in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train lenett", "unknown model 'lenett'; did you mean lenet5?"),
+        ("train lenet5 --data digit", "unknown data 'digit' (did you mean 'digits'?)"),
+        ("train lenet5 --train-split trian", "no split 'trian'"),
+        ("train lenet5 --optimizer.learnin-rate 3", "--optimizer.learning-rate"),
+        ("train lenet5 --optimizer.name adamm", "adamm"),
+        ("train lenet5 --epochs many", "many"),
+        ("train lenet5 --epochs 0", "epochs=0.0; expected a number above 0"),
+        ("train lenet5 --optimizer.learning-rate nan", "optimizer.learning_rate=nan"),
+        ("train lenet5 --batch-size 60", "batch_size=60 cannot be split over 8 devices; 56 and 64 can"),
+        ("train lenet5 --image-size 20", "pictures of 20x20 are too small for LeNet5: layer c5"),
+        ("train lenet5 --data idx:nowhere", "nowhere"),
+        ("train lenet5 --data idx:empty", "empty"),
+        ("train lenet5 --data tfds:nothing --data-dir empty", "tfds build nothing"),
+        ("train lenet5 --resume", "pass run_dir (--run-dir)"),
+        ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
+        ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
+        ("analyze lenet5 --image-size 0", "image_size=0"),
+        ("models nothing", "no model matches 'nothing'; there are lenet5"),
+        ("trian", "trian"),
+    ],
+)
+def test_wrong_input_is_one_error_and_exit_code_2(capsys, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    assert message in refused(capsys, *arguments.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_pictures_of_28_need_a_size(capsys, tmp_path):
+    idx_folder(tmp_path / "mnist")
+    message = refused(capsys, "train", "lenet5", "--data", "idx:mnist", "--batch-size", "8")
+    assert "pictures of 28x28 are too small for LeNet5" in message
+    assert "--image-size 32" in message
+    main("train lenet5 --data idx:mnist --batch-size 8 --steps 1 --image-size 32 --fit pad --run-dir run".split())
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_damaged_data(capsys, tmp_path):
+    folder = idx_folder(tmp_path / "mnist")
+    pictures = folder / "t10k-images-idx3-ubyte.gz"
+    pictures.write_bytes(pictures.read_bytes()[:-100])
+    assert "t10k-images-idx3-ubyte.gz" in refused(capsys, "train", "lenet5", "--data", "idx:mnist")
+    idx_folder(tmp_path / "labels", labels=np.full(40, 77, np.uint8))
+    assert "77" in refused(capsys, "train", "lenet5", "--data", "idx:labels")
+
+
+def test_an_interruption_exits_with_130(capsys):
+    with pytest.raises(SystemExit) as exit_, one_line_errors():
+        raise KeyboardInterrupt
+    assert exit_.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_the_traceback_is_there_for_those_who_ask(monkeypatch):
+    monkeypatch.setenv("CNNJAX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="told"), one_line_errors():
+        raise ValueError("told")
+
+
+def test_other_errors_are_not_dressed_up():
+    with pytest.raises(KeyError, match="bug"), one_line_errors():
+        raise KeyError("bug")
+
+
+MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist"
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the shared MNIST digits are not here")
+def test_real_digits_from_idx_files(tmp_path):
+    main(
+        f"train lenet5 --data idx:{MNIST} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
+        " --fit pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["test"]["accuracy"] > 0.8

@@ -1,0 +1,52 @@
+"""The habits: no catch-all rooms, short modules, documented public names, tests where the code is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "cnnjax").rglob("*.py"))
+SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
+
+
+def identify(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_the_top_level_is_the_owners():
+    allowed = {"pyproject.toml", "cnnjax", "experiments", "tests", "notebooks", "README.md", "LICENSE", "runs"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert found <= allowed | {"build", "dist"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identify)
+def test_modules_are_rooms(path):
+    assert path.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 400, f"{path}: {len(lines)} lines; a split is due"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=identify)
+def test_functions_take_a_key_first(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            names = [argument.arg for argument in node.args.args if argument.arg not in ("self", "model")]
+            assert "key" not in names[1:], f"{path}:{node.lineno}: {node.name} takes key at place {names.index('key')}"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=identify)
+def test_experiments_say_claim_command_and_expectation(path):
+    header = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert "Claim:" in header
+    assert f"python {path.relative_to(ROOT)}" in header
+    assert "Expected:" in header
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "__init__.py" and path.parent.name != "cnnjax"], ids=identify
+)
+def test_tests_mirror_the_package(path):
+    room = ROOT / "tests" / path.parent.name
+    assert room.is_dir()
+    assert list(room.glob("test_*.py")), f"nothing tests {path.parent.name}"

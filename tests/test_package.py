@@ -1,0 +1,62 @@
+"""The package's own face: cheap to import, its rooms on demand, the README's quickstart, jax's known miscompiles."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cnnjax
+
+ROOT = Path(__file__).parent.parent
+
+
+def modules_after(code):
+    """Names of all modules that a fresh Python holds after running some code."""
+    listing = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "sklearn", "tensorflow_datasets", "tyro"}
+    assert not heavy & modules_after("import cnnjax")
+
+
+def test_the_command_line_imports_no_jax_before_a_command_runs():
+    heavy = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "sklearn"}
+    assert not heavy & modules_after("import cnnjax.cli")
+
+
+def test_rooms_are_attributes():
+    assert cnnjax.models.names("lenet5") == ("lenet5",)
+    assert "analysis" in dir(cnnjax)
+    with pytest.raises(AttributeError, match="its rooms are functional"):
+        cnnjax.analyses  # noqa: B018
+
+
+def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# quickstart\n.*?)```", text, flags=re.DOTALL)
+    assert len(code.splitlines()) <= 21
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert "c5" in capsys.readouterr().out
+
+
+def test_jax_39103_sum_over_rows():
+    matrix = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    rows = np.random.default_rng(1).normal(size=(32769, 3)).astype(np.float32)
+    found = jax.jit(jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2)))(rows)
+    np.testing.assert_allclose(found, ((rows @ matrix.T) ** 2).sum(-1), rtol=1e-3)
+
+
+def test_jax_40412_rank_seven_reduction():
+    left = np.random.default_rng(0).normal(size=(2, 3, 2, 3, 2, 3, 4)).astype(np.float32)
+    found = jax.jit(lambda x: jnp.sum(x * x, axis=(1, 3, 5)))(left)
+    np.testing.assert_allclose(found, (left * left).sum((1, 3, 5)), rtol=1e-5)

@@ -1,0 +1,34 @@
+"""Checkpoints: what was saved comes back bit by bit; the latest and the best are kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnjax import models
+from cnnjax.train import create_state
+from cnnjax.train.checkpoint import Checkpoints
+
+
+def state_at(seed):
+    return create_state(models.create("lenet5"), optax.adam(1e-3), jnp.zeros((1, 32, 32, 1)), seed=seed)
+
+
+def test_round_trip_and_what_is_kept(tmp_path):
+    states = [state_at(seed) for seed in range(4)]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert (checkpoints.latest, checkpoints.best) == (None, None)
+        for step, (state, score) in enumerate(zip(states, [0.2, 0.9, 0.5, 0.4], strict=True), 1):
+            checkpoints.save(state, step, score=score)
+        assert (checkpoints.latest, checkpoints.best) == (4, 2)
+        assert checkpoints.score(2) == 0.9
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (2, 4):
+            restored = checkpoints.restore(states[0], step)
+            assert jax.tree.structure(restored) == jax.tree.structure(states[step - 1])
+            for found, saved in zip(jax.tree.leaves(restored), jax.tree.leaves(states[step - 1]), strict=True):
+                assert found.dtype == saved.dtype
+                if jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
+                    found, saved = jax.random.key_data(found), jax.random.key_data(saved)
+                np.testing.assert_array_equal(found, saved)

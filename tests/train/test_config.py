@@ -1,0 +1,54 @@
+"""Settings: what is refused, what is saved, what differs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.train.config import differences, to_json
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0.0}, "epochs=0.0; expected a number above 0"),
+        ({"steps": -3}, "steps=-3"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"devices": 0}, "devices=0"),
+        ({"optimizer": Optimizer(learning_rate=float("nan"))}, "optimizer.learning_rate=nan"),
+        ({"optimizer": Optimizer(momentum=1.0)}, "optimizer.momentum=1.0; expected at least 0 and below 1"),
+        ({"optimizer": Optimizer(weight_decay=-0.1)}, "optimizer.weight_decay=-0.1"),
+        ({"schedule": Schedule(warmup=1.5)}, "schedule.warmup=1.5"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"augmentation": Augmentation(shift=-1)}, "augmentation.shift=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"resume": True}, "resume needs the folder of the run"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment(**settings)
+
+
+def test_total_steps_are_the_epochs_rounded_up():
+    assert Experiment(epochs=2.0, batch_size=64).total_steps(100) == 4  # 200 / 64 = 3.125
+    assert Experiment(epochs=0.01, batch_size=64).total_steps(100) == 1
+    assert Experiment(steps=7).total_steps(100) == 7
+
+
+def test_saved_settings_are_plain_and_leave_out_where_the_run_lies():
+    experiment = Experiment(run_dir=Path("somewhere"), data_dir=Path("data"), optimizer=Optimizer(name="sgd"))
+    saved = json.loads(json.dumps(to_json(experiment)))
+    assert saved["data_dir"] == "data"
+    assert saved["optimizer"]["name"] == "sgd"
+    assert not {"run_dir", "resume"} & saved.keys()
+    assert to_json(dataclasses.replace(experiment, run_dir=None)) == saved
+
+
+def test_differences_name_the_setting():
+    old = to_json(Experiment())
+    new = to_json(Experiment(seed=3, optimizer=Optimizer(learning_rate=0.1)))
+    assert differences(old, new) == ["optimizer.learning_rate: 0.001 there, 0.1 here", "seed: 0 there, 3 here"]
+    assert differences(old, old) == []

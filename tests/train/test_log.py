@@ -1,0 +1,76 @@
+"""The log: rows on disk, events for TensorBoard, plain lines off a terminal."""
+
+import io
+import json
+import struct
+
+import pytest
+from rich.console import Console
+
+from cnnjax.train import read_rows
+from cnnjax.train.log import MetricsLog, reporting
+
+
+def row(step, **more):
+    return {"step": step, "epoch": step / 10, "train": {"loss": 1 / step}, **more}
+
+
+def events(folder):
+    """Scalars of TFRecord event files, parsed by hand from the record framing."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.glob("events.*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            data = data[12 + length + 4 :]
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_rows_and_events(tmp_path):
+    rows = [row(10, test={"accuracy": 0.5}), row(20, learning_rate=float("nan"))]
+    with MetricsLog(tmp_path) as log:
+        for one in rows[:1]:
+            log.write(one)
+    with MetricsLog(tmp_path, step=10) as log:
+        log.write(row(20))
+    assert read_rows(tmp_path) == [rows[0], row(20)]
+    found = events(tmp_path)
+    assert found["train/loss", 10] == pytest.approx(0.1)
+    assert found["test/accuracy", 10] == 0.5
+    assert found["train/loss", 20] == pytest.approx(0.05)
+
+
+def test_a_resumed_log_forgets_what_came_later(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        for step in (10, 20, 30):
+            log.write(row(step))
+    # The process died in the middle of a line.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "ep')
+    assert [one["step"] for one in read_rows(tmp_path)] == [10, 20, 30]
+    with MetricsLog(tmp_path, step=20) as log:
+        log.write(row(30))
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_steps_metrics_and_time_left(terminal):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=160)
+    with reporting(20, 0, console) as report:
+        report.say("run folder: [here]")
+        for step in (1, 2):
+            report.advance()
+            report.row(row(step, test={"accuracy": 0.985}, examples_per_second=1234.0, seconds_per_step=0.5))
+    text = screen.getvalue()
+    assert "run folder: [here]" in text
+    assert "test accuracy 98.50%" in text
+    assert "2/20" in text
+    # At the first row from its own pace: 19 steps of half a second.
+    assert ("step 1/20" in text and "10 s left" in text) is not terminal
+    assert ("\x1b[" in text) is terminal

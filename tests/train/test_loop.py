@@ -1,0 +1,330 @@
+"""The loop, on tiny data: what a run leaves, how it resumes, and tasks that it has never heard of."""
+
+import dataclasses
+import io
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from cnnjax import layers
+from cnnjax.data import ArraySource, Info
+from cnnjax.tasks import Classification, Mean, masked_mean, means
+from cnnjax.train import Experiment, Optimizer, fit, read_rows
+from cnnjax.train.checkpoint import Checkpoints
+
+generator = np.random.default_rng(0)
+
+
+def striped(count):
+    """Pictures of two classes: stripes across, stripes down, under noise."""
+    labels = generator.integers(0, 2, count)
+    lines = np.tile([0, 200], 4)
+    pictures = np.where(labels[:, None, None] == 0, lines[:, None], lines[None, :])[..., None]
+    noisy = pictures + generator.integers(0, 50, (count, 8, 8, 1))
+    arrays = {"image": noisy.astype(np.uint8), "label": labels.astype(np.int32)}
+    return ArraySource(arrays, Info("stripes", "train", {}, ("across", "down")))
+
+
+TRAIN, TEST = striped(100), striped(30)
+TASK = Classification(("across", "down"))
+
+
+class Net(nn.Module):
+    outputs: int = 2
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = layers.Conv(4, (3, 3), strides=2, use_bias=False, name="conv")(images)
+        x = nn.relu(layers.BatchNorm(name="norm")(x, train=train))
+        x = nn.Dropout(0.2, deterministic=not train, name="dropout")(x)
+        return layers.Dense(self.outputs, name="dense")(x.reshape(x.shape[0], -1))
+
+
+def scaled(batch):
+    return batch | {"image": batch["image"].astype(jnp.float32) / 255}
+
+
+def jitter(key, batch):
+    return batch | {"image": batch["image"] ^ jax.random.bernoulli(key, 0.1, batch["image"].shape).astype(jnp.uint8)}
+
+
+def settings(folder, **changes):
+    basic = {"epochs": 4.0, "batch_size": 16, "optimizer": Optimizer("adamw", 3e-3), "run_dir": folder}
+    return Experiment(**(basic | changes))
+
+
+def run(experiment, **changes):
+    parts = {"model": Net(), "task": TASK, "train_source": TRAIN, "test_source": TEST} | changes
+    options = {"prepare": scaled, "augment": jitter, "console": Console(file=io.StringIO())}
+    options |= {name: parts.pop(name) for name in list(parts) if name in options}
+    return fit(**parts, experiment=experiment, **options)
+
+
+class StopAfter(io.StringIO):
+    """A screen that interrupts the run once a line holds a text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.stop = text
+
+    def write(self, text):
+        if self.stop in text:
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run from beginning to end."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    screen = io.StringIO()
+    result = run(settings(folder, log_every=3), console=Console(file=screen, width=200))
+    return result, screen.getvalue()
+
+
+def test_it_learns_and_leaves_a_run_folder(straight):
+    result, _ = straight
+    assert result.evaluation.summary["accuracy"] == 1.0
+    assert sorted(path.name.split(".")[0] for path in result.run_dir.iterdir()) == [
+        "checkpoints",
+        "config",
+        "events",
+        "metrics",
+    ]
+    assert int(result.state.step) == 25  # 4 * 100 / 16
+    np.testing.assert_array_equal(result.evaluation.examples["id"], np.arange(30))
+    np.testing.assert_array_equal(result.evaluation.examples["label"], TEST.arrays["label"])
+    assert result.evaluation.predictions["probabilities"].shape == (30, 2)
+
+
+def test_rows_are_by_step_with_the_test_set_at_the_epochs(straight):
+    rows = read_rows(straight[0].run_dir)
+    steps = [row["step"] for row in rows]
+    # Every third step, and the first steps at or past 100, 200, 300 and 400 examples.
+    assert steps == sorted({*range(3, 25, 3), 7, 13, 19, 25})
+    assert [row["step"] for row in rows if "test" in row] == [7, 13, 19, 25]
+    assert rows[-1]["epoch"] == 4.0
+    assert rows[-1]["test"] == straight[0].evaluation.summary
+    assert all(row["examples_per_second"] > 0 for row in rows)
+    # Cosine: the last step is taken at 24 / 25 of the way.
+    assert rows[-1]["learning_rate"] == pytest.approx(3e-3 * (1 + np.cos(np.pi * 24 / 25)) / 2, rel=1e-4)
+
+
+def test_plain_lines_off_a_terminal(straight):
+    text = straight[1]
+    # By hand: 3 * 3 * 4 + 2 * 4 + 4 * 4 * 4 * 2 + 2 parameters.
+    assert "Net, 174 parameters, float32, on 8 cpu device(s)" in text
+    assert "step 25/25  epoch 4  train" in text
+    assert "0 s left" in text
+
+
+def test_resuming_continues_to_the_same_end(straight, tmp_path):
+    experiment = settings(tmp_path / "run", log_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment, console=Console(file=StopAfter("step 18/"), width=200))
+    rows = [row["step"] for row in read_rows(tmp_path / "run")]
+    assert rows[-1] == 18
+    resumed = run(dataclasses.replace(experiment, resume=True))
+    assert resumed.run_dir == tmp_path / "run"
+    steps = [row["step"] for row in read_rows(tmp_path / "run")]
+    assert steps == [row["step"] for row in read_rows(straight[0].run_dir)]
+    for found, expected in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(straight[0].state), strict=True):
+        if jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
+            found, expected = jax.random.key_data(found), jax.random.key_data(expected)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_resuming_a_finished_run_evaluates_it_again(straight):
+    result = straight[0]
+    again = run(settings(result.run_dir, log_every=3, resume=True))
+    assert again.evaluation.summary == result.evaluation.summary
+    assert int(again.state.step) == 25
+    with Checkpoints(result.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 25
+
+
+def test_one_device_and_eight_agree(straight, tmp_path):
+    one = run(settings(tmp_path / "one", log_every=3, devices=1))
+    first = [read_rows(result.run_dir)[0]["train"]["loss"] for result in (one, straight[0])]
+    assert first[0] == pytest.approx(first[1], rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"train loss is .* at step 7, with learning rate .*; try a lower one"):
+        run(settings(tmp_path / "run"), prepare=lambda batch: scaled(batch) | {"image": scaled(batch)["image"] / 0.0})
+
+
+def test_nothing_is_written_before_everything_fits(tmp_path):
+    with pytest.raises(ValueError, match="batch_size=12 cannot be split over 8 devices; 8 and 16 can"):
+        run(settings(tmp_path / "run", batch_size=12))
+    with pytest.raises(ValueError, match=r"too small for Pooled: layer pool: .* smallest size that works is 9x9"):
+        run(settings(tmp_path / "run"), model=Pooled())
+    assert not (tmp_path / "run").exists()
+
+
+class Pooled(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        return layers.MaxPool(9, name="pool")(images)
+
+
+# Two tasks of other kinds. Nothing in `train` knows them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """A class for every pixel: bright or dark."""
+
+    def inputs(self, batch):
+        return batch["image"]
+
+    def loss(self, output, batch):
+        losses = optax.softmax_cross_entropy_with_integer_labels(output, batch["map"]).mean((1, 2))
+        mean = masked_mean(losses, batch["valid"])
+        return mean.total / mean.count
+
+    def metrics(self, output, batch):
+        right = (jnp.argmax(output, -1) == batch["map"]).mean((1, 2))
+        return {"pixel_accuracy": masked_mean(right, batch["valid"])}
+
+    def summarize(self, metrics):
+        return means(metrics)
+
+    def score(self, summary):
+        return summary["pixel_accuracy"]
+
+    def predict(self, output):
+        return jnp.argmax(output, -1)
+
+    def draw(self, batch, predictions):
+        figure = Figure()
+        figure.subplots().imshow(predictions[0])
+        return {"Segmented": figure}
+
+
+class PixelNet(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        return layers.Conv(2, (3, 3), name="conv")(images)
+
+
+def mirror_picture_and_map(key, batch):
+    """The map moves with its picture, by the same draw."""
+    mirrored = jax.random.bernoulli(key, 0.5, (batch["image"].shape[0],))
+    return batch | {
+        name: jnp.where(mirrored.reshape(-1, *(1,) * (batch[name].ndim - 1)), batch[name][:, :, ::-1], batch[name])
+        for name in ("image", "map")
+    }
+
+
+def test_a_task_with_a_label_per_pixel_trains_through_the_same_loop(tmp_path):
+    def source(count):
+        maps = generator.integers(0, 2, (count, 6, 6)).astype(np.int32)
+        pictures = (maps * 150 + generator.integers(0, 60, maps.shape))[..., None].astype(np.uint8)
+        return ArraySource({"image": pictures, "map": maps})
+
+    result = run(
+        settings(tmp_path / "run", epochs=20.0, optimizer=Optimizer("momentum", 0.5)),
+        model=PixelNet(),
+        task=Segmentation(),
+        train_source=source(64),
+        test_source=source(20),
+        augment=mirror_picture_and_map,
+    )
+    assert result.evaluation.summary["pixel_accuracy"] > 0.95
+    assert result.evaluation.predictions.shape == (20, 6, 6)
+    assert result.best_score == pytest.approx(max(row["test"]["pixel_accuracy"] for row in rows_with_test(result)))
+
+
+def rows_with_test(result):
+    return [row for row in read_rows(result.run_dir) if "test" in row]
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes:
+    """At most three boxes a picture, the rest padding; two outputs, one of them an intermediate result."""
+
+    def inputs(self, batch):
+        return batch["image"]
+
+    def loss(self, output, batch):
+        gap = jnp.abs(output["boxes"] - batch["boxes"]).sum(-1)
+        present = batch["present"] & batch["valid"][:, None]
+        found = optax.sigmoid_binary_cross_entropy(output["objectness"], batch["present"].astype(jnp.float32))
+        of_boxes = jnp.sum(gap, where=present) / jnp.maximum(jnp.sum(present, dtype=jnp.float32), 1.0)
+        # The loss reads the model's own intermediate result.
+        return of_boxes + found.mean() + 1e-3 * jnp.square(output["features"]).mean()
+
+    def metrics(self, output, batch):
+        gap = jnp.abs(output["boxes"] - batch["boxes"]).mean(-1)
+        present = batch["present"] & batch["valid"][:, None]
+        return {"gap": Mean(jnp.sum(gap, where=present), jnp.sum(present, dtype=jnp.float32))}
+
+    def summarize(self, metrics):
+        return means(metrics)
+
+    def score(self, summary):
+        return -summary["gap"]
+
+    def predict(self, output):
+        return {"boxes": output["boxes"], "present": output["objectness"] > 0}
+
+    def draw(self, batch, predictions):
+        return {}
+
+
+class BoxNet(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        features = nn.relu(layers.Dense(32, name="hidden")(images.reshape(images.shape[0], -1)))
+        boxes = layers.Dense(12, name="boxes")(features).reshape(-1, 3, 4)
+        return {"boxes": boxes, "objectness": layers.Dense(3, name="objectness")(features), "features": features}
+
+
+def test_a_task_with_padded_boxes_trains_through_the_same_loop(tmp_path):
+    def source(count):
+        number = generator.integers(1, 4, count)
+        present = np.arange(3) < number[:, None]
+        boxes = np.where(present[..., None], (number[:, None, None] + np.arange(3)[:, None]) / 4, 0)
+        boxes = np.broadcast_to(boxes, (count, 3, 4)).astype(np.float32)
+        pictures = np.broadcast_to((number * 60)[:, None, None, None], (count, 4, 4, 1)).astype(np.uint8)
+        return ArraySource({"image": pictures, "boxes": boxes, "present": present})
+
+    shifted = []
+
+    def move_boxes(key, batch):
+        shifted.append(batch["boxes"].shape)
+        amount = 0.01 * jax.random.normal(key, (batch["boxes"].shape[0], 1, 1))
+        return batch | {"boxes": jnp.where(batch["present"][..., None], batch["boxes"] + amount, batch["boxes"])}
+
+    result = run(
+        settings(tmp_path / "run", epochs=30.0, optimizer=Optimizer("adam", 1e-2)),
+        model=BoxNet(),
+        task=Boxes(),
+        train_source=source(64),
+        test_source=source(20),
+        augment=move_boxes,
+    )
+    assert shifted == [(16, 3, 4)]
+    rows = rows_with_test(result)
+    assert rows[-1]["test"]["gap"] < 0.1 < rows[0]["test"]["gap"]
+    assert result.evaluation.predictions["boxes"].shape == (20, 3, 4)
+    # The best is the one of the smallest gap.
+    assert result.best_score == pytest.approx(-min(row["test"]["gap"] for row in rows))
+
+
+def test_config_is_saved_with_the_run(straight):
+    saved = json.loads((straight[0].run_dir / "config.json").read_text())
+    assert saved["experiment"]["optimizer"] == {
+        "name": "adamw",
+        "learning_rate": 3e-3,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+    }
