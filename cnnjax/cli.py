@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,7 +94,7 @@ def outcome_text(outcome: Any) -> str:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Generator[None, None, None]:
     """Turns wrong input into one line on the error stream and exit code 2, an interruption into 130.
 
     With CNNJAX_TRACEBACK=1 in the environment the whole traceback is shown instead.

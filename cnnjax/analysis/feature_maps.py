@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 def feature_maps(model: nn.Module, variables: Any, images: Any, *, names: Sequence[str] = ("*",)) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def feature_maps(model: nn.Module, variables: Any, images: Any, *, names: Sequen
         known[name] = None
         return any(fnmatchcase(name, pattern) for pattern in names)
 
-    _, captured = model.apply(variables, images, capture_intermediates=wanted, mutable=["intermediates"])
+    _, captured = model.apply(variables, jnp.asarray(images), capture_intermediates=wanted, mutable=["intermediates"])
     for pattern in names:
         if not any(fnmatchcase(name, pattern) for name in known):
             near = get_close_matches(pattern, known, n=3) or known

@@ -25,19 +25,23 @@ from cnnjax.analysis.table import format_extent, format_table
 class AxisField:
     """A layer's receptive field along one input axis, in input pixels.
 
-    `size`: extent on the endless plane, the largest over positions; `smallest`: the smallest. `start`: first pixel
-    of the first position's field; negative inside the padding (the "effective padding" is `-start`). `stride`:
-    pixels from one position's field to the next, None where no axis of the layer runs along the input (after
-    flattening or global pooling). `uniform`: whether every position has the same size and stride.
-    `reach`: the intervals themselves, for every element of the output: `reach.low` and `reach.high` are the first
-    and last pixel it really depends on (low > high where it depends on none), `reach.plane_low` and
-    `reach.plane_high` the same on the endless plane; arrays that broadcast to the output's shape.
+    Attributes:
+        size: extent on the endless plane, the largest over positions.
+        smallest: the smallest such extent.
+        start: first pixel of the first position's field, negative inside the padding (the effective padding is
+            `-start`).
+        stride: pixels from one position's field to the next, a `Fraction` after upsampling; None where no axis of
+            the layer runs along the input (after flattening or global pooling).
+        uniform: whether every position has the same size and stride.
+        reach: the intervals themselves, for every element of the output: `reach.low` and `reach.high` are the first
+            and last pixel it really depends on (low > high where it depends on none), `reach.plane_low` and
+            `reach.plane_high` the same on the endless plane; arrays that broadcast to the output's shape.
     """
 
     size: int
     smallest: int
     start: int
-    stride: Fraction | None
+    stride: int | Fraction | None
     uniform: bool
     reach: Reach
 
@@ -56,7 +60,7 @@ class LayerField:
         return tuple(axis.size for axis in self.axes)
 
     @property
-    def stride(self) -> tuple[Fraction | None, ...]:
+    def stride(self) -> tuple[int | Fraction | None, ...]:
         """Stride per input axis."""
         return tuple(axis.stride for axis in self.axes)
 
@@ -140,7 +144,7 @@ def receptive_field(
     >>> from jax import lax
     >>> fields = receptive_field(lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 3, 1), (1, 2, 1), "VALID"), (1, 9, 1))
     >>> fields.outputs[0].size, fields.outputs[0].stride
-    ((3,), (Fraction(2, 1),))
+    ((3,), (2,))
     """
     program = trace(function, shape, dtype=dtype)
     reaches, unknown = propagate(program)
@@ -162,14 +166,14 @@ def receptive_field(
 
 
 def _axis_field(reach: Reach) -> AxisField:
-    line = _along(reach)
+    line, stride = _along(reach), reach.stride
     sizes = np.maximum(line.plane_high - line.plane_low + 1, 0)
     evenly = len(np.unique(np.diff(line.plane_low.ravel()))) < 2
     return AxisField(
         size=int(sizes.max()),
         smallest=int(sizes.min()),
         start=int(line.plane_low.flat[0]),
-        stride=reach.stride,
+        stride=stride.numerator if stride is not None and stride.denominator == 1 else stride,
         uniform=bool(sizes.min() == sizes.max()) and evenly,
         reach=reach,
     )

@@ -1,13 +1,13 @@
 """Errors that say in which layer they happened."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import flax.linen as nn
 
 
 @contextmanager
-def layer_errors(module: nn.Module) -> Iterator[None]:
+def layer_errors(module: nn.Module) -> Generator[None, None, None]:
     """Puts the layer's path in front of a `ValueError` raised inside: "layer stage1/conv2: ..."."""
     try:
         yield

@@ -16,7 +16,8 @@ def initialize(model: nn.Module, key: jax.Array, inputs: Any) -> Any:
         ValueError: as `check_inputs`.
     """
     check_inputs(model, inputs)
-    return jax.jit(model.init)(key, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(inputs))
+    return jax.jit(model.init)(key, zeros)
 
 
 def check_inputs(model: nn.Module, inputs: Any) -> None:
@@ -26,7 +27,7 @@ def check_inputs(model: nn.Module, inputs: Any) -> None:
         ValueError: the inputs do not fit the model; for pictures that are too small, the message names the layer
             and the smallest size that works.
     """
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), inputs)
+    shapes = _shapes(inputs)
     try:
         jax.eval_shape(model.init, jax.random.key(0), shapes)
     except ValueError as error:
@@ -62,3 +63,8 @@ def smallest_image_size(model: nn.Module, *, channels: int, dtype: Any = jnp.flo
         middle = (too_small + enough) // 2
         too_small, enough = (too_small, middle) if accepts(middle) else (middle, enough)
     return enough
+
+
+def _shapes(inputs: Any) -> Any:
+    """Shapes and types as JAX takes the inputs: NumPy's float64 becomes float32 unless x64 is on."""
+    return jax.eval_shape(lambda tree: tree, inputs)

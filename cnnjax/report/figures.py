@@ -8,7 +8,7 @@ import contextlib
 import io
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import jax
 import matplotlib as mpl
@@ -64,7 +64,7 @@ _TURN = threading.RLock()
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
+def style() -> Generator[None, None, None]:
     """Gives every figure built or saved inside the common style, whatever matplotlib's settings are outside.
 
     A context manager and a decorator; on leaving, the settings are as before.

@@ -19,7 +19,23 @@ _ELSEWHERE = {
     "train_step": "step",
 }
 
-__all__ = ["Augmentation", "Experiment", "Optimizer", "Schedule", *_ELSEWHERE]
+__all__ = [
+    "Augmentation",
+    "Evaluation",
+    "Experiment",
+    "Fit",
+    "Optimizer",
+    "Recipe",
+    "Schedule",
+    "TrainState",
+    "create_state",
+    "eval_step",
+    "fit",
+    "make_optimizer",
+    "make_schedule",
+    "read_rows",
+    "train_step",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -97,7 +97,7 @@ class Report:
 
 
 @contextmanager
-def reporting(total: int, done: int, console: Console | None = None) -> Iterator[Report]:
+def reporting(total: int, done: int, console: Console | None = None) -> Generator[Report, None, None]:
     """Shows the progress of a run of `total` steps that starts after `done`."""
     console = console or Console()
     if not console.is_terminal:
