@@ -1,5 +1,6 @@
 """The `cnnjax` command: parses, calls, prints. JAX is imported only once a command runs."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -16,7 +17,7 @@ def train(experiment: Annotated[Experiment, tyro.conf.arg(name="")]) -> None:
     """Train a model on labelled pictures, test it, analyse it, and write one folder with a page."""
     from cnnjax.experiment import run
 
-    print(outcome_text(run(experiment)))
+    print(_outcome(run(experiment)))
 
 
 def analyze(
@@ -84,8 +85,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def outcome_text(outcome: Any) -> str:
-    """What a finished experiment says at the end."""
+def experiment_main(default: Experiment, results: Path, arguments: Sequence[str] | None = None) -> None:
+    """Command line of an experiment script: its settings as options, and `--seeds N` to measure.
+
+    With several seeds, the accuracies, their mean and deviation go to `results` (JSON), and the first run's picture
+    of receptive fields beside it.
+    """
+
+    def measure(experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default, seeds: int = 1) -> None:
+        """Train, test, analyse, and write one folder with a page.
+
+        Args:
+            experiment: the settings of the run.
+            seeds: number of runs, from --seed on; more than one also writes the results file.
+        """
+        if seeds < 1:
+            raise ValueError(f"seeds={seeds}; expected a number above 0")
+        if seeds > 1 and experiment.run_dir is not None:
+            raise ValueError("several seeds need several run folders; leave out --run-dir")
+        from cnnjax.experiment import run, write_seeds
+
+        outcomes = []
+        for seed in range(experiment.seed, experiment.seed + seeds):
+            outcomes.append(run(dataclasses.replace(experiment, seed=seed)))
+            print(_outcome(outcomes[-1]))
+        if seeds > 1:
+            print(write_seeds(results, outcomes))
+
+    with one_line_errors():
+        tyro.cli(measure, args=arguments)
+
+
+def _outcome(outcome: Any) -> str:
     numbers = ", ".join(
         f"test {name} {value:.2%}" if name == "accuracy" else f"test {name} {value:.4g}"
         for name, value in outcome.fit.evaluation.summary.items()
@@ -104,6 +135,10 @@ def one_line_errors() -> Generator[None, None, None]:
     except KeyboardInterrupt:
         print("\ninterrupted; continue with --resume and the --run-dir above", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of the output (`| head`) has gone; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("CNNJAX_TRACEBACK"):
             raise

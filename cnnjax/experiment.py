@@ -1,5 +1,7 @@
 """A classification experiment from its settings to its page: where data, model, task, training and report meet."""
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from rich.console import Console
 from cnnjax import models
 from cnnjax.data import augment, open_source
 from cnnjax.data.statistics import channel_statistics
+from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import write_report
 from cnnjax.tasks import Classification
 from cnnjax.train import Experiment, Fit, fit
@@ -17,8 +20,9 @@ from cnnjax.train import Experiment, Fit, fit
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A finished experiment: the fit, and its page."""
+    """A finished experiment: its settings, the fit, and its page."""
 
+    experiment: Experiment
     fit: Fit
     report: Path
 
@@ -55,4 +59,20 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
         augment=augment.on_images(*changes),
         console=console,
     )
-    return Outcome(result, write_report(result, model, task, experiment, prepare=prepare))
+    return Outcome(experiment, result, write_report(result, model, task, experiment, prepare=prepare))
+
+
+def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
+    """Writes what several seeds reached as JSON, beside the first run's receptive fields; says it in a line."""
+    runs = [
+        {"seed": outcome.experiment.seed, **outcome.fit.evaluation.summary, "seconds": round(outcome.fit.seconds, 1)}
+        for outcome in outcomes
+    ]
+    accuracy = mean_and_deviation([run["accuracy"] for run in runs])
+    write_results(path, {"test_accuracy": accuracy, "runs": runs})
+    picture = path.with_name(f"{path.stem}_receptive_fields.png")
+    shutil.copy(outcomes[0].fit.run_dir / "analysis" / "receptive_fields.png", picture)
+    return (
+        f"test accuracy {accuracy['mean']:.2%} +- {accuracy['deviation']:.2%} over {len(runs)} seeds,"
+        f" at most {max(run['seconds'] for run in runs)} s each; written to {path} and {picture.name}"
+    )
