@@ -40,10 +40,11 @@ def propagate(program: Program) -> tuple[list[tuple[Reach, ...] | None], tuple[s
     unknown: dict[str, None] = {}
     for equation in program.equations:
         found = [reaches[value] for value in equation.inputs]
-        if not any(found):
-            continue
         shapes_in = [program.shapes[value] for value in equation.inputs]
         shapes_out = [program.shapes[value] for value in equation.outputs]
+        # Values without elements (the edges of a padding by zero) see nothing.
+        if not any(found) or all(0 in shape for shape in shapes_out):
+            continue
         rule = _rule(equation.primitive)
         if rule is _unknown:
             unknown[equation.primitive] = None
@@ -52,7 +53,7 @@ def propagate(program: Program) -> tuple[list[tuple[Reach, ...] | None], tuple[s
             for axis in range(len(shape) - 2)
         ]
         for value, reach in zip(equation.outputs, zip(*per_axis, strict=True), strict=True):
-            reaches[value] = reach
+            reaches[value] = None if 0 in program.shapes[value] else reach
     return reaches, tuple(unknown)
 
 
@@ -175,7 +176,7 @@ def _slice(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after
 def _split(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
     (reach,) = _present(inputs)
     parts, start = [], 0
-    for size in eqn.params["sizes"]:
+    for size in map(int, eqn.params["sizes"]):
         parts.append(reaching.take(reach, eqn.params["axis"], start, start + size, 1))
         start += size
     return parts
@@ -185,6 +186,14 @@ def _concatenate(eqn: Equation, inputs: list[Reach | None], before: list[Shape],
     dimension = eqn.params["dimension"]
     sizes = [shape[dimension] for shape in before]
     return [reaching.concatenate(inputs, sizes, dimension, len(after[0]))]
+
+
+def _stack(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
+    axis, rank = eqn.params["axis"], len(after[0])
+    order: list[int | None] = list(range(rank - 1))
+    order.insert(axis, None)
+    layers = [None if reach is None else reaching.rearrange(reach, order) for reach in inputs]
+    return [reaching.concatenate(layers, [1] * len(layers), axis, rank)]
 
 
 def _broadcast(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
@@ -235,5 +244,6 @@ _RULES: dict[str, Rule] = {
     "sort": _sort,
     "split": _split,
     "squeeze": _squeeze,
+    "stack": _stack,
     "transpose": _transpose,
 }

@@ -307,15 +307,21 @@ def _reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[i
 
 def _follow_axis(
     axis: int | None, groups: Sequence[tuple[list[int], list[int]]], old: Sequence[int], new: Sequence[int]
-) -> tuple[int | None, int]:
-    """Where the axis along the input goes: the outermost new axis that steps over whole old elements."""
+) -> tuple[int | None, Fraction]:
+    """Where the axis along the input goes, and how many of its elements one element there is.
+
+    Splitting it keeps its outer part; merging it keeps it where it is the outermost (an upsampling by repetition),
+    but not into the last axis, which is the channels' (a flattening).
+    """
     for olds, news in groups:
         if axis not in olds:
             continue
         inner = math.prod(old[dim] for dim in olds if dim > axis)
         for dim in news:
             step = math.prod(new[other] for other in news if other > dim)
-            same = step == inner and new[dim] == old[axis]
-            if same or (new[dim] > 1 and step % inner == 0 and step < inner * old[axis]):
-                return dim, step // inner
-    return None, 1
+            splits = step % inner == 0
+            repeats = inner % step == 0 and len(old) - 1 not in olds
+            trivial = new[dim] == 1 and old[axis] > 1
+            if step * new[dim] <= inner * old[axis] and (splits or repeats) and not trivial:
+                return dim, Fraction(step, inner)
+    return None, Fraction(1)

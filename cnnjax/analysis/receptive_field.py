@@ -167,12 +167,13 @@ def receptive_field(
 
 def _axis_field(reach: Reach) -> AxisField:
     line, stride = _along(reach), reach.stride
-    sizes = np.maximum(line.plane_high - line.plane_low + 1, 0)
-    evenly = len(np.unique(np.diff(line.plane_low.ravel()))) < 2
+    low, high = (bound.ravel() for bound in np.broadcast_arrays(line.plane_low, line.plane_high))
+    sizes = np.maximum(high - low + 1, 0)
+    evenly = reach.axis is None or len(np.unique(np.diff(low))) < 2
     return AxisField(
         size=int(sizes.max()),
         smallest=int(sizes.min()),
-        start=int(line.plane_low.flat[0]),
+        start=int(low[sizes > 0][0]) if sizes.any() else 0,
         stride=stride.numerator if stride is not None and stride.denominator == 1 else stride,
         uniform=bool(sizes.min() == sizes.max()) and evenly,
         reach=reach,
@@ -180,5 +181,10 @@ def _axis_field(reach: Reach) -> AxisField:
 
 
 def _along(reach: Reach) -> Reach:
-    """The reach of whole positions along the axis: all channels, and all positions of other axes, together."""
+    """The reach of whole positions along the axis: all channels, and all positions of other axes, together.
+
+    Where no axis runs along the input, every element stands for itself.
+    """
+    if reach.axis is None:
+        return reach
     return reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])

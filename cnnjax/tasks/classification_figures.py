@@ -45,7 +45,7 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     certainty = probabilities.max(axis=-1)
     if len(wrong):
         chosen = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
-        title = f"Mistakes, surest first: {len(chosen)} of {len(wrong)}"
+        title = f"Mistakes, surest first: {len(chosen)} of {len(wrong)} (class, as what, how surely)"
     else:
         chosen = np.argsort(certainty, kind="stable")[:MOST_SHOWN]
         title = f"No mistakes; the {len(chosen)} least certain"
@@ -59,10 +59,11 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     for axes, index in zip(grid.flat, chosen, strict=False):
         image = images[index]
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
-        axes.set_title(
-            f"{classes[labels[index]]}, taken for\n{classes[predicted[index]]} at {certainty[index]:.0%}"
-            if predicted[index] != labels[index]
-            else f"{classes[labels[index]]}\nat {certainty[index]:.0%}",
-            fontsize=8,
-        )
+        said = f"{_short(classes[predicted[index]])} {certainty[index]:.0%}"
+        caption = f"{_short(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
+        axes.set_title(caption, fontsize=8, fontweight="normal")
     return figure
+
+
+def _short(name: str, length: int = 12) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

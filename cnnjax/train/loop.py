@@ -110,12 +110,15 @@ def fit(
                     continue
                 row["learning_rate"] = float(np.asarray(schedule(step - 1)))
                 _check_finite(row, checkpoints)
-                if row.pop("epoch_ends"):
+                epoch_ends = row.pop("epoch_ends")
+                if epoch_ends:
                     evaluation = evaluate(state, keep=step == total)
                     row["test"] = evaluation.summary
-                    checkpoints.save(state, step, score=task.score(evaluation.summary))
                 log.write(row)
                 report.row(row)
+                # After its row: a run that dies in between repeats the epoch, and the log forgets the row.
+                if epoch_ends and evaluation is not None:
+                    checkpoints.save(state, step, score=task.score(evaluation.summary))
             evaluation = evaluation or evaluate(state, keep=True)
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)

@@ -29,6 +29,10 @@ def shrink(x):
     return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
 
 
+def repeated(x):
+    return jnp.repeat(jnp.stack([x, conv(x, features=3)], 1)[:, 1], 2, axis=2)
+
+
 def branches(x):
     return jnp.concatenate([conv(x, 1), conv(x, 5), max_pool(x, 3, strides=1, padding="SAME")], -1)
 
@@ -63,6 +67,9 @@ NETS = {
     "flatten alone": lambda x: conv(x, strides=3).reshape(x.shape[0], -1),
     "window wholly in the padding": lambda x: conv(x, 2, padding=[(3, 0), (0, 0)]),
     "jit, remat, custom_jvp": lambda x: jax.jit(jax.checkpoint(lambda y: nn.relu(conv(y))))(x),
+    "stack, repeat, edge padding": lambda x: conv(jnp.pad(repeated(x), ((0, 0), (1, 0), (0, 3), (0, 0)), mode="edge")),
+    "rows and columns as tokens": lambda x: conv(x, strides=2).reshape(x.shape[0], -1, 2)[:, 3:],
+    "split and joined the other way": lambda x: jnp.concatenate(jnp.split(conv(x), 2, axis=1)[::-1], 1),
     "reflection": lambda x: conv(jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect"), 5, padding="VALID"),
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ def test_draws_confusions_and_mistakes():
     surest = wrong[np.argmax(probabilities.max(-1)[wrong])]
     titles = [axes.get_title() for axes in mistakes.axes if axes.get_title()]
     assert len(titles) == len(wrong)
-    assert titles[0].startswith(f"{CLASSES[LABELS[surest]]}, taken for\n{CLASSES[predictions['label'][surest]]}")
+    assert titles[0].startswith(f"{CLASSES[LABELS[surest]]}\nas {CLASSES[predictions['label'][surest]]}")
     perfect = {"probabilities": np.eye(3, dtype=np.float32)[LABELS], "label": LABELS}
     assert "No mistakes" in TASK.draw(examples, perfect)["Most confused examples"].get_suptitle()
 
