@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+import cnnjax
 from cnnjax.train.config import Experiment
 
 
@@ -38,10 +40,9 @@ def analyze(
     import jax.numpy as jnp
 
     from cnnjax import analysis, models
-    from cnnjax.report.run_report import save_rows
 
     built = models.create(model)
-    height, width, depth = built.image_shape
+    height, width, depth = models.image_shape(model)
     for name, value in (("image_size", image_size), ("channels", channels)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; expected a number above 0")
@@ -51,7 +52,7 @@ def analyze(
     print(f"{model} on one picture of {'x'.join(map(str, shape[1:]))}\n\n{summary}")
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
-        save_rows(save / f"{model}_layers", summary.rows())
+        analysis.save_rows(save / f"{model}_layers", summary.rows())
         print(f"\nwritten to {save / f'{model}_layers'}.csv and .json")
 
 
@@ -70,14 +71,18 @@ def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
     rows = []
     for name in names:
         built = models.create(name)
-        summary = analysis.summary(built, (1, *built.image_shape))
-        size = "x".join(map(str, built.image_shape))
+        shape = models.image_shape(name)
+        summary = analysis.summary(built, (1, *shape))
+        size = "x".join(map(str, shape))
         rows.append((name, size, f"{summary.params:,}", f"{summary.macs:,}"))
     print(format_table(("model", "picture", "parameters", "MACs"), rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `cnnjax` command."""
+    if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        print(f"cnnjax {cnnjax.__version__}")
+        return
     commands: dict[str, Callable[..., Any]] = {"train": train, "analyze": analyze, "models": list_models}
     with one_line_errors():
         tyro.extras.subcommand_cli_from_dict(
@@ -117,9 +122,10 @@ def experiment_main(default: Experiment, results: Path, arguments: Sequence[str]
 
 
 def _outcome(outcome: Any) -> str:
+    from cnnjax.train import format_metric
+
     numbers = ", ".join(
-        f"test {name} {value:.2%}" if name == "accuracy" else f"test {name} {value:.4g}"
-        for name, value in outcome.fit.evaluation.summary.items()
+        f"test {name} {format_metric(name, value)}" for name, value in outcome.fit.evaluation.summary.items()
     )
     return f"{numbers} after {outcome.fit.seconds:.1f} s\nrun folder: {outcome.fit.run_dir}\npage: {outcome.report}"
 
@@ -133,14 +139,22 @@ def one_line_errors() -> Generator[None, None, None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("\ninterrupted; continue with --resume and the --run-dir above", file=sys.stderr)
+        print("\ninterrupted; a run that has begun goes on with --resume and --run-dir FOLDER", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of the output (`| head`) has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("CNNJAX_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        if not _raised_here(error):
+            print("(raised by a library; CNNJAX_TRACEBACK=1 shows where)", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether an error comes from this package's own checks, by the file of its innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from cnnjax import models
-from cnnjax.data import augment, open_source
+from cnnjax.data import augment, open_source, shared_examples
 from cnnjax.data.statistics import channel_statistics
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import write_report
 from cnnjax.tasks import Classification
 from cnnjax.train import Experiment, Fit, fit
+from cnnjax.train.config import to_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,9 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
     task = Classification(classes, label_smoothing=experiment.label_smoothing)
     dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else jnp.float32
     model = models.create(experiment.model, num_classes=len(classes), dtype=dtype)
+    console = console or Console()
+    if shared := shared_examples(train_source, test_source):
+        console.print(f"warning: {shared} of the {len(test_source)} test examples are also trained on", highlight=False)
     mean, deviation = channel_statistics(train_source)
     prepare = partial(augment.standardize, mean=mean, deviation=deviation)
     changes = []
@@ -57,6 +61,13 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
         experiment,
         prepare=prepare,
         augment=augment.on_images(*changes),
+        record={
+            "classes": list(classes),
+            "mean": list(mean),
+            "deviation": list(deviation),
+            "train_examples": len(train_source),
+            "test_examples": len(test_source),
+        },
         console=console,
     )
     return Outcome(experiment, result, write_report(result, model, task, experiment, prepare=prepare))
@@ -69,7 +80,7 @@ def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes
     ]
     accuracy = mean_and_deviation([run["accuracy"] for run in runs])
-    write_results(path, {"test_accuracy": accuracy, "runs": runs})
+    write_results(path, {"settings": to_json(outcomes[0].experiment), "test_accuracy": accuracy, "runs": runs})
     picture = path.with_name(f"{path.stem}_receptive_fields.png")
     shutil.copy(outcomes[0].fit.run_dir / "analysis" / "receptive_fields.png", picture)
     return (

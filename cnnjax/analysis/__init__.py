@@ -3,6 +3,7 @@
 from cnnjax.analysis.feature_maps import feature_maps
 from cnnjax.analysis.receptive_field import AxisField, LayerField, ReceptiveFields, receptive_field
 from cnnjax.analysis.summary import LayerSummary, Summary, summary
+from cnnjax.analysis.table import save_rows
 
 __all__ = [
     "AxisField",
@@ -12,5 +13,6 @@ __all__ = [
     "Summary",
     "feature_maps",
     "receptive_field",
+    "save_rows",
     "summary",
 ]

@@ -5,15 +5,18 @@ Flax opens around every module.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from cnnjax.models import Model, inference_options
 
 # Primitives that only call: their inner program is written out in place of the call.
 _CALLS = {
@@ -84,7 +87,7 @@ class Program:
         return _find_layers(self)
 
 
-def trace(function: Callable[..., Any] | nn.Module, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Program:
+def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Program:
     """Traces a function of one array, or a Flax model with abstract variables, without computing anything.
 
     Raises:
@@ -93,9 +96,10 @@ def trace(function: Callable[..., Any] | nn.Module, shape: Sequence[int], *, dty
     if len(shape) < 3 or any(size < 1 for size in shape):
         raise ValueError(f"shape={tuple(shape)} has no spatial axes; expected (batch, *spatial, channels), all >= 1")
     image = jax.ShapeDtypeStruct(tuple(shape), dtype)
-    if isinstance(function, nn.Module):
-        variables = jax.eval_shape(function.init, jax.random.key(0), image)
-        jaxpr, output = jax.make_jaxpr(function.apply, return_shape=True)(variables, image)
+    if isinstance(function, Model):
+        options = inference_options(function)
+        variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), image)
+        jaxpr, output = jax.make_jaxpr(partial(function.apply, **options), return_shape=True)(variables, image)
     else:
         jaxpr, output = jax.make_jaxpr(function, return_shape=True)(image)
     names = tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(output))
@@ -120,7 +124,7 @@ def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
             return new(atom) if hasattr(atom, "val") else values[atom]
 
         for eqn in body.eqns:
-            inner = scope + tuple(part for part in str(eqn.source_info.name_stack).split("/") if part)
+            inner = scope + _scope(eqn.source_info.name_stack)
             inputs = [read(atom) for atom in eqn.invars]
             name = eqn.primitive.name
             if name in _CALLS:
@@ -134,6 +138,16 @@ def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
     arguments = [new(variable) for variable in closed.jaxpr.invars]
     results = write_out(closed, arguments, ())
     return Program(tuple(equations), tuple(shapes), arguments[-1], tuple(zip(output_names, results, strict=True)))
+
+
+def _scope(name_stack: Any) -> tuple[str, ...]:
+    """The named scopes of a stack, without the transformations around them: "vmap(Net)/conv" is Net, conv."""
+    parts = []
+    for part in str(name_stack).split("/"):
+        while match := re.fullmatch(r"\w+\((.*)\)", part):
+            part = match[1]
+        parts.append(part)
+    return tuple(part for part in parts if part)
 
 
 def _find_layers(program: Program) -> tuple[Layer, ...]:
@@ -169,9 +183,10 @@ def _find_layers(program: Program) -> tuple[Layer, ...]:
 
 
 def _common_root(equations: Sequence[Equation]) -> int:
-    """1 where one scope holds all others (a Flax model's own), and is left out of the names; else 0."""
+    """1 where the scope of a Flax model, which has its class's name, holds all others and is left out; else 0."""
     scopes = {equation.scope for equation in equations if equation.scope}
-    return int(len({scope[0] for scope in scopes}) == 1 and any(len(scope) > 1 for scope in scopes))
+    roots = {scope[0] for scope in scopes}
+    return int(len(roots) == 1 and next(iter(roots))[0].isupper() and any(len(scope) > 1 for scope in scopes))
 
 
 def _last_uses(program: Program) -> dict[int, float]:
@@ -180,7 +195,6 @@ def _last_uses(program: Program) -> dict[int, float]:
 
 
 def _leaving(program: Program, depends: Sequence[bool], last_use: Mapping[int, float], start: int, stop: int) -> int:
-    """The value that a run of equations hands on: of those used later the largest, the last of equals."""
+    """The value that a run of equations hands on: the last one made of those that are used later."""
     made = [value for eqn in program.equations[start:stop] for value in eqn.outputs if depends[value]]
-    leaving = [value for value in made if last_use.get(value, -1) >= stop] or made[-1:]
-    return max(reversed(leaving), key=lambda value: math.prod(program.shapes[value]))
+    return next((value for value in reversed(made) if last_use.get(value, -1) >= stop), made[-1])

@@ -14,12 +14,15 @@ Shape: TypeAlias = tuple[int, ...]
 Rule: TypeAlias = Callable[[Equation, list[Reach | None], list[Shape], list[Shape]], list[Reach]]
 
 _ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj"
-    " convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma"
-    " igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul ne neg nextafter not"
-    " optimization_barrier or population_count pow real reduce_precision rem round rsqrt select_n sharding_constraint"
-    " shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor"
-    " regularized_incomplete_beta random_gamma_grad igamma_grad_a polygamma zeta mul_p name".split()
+    (
+        "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz "
+        "complex conj convert_element_type copy copy_p cos cosh device_put digamma div eq eq_to erf erf_inv erfc "
+        "exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite layout_constraint le "
+        "le_to lgamma log log1p logistic lt lt_to max min mul name ne neg nextafter not optimization_barrier or "
+        "polygamma population_count pow pvary random_gamma_grad real reduce_precision regularized_incomplete_beta "
+        "rem reshard round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic "
+        "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta "
+    ).split()
 )
 _REDUCTIONS = frozenset(
     "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
@@ -80,7 +83,10 @@ def _elementwise(eqn: Equation, inputs: list[Reach | None], before: list[Shape],
         # Several values pass side by side, each to its own place.
         nothing = reaching.nowhere
         return [reach if reach is not None else nothing(len(shape)) for reach, shape in zip(inputs, after, strict=True)]
-    return [reaching.join(_present(inputs))]
+    # Scalars (a predicate, a bound) act on every element.
+    return [
+        reaching.join([r if r.rank == len(after[0]) else reaching.hull(r, len(after[0])) for r in _present(inputs)])
+    ]
 
 
 def _reduce(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
@@ -91,6 +97,9 @@ def _reduce(eqn: Equation, inputs: list[Reach | None], before: list[Shape], afte
 
 
 def _reduce_window(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
+    operands = len(inputs) // 2 if eqn.primitive == "reduce_window" else len(inputs)
+    if _present(inputs[operands:]):
+        return _unknown(eqn, inputs, before, after)
     reach = reaching.join(_present(inputs))
     params = eqn.params
     for dim, window in enumerate(params["window_dimensions"]):
@@ -108,7 +117,7 @@ def _reduce_window(eqn: Equation, inputs: list[Reach | None], before: list[Shape
                 dilation=params["window_dilation"][dim],
                 base_dilation=base,
             )
-    return [reach]
+    return [reach for _ in after]
 
 
 def _convolution(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
@@ -202,6 +211,8 @@ def _broadcast(eqn: Equation, inputs: list[Reach | None], before: list[Shape], a
     axes: list[int | None] = [None] * len(after[0])
     for source, target in enumerate(eqn.params["broadcast_dimensions"]):
         axes[target] = source
+        if source == reach.axis and before[0][source] != after[0][target]:
+            reach = reaching.reduce(reach, [source])  # one position, seen from everywhere
     return [reaching.rearrange(reach, axes)]
 
 

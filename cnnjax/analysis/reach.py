@@ -37,6 +37,12 @@ class Reach:
     axis: int | None
     stride: Fraction | None
 
+    def __post_init__(self) -> None:
+        """Gives all four bounds one shape."""
+        bounds = np.broadcast_arrays(self.low, self.high, self.plane_low, self.plane_high)
+        for name, bound in zip(("low", "high", "plane_low", "plane_high"), bounds, strict=True):
+            object.__setattr__(self, name, bound)
+
     @property
     def rank(self) -> int:
         """Axes of the value."""
@@ -66,16 +72,13 @@ def hull(reach: Reach, rank: int) -> Reach:
 
 
 def join(reaches: Sequence[Reach]) -> Reach:
-    """Element by element, the smallest intervals that hold all the given ones."""
-    rank = max(reach.rank for reach in reaches)
+    """Element by element, the smallest intervals that hold all the given ones, of values of one rank."""
     lead = next((reach for reach in reaches if reach.axis is not None), reaches[0])
-    # Scalars combine with any rank.
-    full = [r if r.rank == rank else hull(r, rank) for r in reaches]
     return Reach(
-        _least([reach.low for reach in full]),
-        _greatest([reach.high for reach in full]),
-        _least([reach.plane_low for reach in full]),
-        _greatest([reach.plane_high for reach in full]),
+        _least([reach.low for reach in reaches]),
+        _greatest([reach.high for reach in reaches]),
+        _least([reach.plane_low for reach in reaches]),
+        _greatest([reach.plane_high for reach in reaches]),
         lead.axis,
         lead.stride,
     )
@@ -114,26 +117,27 @@ def nowhere(rank: int) -> Reach:
 
 def mix_groups(reach: Reach, axis: int, groups: int, outputs: int) -> Reach:
     """Channels along `axis` become `outputs` channels, each of which sees all of its own group's."""
-    if reach.low.shape[axis] == 1 or groups == 1:
+    inputs = reach.low.shape[axis]
+    if inputs == 1 or groups == 1:
         return reduce(reach, [axis])
-    inputs = max(bound.shape[axis] for bound in (reach.low, reach.high, reach.plane_low, reach.plane_high))
 
     def mix(extreme: Callable) -> Bound:
         def apply(bound: np.ndarray) -> np.ndarray:
-            wide = np.moveaxis(bound, axis, 0)
-            wide = np.broadcast_to(wide, (inputs, *wide.shape[1:]))
-            grouped = extreme(wide.reshape(groups, inputs // groups, *wide.shape[1:]), axis=1)
+            lines = np.moveaxis(bound, axis, 0)
+            grouped = extreme(lines.reshape(groups, inputs // groups, *lines.shape[1:]), axis=1)
             return np.moveaxis(np.repeat(grouped, outputs // groups, axis=0), 0, axis)
 
         return apply
 
-    return reach.map(mix(np.min), mix(np.max), axis=reach.axis, stride=reach.stride)
+    lost = reach.axis == axis
+    return reach.map(mix(np.min), mix(np.max), axis=None if lost else reach.axis, stride=None if lost else reach.stride)
 
 
 def concatenate(reaches: Sequence[Reach | None], sizes: Sequence[int], dimension: int, rank: int) -> Reach:
     """Values one after the other along an axis; None sees nothing."""
-    present = [reach for reach in reaches if reach is not None]
-    lead = max(present, key=lambda reach: reach.axis is not None)
+    # The largest piece says how the whole runs: a reflected edge runs backwards, and is small.
+    present = [(reach, size) for reach, size in zip(reaches, sizes, strict=True) if reach is not None]
+    lead, _ = max(present, key=lambda piece: (piece[0].axis is not None, piece[1]))
     full = [nowhere(rank) if reach is None else reach for reach in reaches]
 
     def stack(bounds: Sequence[np.ndarray]) -> np.ndarray:
@@ -201,18 +205,17 @@ def slide(
     exact = between | outside
     if step is None and reach.low.shape[dimension] == 1 and not exact.all(axis=1).any():
         return reach
+    plane = exact if step is None else between
 
     def gather(
-        bound: np.ndarray, empty: int, extreme: Callable, hidden: np.ndarray, pace: Fraction | None
+        bound: np.ndarray, empty: int, extreme: Callable, hidden: np.ndarray, beyond: Fraction | None
     ) -> np.ndarray:
         line = np.moveaxis(bound, dimension, 0)
         line = np.broadcast_to(line, (size, *line.shape[1:]))
-        index, shift = _continue(taps, size, pace)
-        seen = line[index] + shift.reshape(*shift.shape, *(1,) * (line.ndim - 1))
-        mask = hidden.reshape(*hidden.shape, *(1,) * (line.ndim - 1)) | (abs(line[index]) >= NOWHERE)
-        return np.moveaxis(extreme(np.where(mask, empty, seen), axis=1), 0, dimension)
+        seen = _continued(line, taps, beyond)
+        wide = (...,) + (None,) * (line.ndim - 1)
+        return np.moveaxis(extreme(np.where(hidden[wide] | (abs(seen) >= NOWHERE), empty, seen), axis=1), 0, dimension)
 
-    plane = exact if step is None else between
     return Reach(
         gather(reach.low, NOWHERE, np.min, exact, None),
         gather(reach.high, -NOWHERE, np.max, exact, None),
@@ -242,20 +245,29 @@ def reverse(reach: Reach, dimensions: Sequence[int]) -> Reach:
     )
 
 
-def _continue(taps: np.ndarray, size: int, stride: Fraction | None) -> tuple[np.ndarray, np.ndarray]:
-    """Elements inside the value that stand for taps beyond its ends, and how far their reach must be moved.
+def _continued(line: np.ndarray, taps: np.ndarray, stride: Fraction | None) -> np.ndarray:
+    """What taps see along the first axis, those beyond its ends as if the value went on.
 
-    A stride of a/b repeats itself every b elements, so the stand-in is a multiple of b away where there is room.
+    A stride of a/b repeats itself every b elements: beyond an end, the last elements that many apart are continued
+    with their own difference (zero where all see the same), or with the stride where there are too few.
     """
+    size = len(line)
     inside = np.clip(taps, 0, size - 1)
-    if stride is None:
-        return inside, np.zeros_like(taps)
-    period = stride.denominator
-    if period <= size:
-        beyond = taps - inside
-        periods = np.sign(beyond) * -(-abs(beyond) // period)
-        return taps - periods * period, periods * stride.numerator
-    return inside, (taps - inside) * stride.numerator // period
+    if stride is None or (taps == inside).all():
+        return line[inside]
+    period = stride.denominator if stride.denominator <= size else 1
+    beyond = taps - inside
+    periods = np.sign(beyond) * -(-abs(beyond) // period)
+    stand_in = taps - periods * period
+    seen = line[stand_in]
+    shift: np.ndarray | int = int(stride * period)
+    if 2 * period <= size:
+        inner = stand_in - np.sign(beyond) * period
+        shift = np.sign(beyond)[(..., *(None,) * (line.ndim - 1))] * (seen - line[inner])
+        empty = (abs(seen) >= NOWHERE) | (abs(line[inner]) >= NOWHERE)
+        shift = np.where(empty, int(stride * period), shift)
+    moved = seen + periods[(..., *(None,) * (line.ndim - 1))] * shift
+    return np.where(abs(seen) >= NOWHERE, seen, moved)
 
 
 def _least(bounds: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,16 +9,16 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from cnnjax.analysis import reach as reaching
-from cnnjax.analysis.program import trace
+from cnnjax.analysis.program import Program, trace
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.reach import Reach
 from cnnjax.analysis.table import format_extent, format_table
+from cnnjax.models import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class AxisField:
         smallest: the smallest such extent.
         start: first pixel of the first position's field, negative inside the padding (the effective padding is
             `-start`).
-        stride: pixels from one position's field to the next, a `Fraction` after upsampling; None where no axis of
-            the layer runs along the input (after flattening or global pooling).
+        stride: pixels from one position's field to the next, on average: a `Fraction` after upsampling; None where
+            no axis of the layer runs along the input (after flattening or global pooling).
         uniform: whether every position has the same size and stride.
         reach: the intervals themselves, for every element of the output: `reach.low` and `reach.high` are the first
             and last pixel it really depends on (low > high where it depends on none), `reach.plane_low` and
@@ -78,9 +78,10 @@ class LayerField:
         """First and last pixel per input axis, on the endless plane, of the field of the centre position."""
         bounds = []
         for axis in self.axes:
-            line = _along(axis.reach)
-            centre = line.plane_low.size // 2
-            bounds.append((int(line.plane_low.flat[centre]), int(line.plane_high.flat[centre])))
+            low, high = _lines(axis.reach)
+            low, high = low[low <= high], high[low <= high]  # positions that see nothing have no field
+            centre = len(low) // 2
+            bounds.append((int(low[centre]), int(high[centre])) if len(low) else (0, -1))
         return tuple(bounds)
 
 
@@ -130,7 +131,7 @@ class ReceptiveFields:
 
 
 def receptive_field(
-    function: Callable[..., Any] | nn.Module, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32
+    function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32
 ) -> ReceptiveFields:
     """Receptive fields of a function of one array, or of a Flax model (whose variables stay abstract).
 
@@ -146,7 +147,11 @@ def receptive_field(
     >>> fields.outputs[0].size, fields.outputs[0].stride
     ((3,), (2,))
     """
-    program = trace(function, shape, dtype=dtype)
+    return fields_of(trace(function, shape, dtype=dtype))
+
+
+def fields_of(program: Program) -> ReceptiveFields:
+    """`receptive_field` of a program that is traced already."""
     reaches, unknown = propagate(program)
 
     def field(name: str, value: int) -> LayerField | None:
@@ -158,7 +163,7 @@ def receptive_field(
     layers = [field(layer.name, layer.value) for layer in found]
     outputs = [field(layer_of.get(value, f"(output){name}"), value) for name, value in program.outputs]
     return ReceptiveFields(
-        tuple(shape),
+        program.shapes[program.image],
         tuple(layer for layer in layers if layer is not None),
         tuple(output for output in outputs if output is not None),
         unknown,
@@ -166,8 +171,7 @@ def receptive_field(
 
 
 def _axis_field(reach: Reach) -> AxisField:
-    line, stride = _along(reach), reach.stride
-    low, high = (bound.ravel() for bound in np.broadcast_arrays(line.plane_low, line.plane_high))
+    (low, high), stride = _lines(reach), reach.stride
     sizes = np.maximum(high - low + 1, 0)
     evenly = reach.axis is None or len(np.unique(np.diff(low))) < 2
     return AxisField(
@@ -180,11 +184,11 @@ def _axis_field(reach: Reach) -> AxisField:
     )
 
 
-def _along(reach: Reach) -> Reach:
-    """The reach of whole positions along the axis: all channels, and all positions of other axes, together.
+def _lines(reach: Reach) -> tuple[np.ndarray, np.ndarray]:
+    """First and last pixel, on the plane, of each position along the axis: all channels and other axes together.
 
     Where no axis runs along the input, every element stands for itself.
     """
-    if reach.axis is None:
-        return reach
-    return reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])
+    if reach.axis is not None:
+        reach = reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])
+    return reach.plane_low.ravel(), reach.plane_high.ravel()

@@ -1,19 +1,20 @@
 """A model in one table: output shapes, parameters, multiply-accumulates, activations and receptive fields."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.analysis import cost
 from cnnjax.analysis.program import trace
-from cnnjax.analysis.receptive_field import LayerField, ReceptiveFields, receptive_field
+from cnnjax.analysis.receptive_field import LayerField, ReceptiveFields, fields_of
 from cnnjax.analysis.table import format_extent, format_table
+from cnnjax.models import Model, inference_options
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,6 @@ class Summary:
     `macs`; `fields` is the whole receptive-field result.
     """
 
-    model: str
     layers: tuple[LayerSummary, ...]
     params: int
     macs: int
@@ -60,12 +60,18 @@ class Summary:
             for layer in self.layers
         ]
 
-    def __str__(self) -> str:
-        header = ("layer", "output", "params", "MACs", "activations", "receptive field", "stride", "start")
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Header and rows for people: the layers, then the total."""
+        header = ("layer", "output", "parameters", "MACs", "activations", "receptive field", "stride", "start")
+        names = ("layer", "shape", "params", "macs", "activations", "receptive_field", "stride", "start")
         rows = [
-            [f"{cell:,}" if isinstance(cell, int) else cell for cell in list(row.values())[:-1]] for row in self.rows()
+            tuple(f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in names)
+            for row in self.rows()
         ]
-        total = ["total", "", f"{self.params:,}", f"{self.macs:,}", *[""] * 4]
+        return header, [*rows, ("total", "", f"{self.params:,}", f"{self.macs:,}", "", "", "", "")]
+
+    def notes(self) -> list[str]:
+        """What the table cannot say: fields that vary, primitives without a rule, loops not counted."""
         notes = (
             [f"Receptive fields of {', '.join(varying)} vary with the position: the largest is shown."]
             if (varying := [layer.name for layer in self.layers if layer.field and not layer.field.uniform])
@@ -75,30 +81,30 @@ class Summary:
             notes.append(f"No rule for {', '.join(self.fields.unknown)}: taken to see everything they are given.")
         if self.uncounted:
             notes.append(f"MACs inside {', '.join(self.uncounted)} are not counted.")
-        return "\n".join([format_table(header, [*rows, total]), *notes])
+        return notes
+
+    def __str__(self) -> str:
+        return "\n".join([format_table(*self.table()), *self.notes()])
 
 
-def summary(model: nn.Module, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Summary:
-    """Summarises a model for inputs of a shape (batch, *spatial, channels), without computing anything.
+def summary(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Summary:
+    """Summarises a Flax model, or any function of one array, for inputs of a shape (batch, *spatial, channels).
+
+    Nothing is computed. Only a model's parameters are known, so a function has none.
 
     Raises:
         ValueError: `shape` has no spatial axes, or the model does not take it.
     """
-    program = trace(model, shape, dtype=dtype)
+    program = trace(function, shape, dtype=dtype)
     macs = cost.multiply_accumulates(program)
-    fields = receptive_field(model, shape, dtype=dtype)
+    fields = fields_of(program)
     found = {layer.name: layer for layer in fields.layers}
     layers = program.layers()
     owner = {}
     for layer in layers:  # inner layers come after outer ones, and take their equations over
         owner.update(dict.fromkeys(range(layer.start, layer.stop), layer.name))
-    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
-    params: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {})):
-        name = "/".join(key.key for key in path[:-1])
-        params[name] = params.get(name, 0) + math.prod(leaf.shape)
+    params = _parameters(function, shape, dtype) if isinstance(function, Model) else {}
     return Summary(
-        model=type(model).__name__,
         layers=tuple(
             LayerSummary(
                 name=layer.name,
@@ -115,3 +121,14 @@ def summary(model: nn.Module, shape: Sequence[int], *, dtype: DTypeLike = jnp.fl
         fields=fields,
         uncounted=cost.uncounted(program),
     )
+
+
+def _parameters(model: Model, shape: Sequence[int], dtype: DTypeLike) -> dict[str, int]:
+    """Number of parameters by the path of the module that owns them."""
+    init = partial(model.init, **inference_options(model))
+    variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
+    counts: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {})):
+        name = "/".join(key.key for key in path[:-1])
+        counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
+    return counts

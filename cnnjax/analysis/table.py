@@ -1,6 +1,10 @@
-"""Results as plain text."""
+"""Results as plain text, CSV and JSON."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -34,6 +38,15 @@ def format_extent(sizes: Sequence[object], *, separator: str = "x") -> str:
     """
     texts = ["-" if size is None else str(size) for size in sizes]
     return texts[0] if len(set(texts)) == 1 else separator.join(texts)
+
+
+def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes records of the same keys as `path`.csv and `path`.json."""
+    with path.with_name(f"{path.name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    path.with_name(f"{path.name}.json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """The data room: `opening` a source, `sources` by index, `decode` (pictures), `pipeline` (batches), all on the host."""
 
 from cnnjax.data.decode import decode_image, fit_image
-from cnnjax.data.opening import open_source, splits
+from cnnjax.data.opening import open_source, shared_examples, splits
 from cnnjax.data.pipeline import eval_batches, train_batches
 from cnnjax.data.sources import ArraySource, Info, Source
 
@@ -13,6 +13,7 @@ __all__ = [
     "eval_batches",
     "fit_image",
     "open_source",
+    "shared_examples",
     "splits",
     "train_batches",
 ]

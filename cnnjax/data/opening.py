@@ -70,6 +70,14 @@ def splits(spelling: str, *, data_dir: Path | str | None = None) -> tuple[str, .
     return _on_offer(_parts(spelling, data_dir))
 
 
+def shared_examples(first: Source, second: Source) -> int:
+    """How many examples two opened splits of one data set have in common."""
+    if not (isinstance(first, Subset) and isinstance(second, Subset)):
+        return 0
+    origins = [(part.info.name, part.source.info.split) for part in (first, second)]
+    return len(np.intersect1d(first.indices, second.indices)) if origins[0] == origins[1] else 0
+
+
 def _parts(spelling: str, data_dir: Path | str | None) -> Parts:
     kind, _, argument = spelling.partition(":")
     if kind not in _KINDS:

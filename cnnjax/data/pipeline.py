@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, get_args
@@ -29,7 +29,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Endless batches: epoch after epoch, each a fresh permutation of the whole source.
 
     Global batch k holds the places [k * batch_size, (k + 1) * batch_size) of this stream, so a batch may straddle
@@ -76,7 +76,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Every example once, in the order of the source, in batches that are all of one size.
 
     The last batch is filled up with repetitions of the last example whose "valid" is False. Elements, arguments
@@ -142,7 +142,7 @@ class _Plan:
         return _Loaded(index, valid, example)
 
 
-def _batches(plan: _Plan, threads: int) -> Iterator[dict[str, np.ndarray]]:
+def _batches(plan: _Plan, threads: int) -> Generator[dict[str, np.ndarray], None, None]:
     grain = _import_grain()
     # Two batches ahead, so that loading and training overlap.
     ahead = max(threads, 2 * plan.pieces) if threads else 0

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.functional.geometry import Misfit, Padding, per_axis, slide_all
+from cnnjax.functional.precision import require_floating
 
 _SPATIAL = "DHW"
 
@@ -70,9 +70,10 @@ def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> None:
             f"kernel has shape {kernel.shape}; images of shape {images.shape} need"
             f" {rank} window axes, then input and output channels"
         )
-    for name, array in (("images", images), ("kernel", kernel)):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(f"{name} are {array.dtype}; expected floating point, so convert them first")
+    require_floating("images", images)
+    require_floating("kernel", kernel)
+    if images.dtype != kernel.dtype:
+        raise ValueError(f"images are {images.dtype} and the kernel {kernel.dtype}; expected one type, so convert one")
     if groups < 1 or images.shape[-1] % groups or kernel.shape[-1] % groups:
         raise ValueError(
             f"groups={groups} must divide the {images.shape[-1]} input and {kernel.shape[-1]} output channels"

@@ -5,7 +5,8 @@ One axis at a time, on Python integers; nothing here touches an array.
 Reference: Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning", section 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 Misfit: TypeAlias = Literal["floor", "error", "pad", "crop"]
@@ -31,7 +32,10 @@ def per_axis(value: int | Sequence[int], rank: int, name: str, *, minimum: int =
     Raises:
         ValueError: the number of entries is not `rank`, or an entry is below `minimum`.
     """
-    values = (value,) * rank if isinstance(value, int) else tuple(value)
+    try:
+        values = tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),) * rank
+    except TypeError:
+        raise ValueError(f"{name}={value!r} is not whole; expected one integer or {rank}, one per axis") from None
     if len(values) != rank:
         raise ValueError(f"{name}={value!r} has {len(values)} entries; expected one integer or {rank}, one per axis")
     if any(entry < minimum for entry in values):
@@ -67,13 +71,16 @@ def slide(
     window fits, "error" raises.
 
     Raises:
-        ValueError: the window is larger than the padded input, or the stride does not fit under "error".
+        ValueError: the window is larger than the padded input, the stride does not fit under "error", or a number
+            is not whole or too small.
 
     >>> slide(227, 11, stride=4)
     Window(output=55, before=0, after=0)
     >>> slide(224, 3, stride=2, padding="SAME")
     Window(output=112, before=0, after=1)
     """
+    for name, value in (("size", size), ("window", window), ("stride", stride), ("dilation", dilation)):
+        per_axis(value, 1, name)
     extent = dilated_size(window, dilation)
     before, after = _pad_amounts(size, extent, stride, padding)
     span = size + before + after - extent
@@ -116,18 +123,18 @@ def slide_all(
     strides = per_axis(strides, rank, "strides")
     dilation = per_axis(dilation, rank, "dilation")
     window = per_axis(window, rank, "window")
-    if not isinstance(padding, str | int) and len(padding) != rank:
-        raise ValueError(f"padding={padding!r} has {len(padding)} entries; expected {rank}, one per axis")
+    paddings = padding if isinstance(padding, Sequence) and not isinstance(padding, str) else (padding,) * rank
+    if len(paddings) != rank:
+        raise ValueError(f"padding={padding!r} has {len(paddings)} entries; expected {rank}, one per axis")
     placed = []
     for axis in range(rank):
-        axis_padding = padding if isinstance(padding, str | int) else padding[axis]
         try:
             placed.append(
                 slide(
                     sizes[axis],
                     window[axis],
                     stride=strides[axis],
-                    padding=axis_padding,
+                    padding=paddings[axis],
                     dilation=dilation[axis],
                     misfit=misfit,
                 )
@@ -179,7 +186,7 @@ def _pad_amounts(size: int, extent: int, stride: int, padding: str | int | tuple
             case "FULL":
                 return extent - 1, extent - 1
         raise ValueError(f"padding={padding!r} is unknown; expected {', '.join(_NAMED_PADDING)} or integers")
-    before, after = (padding, padding) if isinstance(padding, int) else padding
+    before, after = per_axis(padding, 2, "padding", minimum=-size)
     if before < 0 or after < 0:
         raise ValueError(f"padding={padding!r} is negative; expected 0 or more")
     return before, after

@@ -2,7 +2,10 @@
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+
+from cnnjax.functional.precision import at_least_float32, require_floating
 
 
 def batch_statistics(
@@ -11,17 +14,20 @@ def batch_statistics(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:
-    r"""Mean and (biased) variance of every channel, over the batch and all positions, in float32 and one pass.
+    r"""Mean and (biased) variance of every channel, over the batch and all positions, in one pass.
 
     $$\mu = E[x], \qquad \sigma^2 = \max(E[x^2] - \mu^2, 0)$$
 
-    `where` leaves out examples (a padded batch). `axis_name` pools the moments over a mapped axis of that name;
-    under `jit` with a sharded batch the statistics are global by themselves.
+    In float32, or float64 where the images are. `where` leaves out examples (a padded batch). `axis_name` pools the
+    moments over a mapped axis of that name; under `jit` with a sharded batch the statistics are global by themselves.
+
+    One pass loses the variance to rounding where the mean is a thousand times the deviation or more: centre such data.
 
     Raises:
-        ValueError: `where` is not one flag per example.
+        ValueError: `where` is not one flag per example, or the images are not floating point.
     """
-    values = images.astype(jnp.float32)
+    require_floating("images", images)
+    values = images.astype(at_least_float32(images.dtype))
     axes = tuple(range(images.ndim - 1))
     if where is None:
         moments = (jnp.mean(values, axes), jnp.mean(jnp.square(values), axes))
@@ -35,7 +41,7 @@ def batch_statistics(
         sums = (
             jnp.sum(values, axes, where=mask),
             jnp.sum(jnp.square(values), axes, where=mask),
-            jnp.sum(where, dtype=jnp.float32) * positions,
+            jnp.sum(where, dtype=values.dtype) * positions,
         )
         if axis_name is not None:
             sums = lax.psum(sums, axis_name)
@@ -54,22 +60,26 @@ def normalize(
     scale: Float[Array, "channels"] | None = None,
     bias: Float[Array, "channels"] | None = None,
     epsilon: float = 1e-5,
+    dtype: DTypeLike | None = None,
 ) -> Float[Array, "batch *spatial channels"]:
-    r"""Normalises every channel with given statistics, in float32, and returns the input's dtype.
+    r"""Normalises every channel with given statistics, in float32 (float64 where the images are).
 
     $$y = \gamma \, (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$$
 
+    The result has `dtype`, or that of the images.
+
     Reference: Ioffe and Szegedy (2015), "Batch Normalization", algorithm 1.
     """
+    require_floating("images", images)
+    precise = at_least_float32(images.dtype)
     per_channel = (1,) * (images.ndim - 1) + (-1,)
-    factor = lax.rsqrt(variance.astype(jnp.float32) + epsilon)
+    factor = lax.rsqrt(variance.astype(precise) + epsilon)
     if scale is not None:
-        factor = factor * scale.astype(jnp.float32)
-    centred = images.astype(jnp.float32) - mean.astype(jnp.float32).reshape(per_channel)
-    result = centred * factor.reshape(per_channel)
+        factor = factor * scale.astype(precise)
+    result = (images.astype(precise) - mean.astype(precise).reshape(per_channel)) * factor.reshape(per_channel)
     if bias is not None:
-        result = result + bias.astype(jnp.float32).reshape(per_channel)
-    return result.astype(images.dtype)
+        result = result + bias.astype(precise).reshape(per_channel)
+    return result.astype(dtype or images.dtype)
 
 
 def batch_norm(

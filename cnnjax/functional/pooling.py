@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.functional.geometry import Misfit, Padding, Window, per_axis, slide_all
+from cnnjax.functional.precision import require_floating
 
 
 def max_pool(
@@ -25,7 +26,7 @@ def max_pool(
     `strides` is the window unless given.
 
     Raises:
-        ValueError: as `geometry.slide`, or the data is not floating point.
+        ValueError: as `geometry.slide`, a window lies wholly in the padding, or the data is not floating point.
     """
     pooled, _, _ = _pool(images, window, -math.inf, lax.max, strides, padding, dilation, misfit)
     return pooled
@@ -46,7 +47,7 @@ def avg_pool(
     `strides` is the window unless given.
 
     Raises:
-        ValueError: as `geometry.slide`, or the data is not floating point.
+        ValueError: as `geometry.slide`, a window lies wholly in the padding, or the data is not floating point.
     """
     total, taps, placed = _pool(images, window, 0.0, lax.add, strides, padding, dilation, misfit)
     if count_padding or all(axis.before <= 0 and axis.after <= 0 for axis in placed):
@@ -69,11 +70,13 @@ def _pool(
     rank = images.ndim - 2
     if rank < 1:
         raise ValueError(f"images have shape {images.shape}; expected (batch, *spatial, channels)")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}; expected floating point, so convert them first")
+    require_floating("images", images)
     taps = per_axis(window, rank, "window")
     steps = taps if strides is None else per_axis(strides, rank, "strides")
     placed = slide_all(images.shape[1:-1], taps, strides=steps, padding=padding, dilation=dilation, misfit=misfit)
+    spread = per_axis(dilation, rank, "dilation")
+    for axis, size in enumerate(images.shape[1:-1]):
+        _check_all_see(size, placed[axis], taps[axis], steps[axis], spread[axis])
     pooled = lax.reduce_window(
         images,
         neutral,
@@ -81,6 +84,17 @@ def _pool(
         window_dimensions=(1, *taps, 1),
         window_strides=(1, *steps, 1),
         padding=((0, 0), *((axis.before, axis.after) for axis in placed), (0, 0)),
-        window_dilation=(1, *per_axis(dilation, rank, "dilation"), 1),
+        window_dilation=(1, *spread, 1),
     )
     return pooled, taps, placed
+
+
+def _check_all_see(size: int, placed: Window, window: int, stride: int, dilation: int) -> None:
+    """Raises ValueError where a window lies wholly in the padding: it has no maximum and no mean."""
+    for position in range(placed.output):
+        first = position * stride - placed.before
+        if not any(0 <= first + tap * dilation < size for tap in range(window)):
+            raise ValueError(
+                f"window {position} of {placed.output} lies wholly in the padding ({placed.before} before,"
+                f" {placed.after} after {size}); pad less, or take misfit='floor'"
+            )

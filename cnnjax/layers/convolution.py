@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.functional import convolution
-from cnnjax.functional.geometry import Padding
+from cnnjax.functional.geometry import Misfit, Padding
 from cnnjax.layers.naming import layer_errors
 
 
@@ -27,6 +27,7 @@ class Conv(nn.Module):
         padding: "SAME", "VALID", "FULL", or integers.
         dilation: distance of the kernel's taps.
         groups: runs of channels that do not see each other.
+        misfit: what happens where the stride does not fit: "floor", "error", "pad" or "crop".
         use_bias: whether a bias is added.
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
@@ -41,6 +42,7 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     dilation: int | Sequence[int] = 1
     groups: int = 1
+    misfit: Misfit = "floor"
     use_bias: bool = True
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -52,6 +54,10 @@ class Conv(nn.Module):
     def __call__(self, images: Float[Array, "batch *spatial in_channels"]) -> Float[Array, "batch *positions features"]:
         """Convolves; raises ValueError naming this layer where shapes do not fit."""
         with layer_errors(self):
+            if isinstance(self.kernel_size, int):
+                raise ValueError(
+                    f"kernel_size={self.kernel_size}; expected one integer per spatial axis, such as (3, 3)"
+                )
             if self.groups < 1 or images.shape[-1] % self.groups:
                 raise ValueError(f"groups={self.groups} must divide the {images.shape[-1]} input channels")
             shape = (*self.kernel_size, images.shape[-1] // self.groups, self.features)
@@ -65,6 +71,7 @@ class Conv(nn.Module):
                 padding=self.padding,
                 dilation=self.dilation,
                 groups=self.groups,
+                misfit=self.misfit,
                 precision=self.precision,
             )
         return outputs if bias is None else outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))

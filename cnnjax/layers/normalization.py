@@ -63,5 +63,6 @@ class BatchNorm(nn.Module):
                 running_variance.value = keep * running_variance.value + (1 - keep) * variance
         else:
             mean, variance = running_mean.value, running_variance.value
-        outputs = normalization.normalize(images, mean, variance, scale=scale, bias=bias, epsilon=self.epsilon)
-        return outputs if self.dtype is None else outputs.astype(self.dtype)
+        return normalization.normalize(
+            images, mean, variance, scale=scale, bias=bias, epsilon=self.epsilon, dtype=self.dtype
+        )

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from cnnjax.functional import pooling
-from cnnjax.functional.geometry import Padding
+from cnnjax.functional.geometry import Misfit, Padding
 from cnnjax.layers.naming import layer_errors
 
 
@@ -18,19 +18,26 @@ class MaxPool(nn.Module):
         strides: step of the window; the window itself where None.
         padding: "SAME", "VALID", or integers.
         dilation: distance of the window's taps.
+        misfit: what happens where the stride does not fit; "pad" is the ceil mode of other libraries.
     """
 
     window: int | Sequence[int]
     strides: int | Sequence[int] | None = None
     padding: Padding = "VALID"
     dilation: int | Sequence[int] = 1
+    misfit: Misfit = "floor"
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
         """Pools; raises ValueError naming this layer where the window does not fit."""
         with layer_errors(self):
             return pooling.max_pool(
-                images, self.window, strides=self.strides, padding=self.padding, dilation=self.dilation
+                images,
+                self.window,
+                strides=self.strides,
+                padding=self.padding,
+                dilation=self.dilation,
+                misfit=self.misfit,
             )
 
 
@@ -42,6 +49,7 @@ class AvgPool(nn.Module):
         strides: step of the window; the window itself where None.
         padding: "SAME", "VALID", or integers.
         dilation: distance of the window's taps.
+        misfit: what happens where the stride does not fit; "pad" is the ceil mode of other libraries.
         count_padding: whether padded taps count in the mean.
     """
 
@@ -49,6 +57,7 @@ class AvgPool(nn.Module):
     strides: int | Sequence[int] | None = None
     padding: Padding = "VALID"
     dilation: int | Sequence[int] = 1
+    misfit: Misfit = "floor"
     count_padding: bool = False
 
     @nn.compact
@@ -61,5 +70,6 @@ class AvgPool(nn.Module):
                 strides=self.strides,
                 padding=self.padding,
                 dilation=self.dilation,
+                misfit=self.misfit,
                 count_padding=self.count_padding,
             )

@@ -1,15 +1,18 @@
 """First variables of a model, and the smallest pictures it can take."""
 
+import inspect
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from cnnjax.models.registry import Model
 
 LARGEST_SEARCHED = 1024
 
 
-def initialize(model: nn.Module, key: jax.Array, inputs: Any) -> Any:
+def initialize(model: Model, key: jax.Array, inputs: Any) -> Any:
     """Initial variables for inputs like these (arrays or `jax.ShapeDtypeStruct`), compiled as one program.
 
     Raises:
@@ -17,10 +20,10 @@ def initialize(model: nn.Module, key: jax.Array, inputs: Any) -> Any:
     """
     check_inputs(model, inputs)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(inputs))
-    return jax.jit(model.init)(key, zeros)
+    return jax.jit(partial(model.init, **inference_options(model)))(key, zeros)
 
 
-def check_inputs(model: nn.Module, inputs: Any) -> None:
+def check_inputs(model: Model, inputs: Any) -> None:
     """Traces the model's shapes for inputs like these.
 
     Raises:
@@ -29,7 +32,7 @@ def check_inputs(model: nn.Module, inputs: Any) -> None:
     """
     shapes = _shapes(inputs)
     try:
-        jax.eval_shape(model.init, jax.random.key(0), shapes)
+        jax.eval_shape(partial(model.init, **inference_options(model)), jax.random.key(0), shapes)
     except ValueError as error:
         if not (isinstance(shapes, jax.ShapeDtypeStruct) and len(shapes.shape) == 4):
             raise
@@ -43,15 +46,16 @@ def check_inputs(model: nn.Module, inputs: Any) -> None:
         ) from None
 
 
-def smallest_image_size(model: nn.Module, *, channels: int, dtype: Any = jnp.float32) -> int | None:
+def smallest_image_size(model: Model, *, channels: int, dtype: Any = jnp.float32) -> int | None:
     """Side of the smallest square picture that the model accepts, or None if none up to 1,024 works.
 
     Only shapes are traced. The search is a bisection: a size that works is taken to work for all larger ones.
     """
+    init = partial(model.init, **inference_options(model))
 
     def accepts(size: int) -> bool:
         try:
-            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, channels), dtype))
+            jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, channels), dtype))
         except ValueError:
             return False
         return True
@@ -63,6 +67,11 @@ def smallest_image_size(model: nn.Module, *, channels: int, dtype: Any = jnp.flo
         middle = (too_small + enough) // 2
         too_small, enough = (too_small, middle) if accepts(middle) else (middle, enough)
     return enough
+
+
+def inference_options(model: Model) -> dict[str, Any]:
+    """`{"train": False}` for a model that knows training from inference, nothing for others."""
+    return {"train": False} if "train" in inspect.signature(type(model).__call__).parameters else {}
 
 
 def _shapes(inputs: Any) -> Any:

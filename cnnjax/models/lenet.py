@@ -4,8 +4,6 @@ Reference: LeCun, Bottou, Bengio and Haffner (1998), "Gradient-Based Learning Ap
 section II and figure 2.
 """
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -28,8 +26,6 @@ class LeNet5(nn.Module):
         param_dtype: of the parameters.
     """
 
-    image_shape: ClassVar[tuple[int, int, int]] = (32, 32, 1)
-
     num_classes: int | None = 10
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -50,7 +46,7 @@ class LeNet5(nn.Module):
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
 
 
-@register
+@register(image_shape=(32, 32, 1))
 def lenet5(
     *,
     num_classes: int | None = 10,

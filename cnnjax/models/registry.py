@@ -4,26 +4,39 @@ import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import flax.linen as nn
 
-Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+Model: TypeAlias = nn.Module
+Builder = TypeVar("Builder", bound=Callable[..., Model])
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+
+class Entry(NamedTuple):
+    """A registered model: what builds it, and the height, width and channels of the pictures it was designed for."""
+
+    builder: Callable[..., Model]
+    image_shape: tuple[int, int, int]
 
 
-def register(builder: Builder) -> Builder:
-    """Enters a function that builds a model under the function's own name.
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(image_shape: tuple[int, int, int]) -> Callable[[Builder], Builder]:
+    """Enters the function below it, which builds a model, under the function's own name.
 
     Raises:
         ValueError: the name is taken.
     """
-    name = builder.__name__
-    if name in _BUILDERS:
-        raise ValueError(f"model {name!r} is registered already, by {_BUILDERS[name].__module__}")
-    _BUILDERS[name] = builder
-    return builder
+
+    def enter(builder: Builder) -> Builder:
+        name = builder.__name__
+        if name in _ENTRIES:
+            raise ValueError(f"model {name!r} is registered already, by {_ENTRIES[name].builder.__module__}")
+        _ENTRIES[name] = Entry(builder, image_shape)
+        return builder
+
+    return enter
 
 
 def names(pattern: str = "*") -> tuple[str, ...]:
@@ -32,10 +45,10 @@ def names(pattern: str = "*") -> tuple[str, ...]:
     >>> names("lenet*")
     ('lenet5',)
     """
-    return tuple(sorted(name for name in _BUILDERS if fnmatchcase(name, pattern)))
+    return tuple(sorted(name for name in _ENTRIES if fnmatchcase(name, pattern)))
 
 
-def create(name: str, **options: Any) -> nn.Module:
+def create(name: str, **options: Any) -> Model:
     """Builds a registered model.
 
     Raises:
@@ -44,14 +57,31 @@ def create(name: str, **options: Any) -> nn.Module:
     >>> create("lenet5", num_classes=7).num_classes
     7
     """
-    if name not in _BUILDERS:
-        near = get_close_matches(name, _BUILDERS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-        raise ValueError(f"unknown model {name!r}; {hint}")
-    allowed = inspect.signature(_BUILDERS[name]).parameters
+    builder = _entry(name).builder
+    allowed = inspect.signature(builder).parameters
     for option in options:
         if option not in allowed:
             near = get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
             raise ValueError(f"model {name!r} has no option {option!r}; {hint}")
-    return _BUILDERS[name](**options)
+    return builder(**options)
+
+
+def image_shape(name: str) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures that a registered model was designed for.
+
+    Raises:
+        ValueError: no model has that name.
+
+    >>> image_shape("lenet5")
+    (32, 32, 1)
+    """
+    return _entry(name).image_shape
+
+
+def _entry(name: str) -> Entry:
+    if name not in _ENTRIES:
+        near = get_close_matches(name, _ENTRIES, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
+        raise ValueError(f"unknown model {name!r}; {hint}")
+    return _ENTRIES[name]

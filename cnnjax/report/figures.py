@@ -85,8 +85,8 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-_ORDER = {"loss": 0, "learning_rate": 2, "images_per_second": 3}  # any other metric: 1
-_UNITS = {"images_per_second": "images / s"}
+_ORDER = {"loss": 0, "learning_rate": 2, "examples_per_second": 3}  # any other metric: 1
+_UNITS = {"examples_per_second": "examples / s"}
 
 
 def _is_number(value: object) -> bool:

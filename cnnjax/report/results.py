@@ -7,11 +7,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from cnnjax.train.run_folder import versions
 
 
 def write_results(path: Path, measured: Mapping[str, Any]) -> None:
@@ -20,8 +21,7 @@ def write_results(path: Path, measured: Mapping[str, Any]) -> None:
         "command": " ".join(["python", *sys.argv]),
         "commit": _commit(path.parent),
         "hardware": hardware(),
-        "versions": {name: version(name) for name in ("cnnjax", "jax", "flax", "optax")}
-        | {"python": platform.python_version()},
+        "versions": {"python": platform.python_version(), **versions()},
         **measured,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,29 +1,30 @@
 """The analyses and the page of a finished run: `analysis/` (CSV, JSON, PNG) and `report.html` in its folder."""
 
-import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
+from cnnjax.models import Model
 from cnnjax.report import field_figures, figures, page
+from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
-from cnnjax.train import Experiment, Fit, read_rows
-from cnnjax.train.config import to_json
+from cnnjax.train import Experiment, Fit, format_metric, read_rows
+from cnnjax.train.run_folder import RECORD
+
+# Layers whose feature maps are drawn; of a deeper net, this many spread evenly.
+MOST_MAPS = 24
 
 
-def write_report(
-    fit: Fit, model: nn.Module, task: Task, experiment: Experiment, *, prepare: Callable[[Any], Any]
-) -> Path:
+def write_report(fit: Fit, model: Model, task: Task, experiment: Experiment, *, prepare: Callable[[Any], Any]) -> Path:
     """Analyses the trained model on the first test example, draws everything, and writes the page; returns its path.
 
-    Tasks whose input is not a batch of pictures get curves and their own drawings, without the analyses of layers.
+    Tasks whose input is not one batch of pictures get curves and their own drawings, without the analyses of layers.
     """
     folder = fit.run_dir / "analysis"
     folder.mkdir(exist_ok=True)
@@ -32,17 +33,18 @@ def write_report(
     inputs = task.inputs(prepare(example))
     sections = [_result(fit), _curves(fit, pictures)]
     if isinstance(inputs, jax.Array | np.ndarray) and inputs.ndim == 4:
-        sections += _layers(fit, model, inputs, np.asarray(example["image"][0]), folder, pictures)
+        sections += _layers(fit, model, inputs, folder, pictures)
     with figures.style():
         drawn = task.draw(fit.evaluation.examples, fit.evaluation.predictions)
     if drawn:
         blocks = tuple(pictures.add(_file_name(caption), figure, caption) for caption, figure in drawn.items())
         sections.append(page.Section("Predictions", blocks))
-    settings = _flatten(to_json(experiment))
-    sections.append(page.Section("Settings", (page.Table(("setting", "value"), list(settings.items())),)))
+    record = json.loads((fit.run_dir / RECORD).read_text(encoding="utf-8"))
+    rows = [("hardware", hardware()), *_flatten(record).items()]
+    sections.append(page.Section("Settings", (page.Table(("setting", "value"), rows),)))
     path = fit.run_dir / "report.html"
     title = f"{experiment.model} on {experiment.data}"
-    facts = [(f"test {name}", _percent(name, value)) for name, value in fit.evaluation.summary.items()]
+    facts = [(f"test {name}", format_metric(name, value)) for name, value in fit.evaluation.summary.items()]
     path.write_text(page.render(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")
     return path
 
@@ -60,16 +62,23 @@ class _Pictures:
 
 
 def _result(fit: Fit) -> page.Section:
-    text = f"After step {int(fit.state.step)}, in {fit.seconds:.1f} seconds; the test set chose nothing."
+    text = f"The numbers are those of the last step, {int(fit.state.step):,}, after {fit.seconds:.1f} seconds."
     if fit.best_step is not None:
-        text += f" The best checkpoint, chosen on the test set, is that of step {fit.best_step} ({fit.best_score:.4f})."
+        text += (
+            f" The checkpoint that scores highest on the test set ({fit.best_score:.4g}) is that of step"
+            f" {fit.best_step:,}; to choose it is to use the test set."
+        )
     return page.Section("Result", (page.Text(text),))
 
 
 def _curves(fit: Fit, pictures: _Pictures) -> page.Section:
     rows = [line for row in read_rows(fit.run_dir) for line in _lines(row)]
     figure = figures.learning_curves(rows)
-    return page.Section("Learning curves", (pictures.add("learning_curves", figure, "Learning curves"),))
+    note = page.Text(
+        "Training numbers are means over the steps since the row before, on augmented pictures; test numbers are"
+        " those of the state at that step, on plain ones."
+    )
+    return page.Section("Learning curves", (note, pictures.add("learning_curves", figure, "Learning curves")))
 
 
 def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,43 +89,52 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**lines[0], **rest}, *lines[1:]]
 
 
-def _layers(
-    fit: Fit, model: nn.Module, inputs: Any, image: np.ndarray, folder: Path, pictures: _Pictures
-) -> list[page.Section]:
-    variables = fit.state.variables
+def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures) -> list[page.Section]:
+    image = _visible(np.asarray(inputs[0], np.float32))
     summary = analysis.summary(model, inputs.shape)
-    rows = summary.rows()
-    save_rows(folder / "layers", rows)
-    header = ("layer", "output", "parameters", "MACs", "activations", "receptive field", "stride", "start")
-    cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in list(row.values())[:-1]] for row in rows]
-    total = ["total", "", f"{summary.params:,}", f"{summary.macs:,}", "", "", "", ""]
-    table = page.Table(header, [*cells, total], caption="One picture; receptive fields in input pixels.")
-    sections = [page.Section("Layers", (table,))]
+    analysis.save_rows(folder / "layers", summary.rows())
+    notes = [
+        "One picture. Receptive field, stride and start (where the first position's field begins) in input pixels;",
+        "a dash where no axis of the layer runs along the picture. MACs are those of convolutions and products.",
+        *summary.notes(),
+    ]
+    header, rows = summary.table()
+    sections = [page.Section("Layers", (page.Table(header, rows, caption=" ".join(notes)),))]
     if boxes := _boxes(summary):
         figure = field_figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
         block = pictures.add("receptive_fields", figure, "Receptive fields on the first test picture")
         sections.append(page.Section("Receptive fields", (block,)))
-    maps = analysis.feature_maps(model, variables, inputs)
-    blocks = []
-    for name, kernel in _first_kernel(variables["params"], image.shape[-1]):
-        figure = figures.filters(np.asarray(kernel), name=name)
+    blocks: list[page.Block] = []
+    for name, kernel in _first_kernel(fit.state.params, inputs.shape[-1]):
+        figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))
-    for name, value in maps.items():
-        values = np.asarray(value[0], np.float32)
-        if values.ndim in (1, 3):
-            figure = figures.feature_maps(values, name=name)
-            blocks.append(pictures.add(f"maps_{_file_name(name)}", figure, f"Feature maps of {name}"))
+    maps = _arrays(analysis.feature_maps(model, fit.state.variables, inputs))
+    chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
+    blocks.insert(
+        0,
+        page.Text(
+            "What each layer returns for the first test picture, before any activation that follows it. Every channel"
+            f" has its own colour scale, from the smallest to the largest value above it. {len(chosen)} of"
+            f" {len(maps)} layers."
+        ),
+    )
+    for name in chosen:
+        figure = figures.feature_maps(maps[name], name=name)
+        blocks.append(pictures.add(f"maps_{_file_name(name)}", figure, f"Feature maps of {name}"))
     sections.append(page.Section("Filters and feature maps", tuple(blocks)))
     return sections
 
 
-def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes records as `path`.csv and `path`.json."""
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    path.with_suffix(".json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
+def _arrays(maps: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The first picture's maps and vectors; layers that return something else are left out."""
+    arrays = {name: np.asarray(value[0], np.float32) for name, value in maps.items() if hasattr(value, "ndim")}
+    return {name: array for name, array in arrays.items() if array.ndim in (1, 3)}
+
+
+def _visible(image: np.ndarray) -> np.ndarray:
+    """Any picture as grey or RGB in [0, 1]: the mean of its channels where they are neither one nor three."""
+    image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
+    return (image - image.min()) / max(float(np.ptp(image)), 1e-12)
 
 
 def _boxes(summary: analysis.Summary) -> list[field_figures.FieldBox]:
@@ -148,7 +166,3 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for name, value in settings.items():
         flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: str(value)}
     return flat
-
-
-def _percent(name: str, value: float) -> str:
-    return f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"

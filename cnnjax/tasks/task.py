@@ -25,8 +25,9 @@ class Mean(NamedTuple):
 class Task(Protocol):
     """Loss, metrics, predictions and pictures of one kind of learning problem.
 
-    All but `draw` and `score` are pure and run inside the compiled step. A model whose task needs intermediate
-    results (auxiliary heads, proposals, feature maps) returns them as part of its output.
+    `inputs`, `loss`, `metrics` and `predict` are pure and run inside the compiled step. A model whose task needs
+    intermediate results (auxiliary heads, proposals, feature maps) returns them as part of its output. Every array of
+    a batch, an output or a prediction has one entry per example along its first axis.
     """
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Checkpoints of a run: the latest and the best, written by Orbax in the background."""
 
 import dataclasses
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,11 @@ class Checkpoints:
         self._manager.close()
 
     @property
+    def steps(self) -> list[int]:
+        """The steps that are kept."""
+        return sorted(self._manager.all_steps())
+
+    @property
     def latest(self) -> int | None:
         """The newest step, or None."""
         return self._manager.latest_step()
@@ -54,20 +60,51 @@ class Checkpoints:
         return float(metrics["score"])
 
     def save(self, state: TrainState, step: int, *, score: float) -> None:
-        """Begins to write a state; an earlier write still under way is waited for."""
+        """Begins to write a state; an earlier write still under way is waited for. A NaN score is the worst."""
         if step != self.latest:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(_plain(state))),
-                metrics={"score": score},
+                metrics={"score": score if math.isfinite(score) else -math.inf},
             )
 
     def restore(self, like: TrainState, step: int) -> TrainState:
         """Reads the state of a step, of the same shapes, types and shardings as `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
-        fields = dict(restored["state"])
+        restored = self._read(step, ocp.args.StandardRestore(abstract))
+        fields = dict(restored)
         return dataclasses.replace(like, **(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
+
+    def load_variables(self, step: int) -> dict[str, Any]:
+        """Parameters and running statistics of a step, on the default device, without a state to compare with."""
+        restored = self._read(step, ocp.args.StandardRestore())
+        return {"params": restored["params"], "batch_stats": restored.get("batch_stats") or {}}
+
+    def _read(self, step: int, how: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(state=how))["state"]
+        except Exception as error:  # Orbax and TensorStore fail in many ways on a damaged file
+            raise ValueError(
+                f"the checkpoint of step {step} in {self._manager.directory} cannot be read; it is damaged, or of"
+                f" another model ({str(error).splitlines()[0][:200]})"
+            ) from error
+
+
+def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str, Any]:
+    """What `model.apply` takes, from a run's folder: of the latest checkpoint, or of the one of a step.
+
+    Raises:
+        FileNotFoundError: the folder holds no checkpoint, or none of that step.
+        ValueError: the checkpoint cannot be read.
+    """
+    folder = Path(run_dir) / "checkpoints"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{run_dir} holds no checkpoints; pass the folder of a run")
+    with Checkpoints(folder) as checkpoints:
+        wanted = checkpoints.latest if step is None else step
+        if wanted is None or wanted not in checkpoints.steps:
+            raise FileNotFoundError(f"{folder} holds no step {wanted}; there are {checkpoints.steps}")
+        return checkpoints.load_variables(wanted)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

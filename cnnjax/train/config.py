@@ -3,8 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -86,7 +87,12 @@ class Experiment:
     """Continue the run in --run-dir from its latest checkpoint."""
 
     def __post_init__(self) -> None:
-        """Refuses numbers that no run can have."""
+        """Refuses settings that no run can have."""
+        for part in (self, self.optimizer, self.schedule, self.augmentation):
+            _check_types(part)
+        for name in ("run_dir", "data_dir"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value))
         positive = ("epochs", "steps", "batch_size", "devices", "image_size", "log_every")
         for name, value in [
             *((name, getattr(self, name)) for name in positive),
@@ -103,14 +109,29 @@ class Experiment:
         ]:
             if not 0 <= value < end:
                 raise ValueError(f"{name}={value}; expected at least 0 and below {end}")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}; expected 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed}; expected 0 to {2**32 - 1}")
         if self.resume and self.run_dir is None:
             raise ValueError("resume needs the folder of the run: pass run_dir (--run-dir) too")
 
     def total_steps(self, examples: int) -> int:
         """Steps of the whole run over a training set of `examples`; the last, broken batch of the run counts."""
-        return self.steps or max(1, math.ceil(self.epochs * examples / self.batch_size))
+        # Rounded first: 1.1 epochs of 100 examples are 110, not a little more.
+        return self.steps or max(1, math.ceil(round(self.epochs * examples, 6) / self.batch_size))
+
+
+def _check_types(settings: Any) -> None:
+    """Raises ValueError for a name that is not on offer, and for a number of another kind, of one settings class."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            near = get_close_matches(str(value), get_args(kind), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(get_args(kind))}"
+            raise ValueError(f"{type(settings).__name__.lower()} {name}={value!r} is unknown; {hint}")
+        numbers = {int: (int,), int | None: (int, type(None)), float: (int, float)}.get(kind)
+        if numbers and (not isinstance(value, numbers) or isinstance(value, bool)):
+            whole = "a number" if kind is float else "a whole number"
+            raise ValueError(f"{type(settings).__name__.lower()} {name}={value!r}; expected {whole}")
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

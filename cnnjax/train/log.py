@@ -26,12 +26,15 @@ class MetricsLog:
     def __init__(self, folder: Path, *, step: int = 0):
         """Opens the log of a run that goes on after `step`."""
         self._path = folder / METRICS
-        kept = [row for row in read_rows(folder) if row["step"] <= step] if self._path.exists() else []
+        resumes = self._path.exists()
+        kept = [row for row in read_rows(folder) if row["step"] <= step] if resumes else []
         rewritten = self._path.with_suffix(".tmp")
         rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         rewritten.replace(self._path)
-        # The suffix keeps two logs that are opened within one second apart.
-        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=f".from{step}")
+        # TensorBoard drops what came after the step; the suffix keeps two logs of one second apart.
+        self._events = SummaryWriter(
+            str(folder), purge_step=step + 1 if resumes else None, filename_suffix=f".{time.monotonic_ns()}"
+        )
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -42,17 +45,29 @@ class MetricsLog:
         self._events.close()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends a row; the numbers in it become scalars "train/loss", "learning_rate", ..."""
+        """Appends a row; its numbers become scalars "train/loss", "learning_rate", ... A NaN is written as null."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
         for name, value in _scalars(row):
             self._events.add_scalar(name, value, row["step"])
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`; a last line that was cut off in the writing is left out."""
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The rows of a run's `metrics.jsonl`; a last line that was cut off in the writing is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}, is damaged ({error}); mend or remove the line") from None
+    return rows
 
 
 class Report:
@@ -76,14 +91,11 @@ class Report:
             self._progress.advance(self._task)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """The numbers of a logged row."""
-        text = f"epoch {row['epoch']:.4g}  {describe(row)}"
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=text)
-        else:
-            left = f"{self._seconds_left(row):.0f} s left"
-            step = row["step"]
-            self.say(f"step {step}/{self._total}  {text}  {row['examples_per_second']:,.0f} examples/s  {left}")
+        """The numbers of a logged row; without a bar, also how far the run is."""
+        text = f"epoch {row['epoch']:<5.4g} {describe(row)}  {row['examples_per_second']:,.0f} examples/s"
+        if self._progress is None:
+            text = f"step {row['step']}/{self._total}  {text}  {self._seconds_left(row):.0f} s left"
+        self.say(text)
 
     def _seconds_left(self, row: Mapping[str, Any]) -> float:
         """From the pace since the first row, so that compiling does not count; at that row, from its own."""
@@ -106,10 +118,11 @@ def reporting(total: int, done: int, console: Console | None = None) -> Generato
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("steps"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("done,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=console) as progress:
         yield Report(console, progress, total, done)
@@ -122,10 +135,19 @@ def describe(row: Mapping[str, Any]) -> str:
     'train loss 0.25  test accuracy 98.50%'
     """
     return "  ".join(
-        f"{split} {name} {value:.2%}" if name == "accuracy" else f"{split} {name} {value:.4g}"
+        f"{split} {name} {format_metric(name, value)}"
         for split in ("train", "test")
         for name, value in row.get(split, {}).items()
     )
+
+
+def format_metric(name: str, value: float) -> str:
+    """A metric for people: shares called "accuracy" as percent, all else with four digits.
+
+    >>> format_metric("top5_accuracy", 0.925), format_metric("loss", 0.0123456)
+    ('92.50%', '0.01235')
+    """
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
 
 
 def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -134,3 +156,10 @@ def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
             yield from _scalars(value, f"{prefix}{name}/")
         elif name != "step" and math.isfinite(value):
             yield f"{prefix}{name}", float(value)
+
+
+def _finite(value: Any) -> Any:
+    """The same record with None for numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,14 +1,15 @@
 """The loop: the one place where a run's state changes. It knows batches, states and metrics, and no task."""
 
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -17,6 +18,7 @@ from rich.console import Console
 from cnnjax.data.augment import unchanged
 from cnnjax.data.pipeline import eval_batches, train_batches
 from cnnjax.data.sources import Source
+from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train import parallel
 from cnnjax.train.checkpoint import Checkpoints
@@ -25,10 +27,13 @@ from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
 from cnnjax.train.run_folder import open_run_folder
 from cnnjax.train.state import TrainState, create_state
-from cnnjax.train.step import Recipe, eval_step, train_step
+from cnnjax.train.step import Recipe, StepMetrics, eval_step, train_step
 
-# Enough for a confusion matrix, and few enough for memory.
-KEPT_EXAMPLES = 10_000
+# Test examples kept beside their predictions for drawing: enough for a confusion matrix, few enough for memory.
+KEPT_BYTES = 2**28
+
+# Steps handed to the device before the first of them is waited for.
+STEPS_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,7 @@ class Evaluation:
     """A test set as the model sees it: the numbers over all, and the first examples beside their predictions."""
 
     summary: dict[str, float]
-    examples: dict[str, np.ndarray]
+    examples: dict[str, Any]
     predictions: Any
 
 
@@ -53,7 +58,7 @@ class Fit:
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     task: Task,
     train_source: Source,
     test_source: Source,
@@ -61,108 +66,118 @@ def fit(
     *,
     prepare: Callable[[Any], Any] = lambda batch: batch,
     augment: Callable[[jax.Array, Any], Any] = unchanged,
+    record: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Fit:
     """Trains, tests after every epoch, keeps the latest and the best state, and logs; resumes where told to.
 
-    `augment` (key, batch) changes training batches on the device; `prepare` changes every batch after it. The result
-    is that of the last step: the test set chooses nothing. (The best checkpoint is chosen by it, and says so.)
+    `model` is a Flax module called as `model(inputs, train=...)`. `augment` (key, batch) changes training batches on
+    the device; `prepare` changes every batch after it. Of the `experiment`, the length, batch size, optimizer,
+    schedule, seed, devices, picture size and run folder count here; model, task and data are those given. `record`
+    (plain values, such as statistics used by `prepare`) is saved with the run and compared when it resumes.
+
+    The result is that of the last step: the test set chooses nothing. Training metrics are means over the steps since
+    the last row, on augmented batches. The best checkpoint is the one of the highest `task.score` on the test set.
 
     Raises:
-        ValueError: the batch cannot be split over the devices, or the data does not fit the model.
+        ValueError: the batch cannot be split over the devices, or the data does not fit the model or the task.
         FileExistsError, FileNotFoundError: the run folder (see `open_run_folder`).
         FloatingPointError: the training loss is no longer finite.
     """
     began = time.perf_counter()
+    if jax.process_count() > 1:
+        raise ValueError(f"{jax.process_count()} processes came, a run takes one; start it in one process")
     mesh = parallel.make_mesh(experiment.devices)
     parallel.check_batch_size(experiment.batch_size, mesh)
     size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    batching = {
-        "batch_size": experiment.batch_size,
-        "image_size": size,
-        "fit": experiment.fit,
-        "process_index": jax.process_index(),
-        "process_count": jax.process_count(),
-    }
-    first = next(iter(eval_batches(train_source, **batching)))
+    batching = {"batch_size": experiment.batch_size, "image_size": size, "fit": experiment.fit}
     total = experiment.total_steps(len(train_source))
     schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=total)
     recipe = Recipe(model, task, make_optimizer(experiment.optimizer, schedule), augment, prepare)
-    inputs = jax.eval_shape(lambda batch: task.inputs(prepare(batch)), first)
-    fresh = create_state(model, recipe.optimizer, inputs, seed=experiment.seed)
-    fresh = jax.device_put(fresh, parallel.replicated(mesh))
+    fresh, example = _first_state(recipe, train_source, test_source, batching, experiment.seed)
     # Nothing is written before everything fits.
-    folder = open_run_folder(experiment)
+    identity = {"model": _describe(model), "task": _describe(task), "record": dict(record or {})}
+    folder = open_run_folder(experiment, identity)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        latest = checkpoints.latest if experiment.resume else None
-        state = start = fresh if latest is None else checkpoints.restore(fresh, latest)
+        start = jax.device_put(fresh, parallel.replicated(mesh))
+        if experiment.resume and checkpoints.latest is not None:
+            start = checkpoints.restore(start, checkpoints.latest)
         done = int(start.step)
         evaluate = _evaluator(recipe, mesh, test_source, batching)
-        with MetricsLog(folder, step=done) as log, reporting(total, done, console) as report:
+        with (
+            MetricsLog(folder, step=done) as log,
+            reporting(total, done, console) as report,
+            closing(train_batches(train_source, seed=experiment.seed, start_step=done, **batching)) as batches,
+        ):
             report.say(_header(model, start, mesh, experiment, folder, total, done))
-            stream = parallel.to_devices(
-                train_batches(train_source, seed=experiment.seed, start_step=done, **batching), mesh
-            )
-            evaluation = None
-            for step, state, row in _steps(start, stream, recipe, mesh, experiment, len(train_source), total):
+            (on_device,) = parallel.to_devices([example], mesh)
+            run = parallel.compile_step(partial(train_step, recipe=recipe), mesh, start, on_device, donate_state=True)
+            state, evaluation, pending, since = start, None, [], time.perf_counter()
+            for step, batch in zip(range(done + 1, total + 1), parallel.to_devices(batches, mesh), strict=False):
+                state, metrics = run(state, batch)
+                pending.append(metrics)
                 report.advance()
-                if row is None:
+                jax.block_until_ready(pending[-1 - STEPS_AHEAD :][0])
+                epoch_ends = step == total or _epoch(step, experiment, train_source) > _epoch(
+                    step - 1, experiment, train_source
+                )
+                if not (epoch_ends or (experiment.log_every and step % experiment.log_every == 0)):
                     continue
-                row["learning_rate"] = float(np.asarray(schedule(step - 1)))
-                _check_finite(row, checkpoints)
-                epoch_ends = row.pop("epoch_ends")
+                rate = float(np.asarray(schedule(step - 1)))
+                _check_finite(pending, step, rate)
+                seconds = (time.perf_counter() - since) / len(pending)
+                row: dict[str, Any] = {
+                    "step": step,
+                    "epoch": step * experiment.batch_size / len(train_source),
+                    "train": task.summarize(_merge([metrics.sums for metrics in pending])),
+                    "learning_rate": rate,
+                    "seconds_per_step": seconds,
+                    "examples_per_second": experiment.batch_size / seconds,
+                }
                 if epoch_ends:
                     evaluation = evaluate(state, keep=step == total)
                     row["test"] = evaluation.summary
                 log.write(row)
                 report.row(row)
                 # After its row: a run that dies in between repeats the epoch, and the log forgets the row.
-                if epoch_ends and evaluation is not None:
+                if evaluation is not None and epoch_ends:
                     checkpoints.save(state, step, score=task.score(evaluation.summary))
+                pending, since = [], time.perf_counter()
             evaluation = evaluation or evaluate(state, keep=True)
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
     return Fit(folder, state, evaluation, best, best_score, time.perf_counter() - began)
 
 
-def _steps(
-    state: TrainState,
-    stream: Iterator[Any],
-    recipe: Recipe,
-    mesh: Mesh,
-    experiment: Experiment,
-    examples: int,
-    total: int,
-) -> Iterator[tuple[int, TrainState, dict[str, Any] | None]]:
-    """Runs the steps that are left; gives each one's number, the state after it, and a row to log where one is due."""
-    batch_size = experiment.batch_size
-    run = None
-    pending: list[Any] = []
-    since = time.perf_counter()
-    for step in range(int(state.step) + 1, total + 1):
-        batch = next(stream)
-        if run is None:
-            run = parallel.compile_step(partial(train_step, recipe=recipe), mesh, state, batch, donate_state=True)
-            since = time.perf_counter()
-        state, metrics = run(state, batch)
-        pending.append(metrics)
-        epoch_ends = step == total or step * batch_size // examples > (step - 1) * batch_size // examples
-        if not (epoch_ends or (experiment.log_every and step % experiment.log_every == 0)):
-            yield step, state, None
-            continue
-        summary = recipe.task.summarize(_merge(pending))
-        seconds = (time.perf_counter() - since) / len(pending)
-        row = {
-            "step": step,
-            "epoch": step * batch_size / examples,
-            "train": summary,
-            "seconds_per_step": seconds,
-            "examples_per_second": batch_size / seconds,
-            "epoch_ends": epoch_ends,
-        }
-        pending = []
-        yield step, state, row
-        since = time.perf_counter()
+def _epoch(step: int, experiment: Experiment, source: Source) -> int:
+    """Whole passes over the training examples after a step."""
+    return step * experiment.batch_size // len(source)
+
+
+def _first_state(
+    recipe: Recipe, train_source: Source, test_source: Source, batching: dict[str, Any], seed: int
+) -> tuple[TrainState, dict[str, Any]]:
+    """The state before the first step and a batch like those of training, both steps having been traced."""
+    train_batch, test_batch = (_first_batch(source, batching) for source in (train_source, test_source))
+    inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), train_batch)
+    state = create_state(recipe.model, recipe.optimizer, inputs, seed=seed)
+    jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
+    try:
+        jax.eval_shape(partial(eval_step, recipe=recipe), state, test_batch)
+    except Exception as error:
+        shapes = [jax.tree.map(lambda array: array.shape[1:], batch) for batch in (train_batch, test_batch)]
+        if shapes[0] == shapes[1]:
+            raise
+        raise ValueError(
+            f"test examples have the shapes {shapes[1]}, training examples {shapes[0]}, and the model does not take"
+            f" both; bring the pictures to one size (--image-size N)"
+        ) from error
+    return state, train_batch
+
+
+def _first_batch(source: Source, batching: dict[str, Any]) -> dict[str, Any]:
+    with closing(eval_batches(source, **batching)) as batches:
+        return next(batches)
 
 
 def _evaluator(recipe: Recipe, mesh: Mesh, source: Source, batching: dict[str, Any]) -> Callable[..., Evaluation]:
@@ -178,18 +193,18 @@ def _evaluator(recipe: Recipe, mesh: Mesh, source: Source, batching: dict[str, A
                 run = parallel.compile_step(partial(eval_step, recipe=recipe), mesh, state, on_device)
             metrics, predicted = run(state, on_device)
             sums.append(metrics)
-            if keep and kept < KEPT_EXAMPLES:
-                valid = batch["valid"]
-                examples.append(jax.tree.map(lambda array, valid=valid: array[valid], batch))
-                predictions.append(jax.tree.map(lambda array, valid=valid: np.asarray(array)[valid], predicted))
-                kept += int(valid.sum())
-        return Evaluation(
-            recipe.task.summarize(_merge(sums)),
-            _concatenate(examples),
-            _concatenate(predictions),
-        )
+            if keep and kept < KEPT_BYTES:
+                pair = _valid((batch, jax.device_get(predicted)), batch["valid"])
+                examples.append(pair[0])
+                predictions.append(pair[1])
+                kept += sum(array.nbytes for array in jax.tree.leaves(pair))
+        return Evaluation(recipe.task.summarize(_merge(sums)), _concatenate(examples), _concatenate(predictions))
 
     return evaluate
+
+
+def _valid(tree: Any, valid: np.ndarray) -> Any:
+    return jax.tree.map(lambda array: array[valid], tree)
 
 
 def _merge(parts: list[Any]) -> Any:
@@ -200,22 +215,30 @@ def _concatenate(parts: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else {}
 
 
-def _check_finite(row: dict[str, Any], checkpoints: Checkpoints) -> None:
-    for name, value in row["train"].items():
-        if not math.isfinite(value):
+def _check_finite(pending: list[StepMetrics], step: int, rate: float) -> None:
+    """Raises FloatingPointError for the first loss that is not finite, of the steps up to `step`."""
+    losses = jax.device_get([metrics.loss for metrics in pending])
+    for number, loss in enumerate(losses, step - len(pending) + 1):
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"train {name} is {value} at step {row['step']}, with learning rate {row['learning_rate']:.3g};"
-                f" try a lower one (the latest checkpoint is of step {checkpoints.latest})"
+                f"the training loss is {loss} at step {number}, with learning rate {rate:.3g}; try a lower one, and"
+                f" look for NaN in the data and for labels that name no class"
             )
 
 
+def _describe(thing: Any) -> str:
+    """A repr that is the same in the next process: without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
+
+
 def _header(
-    model: nn.Module, state: TrainState, mesh: Mesh, experiment: Experiment, folder: Path, total: int, done: int
+    model: Model, state: TrainState, mesh: Mesh, experiment: Experiment, folder: Path, total: int, done: int
 ) -> str:
     params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    kind = mesh.devices.flat[0].device_kind
+    types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(state.params)})
     return (
-        f"{type(model).__name__}, {params:,} parameters, {experiment.precision}, on {mesh.size} {kind} device(s)\n"
+        f"{type(model).__name__}, {params:,} {'/'.join(types)} parameters,"
+        f" on {mesh.size} {mesh.devices.flat[0].device_kind} device(s)\n"
         f"{f'resuming at step {done} of' if done else 'training'} {total} steps of {experiment.batch_size},"
         f" {experiment.optimizer.name} with {experiment.schedule.name} learning rate"
         f" {experiment.optimizer.learning_rate:g}\n"

@@ -21,7 +21,7 @@ def make_schedule(schedule: config.Schedule, *, learning_rate: float, steps: int
     main = {
         "constant": lambda: optax.constant_schedule(learning_rate),
         "step": lambda: optax.piecewise_constant_schedule(
-            learning_rate, {max(rest // 2, 1): 0.1, max(rest * 3 // 4, 2): 0.1}
+            learning_rate, {max(steps // 2 - warmup, 1): 0.1, max(steps * 3 // 4 - warmup, 2): 0.1}
         ),
         "cosine": lambda: optax.cosine_decay_schedule(learning_rate, rest),
     }[schedule.name]()

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from cnnjax.models import initialize
+from cnnjax.models import Model, initialize
 
 
 @flax.struct.dataclass
@@ -37,7 +36,7 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def create_state(model: nn.Module, optimizer: optax.GradientTransformation, inputs: Any, *, seed: int) -> TrainState:
+def create_state(model: Model, optimizer: optax.GradientTransformation, inputs: Any, *, seed: int) -> TrainState:
     """The state before the first step, for inputs like these.
 
     Raises:

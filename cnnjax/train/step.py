@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import optax
 
+from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train.state import TrainState
 
@@ -19,16 +19,26 @@ class Recipe:
     `optimizer` updates; `model` is applied to what the task takes from the batch, with `train` as a keyword.
     """
 
-    model: nn.Module
+    model: Model
     task: Task
     optimizer: optax.GradientTransformation
     augment: Callable[[jax.Array, Any], Any]
     prepare: Callable[[Any], Any]
 
 
-def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainState, dict[str, Any]]:
-    """Augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch as sums."""
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+class StepMetrics(NamedTuple):
+    """What a step reports: its loss, and the task's metrics of its batch as sums."""
+
+    loss: Any
+    sums: Any
+
+
+def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainState, StepMetrics]:
+    """Augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch.
+
+    Random streams of the model (dropout and any other) are drawn from the run's key and the step's number.
+    """
+    augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     batch = recipe.prepare(recipe.augment(augment_key, batch))
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
@@ -37,11 +47,11 @@ def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainS
             recipe.task.inputs(batch),
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": dropout_key},
+            rngs={"params": model_key},  # Flax draws every stream that is not named from this one
         )
         return recipe.task.loss(output, batch), (output, updates.get("batch_stats", {}))
 
-    gradients, (output, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+    (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     # Optax mixes Python floats with integer counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
@@ -52,7 +62,7 @@ def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainS
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    return new_state, recipe.task.metrics(output, batch)
+    return new_state, StepMetrics(loss, recipe.task.metrics(output, batch))
 
 
 def eval_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[dict[str, Any], Any]:

@@ -13,23 +13,24 @@ def test_names_match_shell_patterns():
 
 
 def test_duplicates_raise(monkeypatch):
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
 
     def lenet5():
         return models.LeNet5()
 
     with pytest.raises(ValueError, match=r"'lenet5' is registered already, by cnnjax\.models\.lenet"):
-        models.register(lenet5)
+        models.register(image_shape=(1, 1, 1))(lenet5)
 
 
 def test_a_registered_model_can_be_created(monkeypatch):
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
 
-    @models.register
+    @models.register(image_shape=(8, 8, 3))
     def tiny(*, num_classes: int = 10):
         return models.LeNet5(num_classes=num_classes)
 
     assert models.create("tiny", num_classes=3) == models.LeNet5(num_classes=3)
+    assert models.image_shape("tiny") == (8, 8, 3)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ class TestLearningCurves:
         assert lines(rate) == {"train": [[0.5, 1, 1.5], [1e-3, 5e-4, 1e-4]]}
 
     def test_panels_are_labelled_in_order(self):
-        rows = [{"images_per_second": 9.0, "learning_rate": 0.1, "recall": 0.5, "loss": 1.0, "epoch": 1.0}]
+        rows = [{"examples_per_second": 9.0, "learning_rate": 0.1, "recall": 0.5, "loss": 1.0, "epoch": 1.0}]
         axes = figures.learning_curves(rows).axes
-        assert [a.get_ylabel() for a in axes] == ["loss", "recall", "learning rate", "images / s"]
+        assert [a.get_ylabel() for a in axes] == ["loss", "recall", "learning rate", "examples / s"]
         assert {a.get_xlabel() for a in axes} == {"epoch"}
 
     def test_legend_only_where_there_are_two_lines(self):

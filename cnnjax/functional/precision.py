@@ -1,0 +1,16 @@
+"""Number types: what the operations take, and what they compute in."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+
+def require_floating(name: str, array: jax.Array) -> None:
+    """Raises ValueError unless the array is floating point."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name}: {array.dtype} came, floating point was expected; convert it first")
+
+
+def at_least_float32(dtype: DTypeLike) -> DTypeLike:
+    """Float32 for half precision, the type itself for float32 and float64: what statistics are computed in."""
+    return jnp.promote_types(dtype, jnp.float32)
