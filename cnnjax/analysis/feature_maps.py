@@ -38,7 +38,7 @@ def feature_maps(model: Model, variables: Any, images: Any, *, names: str | Sequ
         if not any(fnmatchcase(layer, pattern) for layer in layers):
             near = get_close_matches(pattern, layers, n=3) or layers
             raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(near)}")
-    return dict(_calls(known, captured.get("intermediates", {})))
+    return dict(_calls(known, dict(captured.get("intermediates") or {})))
 
 
 def _calls(paths: Mapping[tuple[str, ...], None], captured: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ is what the field calls the receptive field: the same on a plane, where the inpu
 so that it does not shrink at the border.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -271,14 +272,11 @@ def _continued(line: np.ndarray, taps: np.ndarray, stride: Fraction | None) -> n
 
 
 def _least(bounds: Sequence[np.ndarray]) -> np.ndarray:
-    result = bounds[0]
-    for bound in bounds[1:]:
-        result = np.minimum(result, bound)
-    return result
+    return functools.reduce(np.minimum, bounds)
 
 
 def _greatest(bounds: Sequence[np.ndarray]) -> np.ndarray:
-    return -_least([-bound for bound in bounds])
+    return functools.reduce(np.maximum, bounds)
 
 
 def _without(shape: Sequence[int], dimension: int) -> tuple[int, ...]:

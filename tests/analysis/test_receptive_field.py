@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 from cnnjax import models
@@ -27,6 +29,10 @@ def shrink(x):
     """Space to depth: 2x2 pixels become channels."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
+
+
+def uneven(x):
+    return conv(x, 3, padding=[(0, 2)] * 2)
 
 
 def repeated(x):
@@ -70,6 +76,13 @@ NETS = {
     "stack, repeat, edge padding": lambda x: conv(jnp.pad(repeated(x), ((0, 0), (1, 0), (0, 3), (0, 0)), mode="edge")),
     "rows and columns as tokens": lambda x: conv(x, strides=2).reshape(x.shape[0], -1, 2)[:, 3:],
     "split and joined the other way": lambda x: jnp.concatenate(jnp.split(conv(x), 2, axis=1)[::-1], 1),
+    "constant beside, then groups": lambda x: conv(jnp.concatenate([x, jnp.zeros_like(x)], -1), groups=2),
+    "constant below": lambda x: conv(jnp.concatenate([x, jnp.zeros_like(x)], 1)),
+    "one position seen from everywhere": lambda x: conv(jnp.broadcast_to(avg_pool(x, x.shape[1:3]), x.shape)),
+    "uneven ends into groups": lambda x: conv(jnp.concatenate([x[..., :2], uneven(x)], -1), 1, groups=2),
+    "several operands": lambda x: lax.reduce_window(
+        (x, -x), (0.0, 0.0), lambda a, b: (a[0] + b[0], a[1] + b[1]), (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )[1],
     "reflection": lambda x: conv(jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect"), 5, padding="VALID"),
 }  # fmt: skip
 
@@ -108,6 +121,95 @@ def test_equals_the_nan_probe_at_every_position(name, shape):
         np.testing.assert_array_equal(both, some)
         np.testing.assert_array_equal(low[some], first[some])
         np.testing.assert_array_equal(high[some], last[some])
+
+
+@st.composite
+def nets(draw):
+    """A random chain of layers on a signal of 10 positions and 4 channels, with branches that join again."""
+    steps = draw(
+        st.lists(
+            st.one_of(
+                st.tuples(
+                    st.just("conv"),
+                    st.sampled_from([1, 2, 3]),
+                    st.sampled_from([1, 2]),
+                    st.sampled_from([1, 2]),
+                    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+                    st.sampled_from([1, 2]),
+                ),
+                st.tuples(st.just("join"), st.sampled_from([1, 3, 5])),
+                st.tuples(st.just("split"), st.integers(0, 2)),
+                st.tuples(st.just("transposed"), st.sampled_from([2, 3])),
+                st.tuples(st.just("gate")),
+                st.tuples(st.just("pad"), st.integers(-1, 2), st.integers(0, 1)),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+
+    def layer(x, kind, *how):
+        if kind == "conv":
+            window, stride, dilation, padding, groups = how
+            kernel = jnp.ones((window, 4 // groups, 4))
+            return correlate(x, kernel, strides=stride, dilation=dilation, padding=[padding], groups=groups)
+        if kind == "join":
+            return jnp.concatenate([x[..., :2], correlate(x, jnp.ones((how[0], 4, 2)))], -1)
+        if kind == "split":
+            return jnp.concatenate([x[:, how[0] :], x[:, : how[0]]], 1)
+        if kind == "transposed":
+            return lax.conv_transpose(x, jnp.ones((how[0], 4, 4)), (2,), "SAME")
+        if kind == "gate":
+            return x * jnp.mean(x, 1, keepdims=True)
+        return lax.pad(x, 0.0, ((0, 0, 0), (how[0], 1, how[1]), (0, 0, 0)))
+
+    def net(x):
+        for step in steps:
+            x = layer(x, *step)
+        return x
+
+    return net
+
+
+@given(nets())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_random_nets_equal_the_nan_probe(net):
+    shape = (1, 10, 4)
+    try:
+        jax.eval_shape(net, jax.ShapeDtypeStruct(shape, jnp.float32))
+    except ValueError:
+        return  # a window that does not fit
+    hit = probe(net, shape)
+    (field,) = receptive_field(net, shape).outputs
+    reach = field.axes[0].reach
+    low, high = (np.broadcast_to(bound, field.shape).ravel() for bound in (reach.low, reach.high))
+    hit = hit.reshape(10, -1)
+    some = hit.any(0)
+    np.testing.assert_array_equal(low <= high, some)
+    np.testing.assert_array_equal(low[some], hit.argmax(0)[some])
+    np.testing.assert_array_equal(high[some], 9 - hit[::-1].argmax(0)[some])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "stride", "start"),
+    [
+        ("two 3x3, SAME", 5, 1, -2),
+        # On 12 pixels SAME at stride 2 pads (0, 1), then on 6 again (0, 1).
+        ("SAME stride 2 on an even size", 7, 4, 0),
+        ("VALID, stride larger than kernel", 2, 3, 0),
+        ("max pool of a conv", 4, 2, -1),
+        ("residual", 5, 1, -2),
+        ("space to depth, then conv", 6, 2, -2),
+        # The mean of the conv's field [-1, 12]; what sees all goes on to see all.
+        ("gate by the global mean", 14, 1, -1),
+        ("one position seen from everywhere", 12, None, 0),
+        ("stack, repeat, edge padding", 5, 1, -1),
+        ("reflection", 5, 1, 0),
+    ],
+)
+def test_size_stride_and_start(name, size, stride, start):
+    (field,) = receptive_field(NETS[name], (1, 12, 12, 3)).outputs
+    assert (field.size[0], field.stride[0], field.start[0]) == (size, stride, start)
 
 
 def test_lenet5_has_the_published_fields():
@@ -258,23 +360,33 @@ def test_unknown_primitives_see_everything_and_are_named():
     assert "No rule for cumsum" in str(fields)
 
 
+def test_a_choice_by_the_whole_picture_sees_it_all():
+    # Not for the NaN probe: NaN > 0 is False, not NaN.
+    fields = receptive_field(lambda x: conv(jnp.where(x.sum() > 0, jnp.ones_like(x), x)), (1, 12, 12, 3))
+    assert fields.outputs[0].shape == (1, 12, 12, 2)
+    assert fields.outputs[0].axes[0].reach.low.max() == 0
+    assert fields.outputs[0].axes[0].reach.high.min() == 11
+
+
 def test_layers_are_named_by_scope_else_by_primitive():
     def net(x):
         with jax.named_scope("stem"):
             x = conv(x)
         x = conv(conv(x))
+        mean = x.mean((1, 2))
         with jax.named_scope("stem"):
-            return {"head": conv(x), "mean": x.mean((1, 2))}
+            return {"head": conv(x), "mean": mean}
 
     fields = receptive_field(net, (1, 8, 8, 1))
     assert [layer.name for layer in fields.layers] == [
         "stem",
         "conv_general_dilated",
         "conv_general_dilated (2)",
+        "reduce_sum",
         "stem (2)",
     ]
     assert [output.name for output in fields.outputs] == ["stem (2)", "(output)['mean']"]
-    assert [layer.size[0] for layer in fields.layers] == [3, 5, 7, 9]
+    assert [layer.size[0] for layer in fields.layers] == [3, 5, 7, 14, 9]
 
 
 def test_nested_modules_and_batch_norm_in_training():
