@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import cnnjax
 from cnnjax.cli import main, one_line_errors
 
 
@@ -85,6 +86,16 @@ def test_analyze(capsys, tmp_path):
     assert (tmp_path / "tables" / "lenet5_layers.csv").read_text().splitlines()[1].startswith("c1,1x36x36x6,156,194400")
 
 
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"cnnjax {cnnjax.__version__}\n"
+
+
+def test_overlapping_splits_are_said(capsys):
+    main("train lenet5 --train-split all[:100] --test-split all[90:120] --steps 1 --batch-size 8 --run-dir run".split())
+    assert "warning: 10 of the 30 test examples are also trained on" in capsys.readouterr().out
+
+
 def test_models(capsys):
     main(["models", "lenet*"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -100,6 +111,7 @@ def test_models(capsys):
         ("train lenet5 --optimizer.learnin-rate 3", "--optimizer.learning-rate"),
         ("train lenet5 --optimizer.name adamm", "adamm"),
         ("train lenet5 --epochs many", "many"),
+        ("train lenet5 --seed 99999999999999999999", "seed=99999999999999999999; expected 0 to 4294967295"),
         ("train lenet5 --epochs 0", "epochs=0.0; expected a number above 0"),
         ("train lenet5 --optimizer.learning-rate nan", "optimizer.learning_rate=nan"),
         ("train lenet5 --batch-size 60", "batch_size=60 cannot be split over 8 devices; 56 and 64 can"),

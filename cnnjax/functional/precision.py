@@ -13,4 +13,4 @@ def require_floating(name: str, array: jax.Array) -> None:
 
 def at_least_float32(dtype: DTypeLike) -> DTypeLike:
     """Float32 for half precision, the type itself for float32 and float64: what statistics are computed in."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32

@@ -9,8 +9,8 @@ from typing import Any
 
 _HOMES = {
     "field_figures": ("FieldBox", "receptive_fields"),
-    "figures": ("feature_maps", "filters", "image_grid", "learning_curves", "png", "style"),
-    "page": ("Block", "Code", "Facts", "Picture", "Section", "Table", "Text"),
+    "figures": ("feature_maps", "filters", "learning_curves", "png", "style"),
+    "page": ("Block", "Picture", "Section", "Table", "Text"),
 }
 
 

@@ -274,14 +274,13 @@ def feature_maps(
     values = np.asarray(maps).astype(np.float64)
     if values.ndim not in (1, 3) or not values.size:
         raise ValueError(f"maps: shape {values.shape}; expected those of one image, [h, w, c] or [c], none of them 0")
-    shape = _BY.join(map(str, values.shape))
     if values.size == values.shape[-1]:
-        return _strip(values.ravel(), title=f"{name}: {shape} values")
+        return _strip(values.ravel(), title=f"{name}: {_BY.join(map(str, values.shape))} values")
     height, width, channels = values.shape
     shown, how_many = _first(limit, channels)
     figure, tiles = _tiles(
         shown,
-        title=f"{name}: {how_many} channels of {shape}",
+        title=f"{name}: {how_many} channels of {height}{_BY}{width}",
         columns=columns,
         aspect=float(np.clip(height / width, 0.4, 2.5)),
         caption_lines=2,
@@ -352,39 +351,3 @@ def as_rgb(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> Fl
             "uint8, or floats from 0 to 1: undo the normalisation, or rescale"
         )
     return np.broadcast_to(scaled.clip(0, 1), (*scaled.shape[:2], 3))
-
-
-@style()
-def image_grid(
-    images: Sequence[Num[np.ndarray | jax.Array, "..."]],
-    captions: Sequence[str],
-    *,
-    title: str,
-    columns: int = 8,
-) -> Figure:
-    """Images side by side, each under its caption; grey or colour, of one size or of several.
-
-    Args:
-        images: each [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
-        captions: one per image; long ones are wrapped.
-        title: stands above the grid.
-        columns: at most this many to a line.
-
-    Raises:
-        ValueError: no images, not one caption for each, or an image of the wrong shape or values.
-    """
-    if not images or len(images) != len(captions):
-        raise ValueError(f"captions: {len(captions)} for {len(images)} images; expected one each, and an image")
-    pictures = [as_rgb(image, argument=f"images[{index}]") for index, image in enumerate(images)]
-    wrapped = [textwrap.fill(caption, 22) for caption in captions]
-    figure, tiles = _tiles(
-        len(pictures),
-        title=title,
-        columns=columns,
-        aspect=float(np.clip(max(p.shape[0] / p.shape[1] for p in pictures), 0.4, 2.5)),
-        caption_lines=1 + max(caption.count("\n") for caption in wrapped),
-    )
-    for axes, picture, caption in zip(tiles, pictures, wrapped, strict=True):
-        axes.imshow(picture)
-        caption_tile(axes, caption)
-    return figure

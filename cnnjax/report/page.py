@@ -22,20 +22,6 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Code:
-    """Text shown as it is, in a fixed-width font: a configuration, a command, a summary."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Headline numbers as (name, value) pairs, drawn as cards."""
-
-    pairs: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
 class Picture:
     """A PNG with the words that stand in for it (`alt`) and an optional caption.
 
@@ -79,7 +65,7 @@ class Table:
                 )
 
 
-Block: TypeAlias = Text | Table | Picture | Facts | Code
+Block: TypeAlias = Text | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -153,10 +139,6 @@ def _block(block: Block) -> str:
         case Text(text):
             paragraphs = re.split(r"\n\s*\n", text.strip())
             return "\n".join(f"<p>{escape(paragraph.strip())}</p>" for paragraph in paragraphs)
-        case Code(text):
-            return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
-        case Facts(pairs):
-            return _facts(pairs)
         case Picture():
             return _picture(block)
         case Table():
@@ -263,19 +245,13 @@ th, td { padding: .42rem .9rem; text-align: left; vertical-align: top; white-spa
 th { background: var(--raised); font-weight: 600; }
 tbody tr { border-top: 1px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-pre {
-  margin: 1rem 0 1.5rem; padding: .9rem 1rem; border: 1px solid var(--line); border-radius: .5rem;
-  background: var(--raised); font: .87rem/1.5 ui-monospace, "SF Mono", Consolas, monospace; overflow-x: auto;
-}
-code { font: inherit; }
 @media (max-width: 40rem) {
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media print {
   :root { --ground: #fff; --raised: #fff; --ink: #000; --quiet: #444; --line: #bbb; --link: #000; }
   body { padding: 0; max-width: none; font-size: 10pt; }
-  .scroll, pre { overflow: visible; }
-  pre { white-space: pre-wrap; }
+  .scroll { overflow: visible; }
   .plate { border: 0; padding: 0; }
   .plate img { max-width: 100%; }
   h2 { break-after: avoid; }

@@ -92,18 +92,17 @@ class Classification:
         }
 
     def _mean_loss(self, logits: Float[Array, "batch classes"], batch: Mapping[str, Any]) -> Mean:
-        labels = batch["label"]
+        labels, known = batch["label"], True
         if labels.ndim == 1:
             if not jnp.issubdtype(labels.dtype, jnp.integer):
                 raise ValueError(f"labels are {labels.dtype}; expected integers, or a distribution over the classes")
-            # A label that names no class makes the loss NaN, which stops a run, rather than vanish.
             known = (labels >= 0) & (labels < len(self.classes))
-            logits = jnp.where(known[:, None], logits, jnp.nan)
             labels = jax.nn.one_hot(labels, len(self.classes), dtype=jnp.float32)
         if logits.shape != labels.shape:
             raise ValueError(f"logits have shape {logits.shape} and labels {labels.shape}; expected the same")
         smooth = (1 - self.label_smoothing) * labels + self.label_smoothing / len(self.classes)
-        losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), smooth)
+        # A label that names no class makes the loss NaN, which stops a run, rather than vanish.
+        losses = jnp.where(known, optax.softmax_cross_entropy(logits.astype(jnp.float32), smooth), jnp.nan)
         if self.class_weights is None:
             return masked_mean(losses, batch["valid"])
         weights = labels @ jnp.asarray(self.class_weights, jnp.float32)

@@ -18,12 +18,12 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     correct = int(np.trace(counts))
-    axes.set_title(f"{correct} of {int(counts.sum())} right")
+    axes.set_title(f"{correct:,} of {int(counts.sum()):,} right")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if size <= MOST_NAMED:
-        axes.set_xticks(range(size), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(size), classes)
+        axes.set_xticks(range(size), classes, rotation=90 if max(map(len, classes)) > 2 else 0, parse_math=False)
+        axes.set_yticks(range(size), classes, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(
                 column,
@@ -45,7 +45,7 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     certainty = probabilities.max(axis=-1)
     if len(wrong):
         chosen = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
-        title = f"Mistakes, surest first: {len(chosen)} of {len(wrong)} (class, as what, how surely)"
+        title = f"Mistakes, surest first: {len(chosen)} of {len(wrong):,} (class, as what, how surely)"
     else:
         chosen = np.argsort(certainty, kind="stable")[:MOST_SHOWN]
         title = f"No mistakes; the {len(chosen)} least certain"
@@ -61,7 +61,7 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
         said = f"{_short(classes[predicted[index]])} {certainty[index]:.0%}"
         caption = f"{_short(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
-        axes.set_title(caption, fontsize=8, fontweight="normal")
+        axes.set_title(caption, fontsize=8, fontweight="normal", parse_math=False)
     return figure
 
 

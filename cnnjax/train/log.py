@@ -92,7 +92,7 @@ class Report:
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The numbers of a logged row; without a bar, also how far the run is."""
-        text = f"epoch {row['epoch']:<5.4g} {describe(row)}  {row['examples_per_second']:,.0f} examples/s"
+        text = f"epoch {row['epoch']:.4g}  {describe(row)}  {row['examples_per_second']:,.0f} examples/s"
         if self._progress is None:
             text = f"step {row['step']}/{self._total}  {text}  {self._seconds_left(row):.0f} s left"
         self.say(text)

@@ -165,12 +165,13 @@ def _first_state(
     try:
         jax.eval_shape(partial(eval_step, recipe=recipe), state, test_batch)
     except Exception as error:
-        shapes = [jax.tree.map(lambda array: array.shape[1:], batch) for batch in (train_batch, test_batch)]
+        shapes = [jax.tree.map(lambda array: array.shape[1:], batch) for batch in (test_batch, train_batch)]
+        differing = [f"{name} {shapes[0].get(name)} and {shapes[1].get(name)}" for name in shapes[1]]
         if shapes[0] == shapes[1]:
             raise
         raise ValueError(
-            f"test examples have the shapes {shapes[1]}, training examples {shapes[0]}, and the model does not take"
-            f" both; bring the pictures to one size (--image-size N)"
+            f"the model does not take the test examples; they and the training examples have the shapes"
+            f" {', '.join(differing)}: bring pictures to one size (--image-size N)"
         ) from error
     return state, train_batch
 

@@ -28,7 +28,9 @@ def open_run_folder(experiment: config.Experiment, identity: Mapping[str, Any], 
     if experiment.resume and experiment.run_dir is not None:
         folder = experiment.run_dir
         saved = _read(folder)
-        if changed := config.differences({name: saved.get(name) for name in ours}, ours):
+        changed = config.differences(saved.pop("experiment"), ours.pop("experiment"))
+        changed += config.differences({name: saved.get(name) for name in ours}, ours)
+        if changed:
             raise ValueError(
                 f"{folder} belongs to another experiment ({'; '.join(changed)});"
                 f" resume with its settings, or choose another --run-dir"

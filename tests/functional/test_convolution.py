@@ -1,5 +1,7 @@
 """Correlation against scipy.signal and against sums written out."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,3 +116,15 @@ def test_vmap_over_images_and_kernels():
 def test_bad_shapes(images, kernel, options, message):
     with pytest.raises(ValueError, match=message):
         correlate(jnp.ones(images), jnp.ones(kernel), **options)
+
+
+def test_bad_types():
+    images, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+    with pytest.raises(ValueError, match="images are float32 and the kernel bfloat16; expected one type"):
+        correlate(images, kernel.astype(jnp.bfloat16))
+    # Typecheckers are on in the tests, and would speak first.
+    function = inspect.unwrap(correlate)
+    with pytest.raises(ValueError, match="images: uint8 came, floating point was expected"):
+        function(images.astype(jnp.uint8), kernel)
+    with pytest.raises(ValueError, match="kernel: int32 came, floating point was expected"):
+        function(images, kernel.astype(jnp.int32))

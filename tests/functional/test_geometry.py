@@ -1,11 +1,19 @@
 """Window arithmetic against counting by hand and against what `lax` does."""
 
+import jaxtyping
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
 from cnnjax.functional.geometry import Window, output_size, per_axis, slide, slide_all
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Without the typecheckers, which are on in the tests only and would speak first."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def count_positions(size, window, stride, before, after, dilation):
@@ -101,3 +109,48 @@ def test_bad_input(arguments, message):
 def test_per_axis_spreads_one_integer():
     assert per_axis(3, 2, "strides") == (3, 3)
     assert per_axis((1, 2), 2, "strides") == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("window", "options", "message"),
+    [
+        (2, {"stride": 0}, "stride=0 is too small"),
+        (-2, {}, "window=-2 is too small"),
+        (2, {"stride": 1.5}, "stride=1.5 is not whole"),
+        (2, {"padding": None}, "padding=None"),
+        (2, {"padding": (1, 2, 3)}, r"padding=\(1, 2, 3\) has 3 entries"),
+        (2, {"misfit": "ceil"}, "misfit='ceil' is unknown"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_numbers_along_one_axis(window, options, message):
+    with pytest.raises(ValueError, match=message):
+        slide(5, window, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding": None}, "padding=None"),
+        ({"padding": [(1, 2, 3)]}, r"padding=\(1, 2, 3\) has 3 entries"),
+        ({"strides": 1.5}, "strides=1.5 is not whole"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_numbers_of_all_axes(options, message):
+    with pytest.raises(ValueError, match=message):
+        slide_all((5,), (2,), **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numpy_integers_are_integers():
+    one, two, three = np.int64(1), np.int64(2), np.int64(3)
+    # By hand: (9 + 1 + 2 - (2 * 2 + 1)) // 2 + 1 = 4.
+    assert slide(np.int64(9), three, stride=two, padding=(one, two), dilation=two) == (4, 1, 2)
+    assert slide_all((np.int64(9),), (three,), strides=two, padding=one) == ((5, 1, 1),)
+    assert output_size(9, (three,), strides=[two]) == 4
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_numpy_integer_is_a_size():
+    assert output_size(np.int64(9), 3, strides=2) == 4

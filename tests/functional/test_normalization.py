@@ -64,3 +64,23 @@ def test_bad_mask():
     function = inspect.unwrap(batch_statistics)
     with pytest.raises(ValueError, match=r"where has shape \(3,\); expected \(8,\)"):
         function(jnp.asarray(IMAGES), where=jnp.ones(3, bool))
+
+
+def test_integer_images_are_refused():
+    function = inspect.unwrap(batch_statistics)
+    with pytest.raises(ValueError, match="images: uint8 came, floating point was expected"):
+        function(jnp.ones((2, 4, 4, 3), jnp.uint8))
+
+
+def test_float64_stays_float64():
+    # The mean is so large that float32 would lose the deviation of 1e-4.
+    images = 1.0 + 1e-4 * np.random.default_rng(1).normal(size=(8, 5, 4, 3))
+    with jax.enable_x64(True):
+        found = jnp.asarray(images)
+        mean, variance = batch_statistics(found)
+        normal = normalize(found, mean, variance, epsilon=0.0)
+    assert (mean.dtype, variance.dtype, normal.dtype) == (np.float64, np.float64, np.float64)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(variance, images.var((0, 1, 2)), rtol=1e-6)
+    expected = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+    np.testing.assert_allclose(normal, expected, rtol=1e-5, atol=1e-7)

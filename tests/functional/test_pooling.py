@@ -62,3 +62,10 @@ def test_bad_input():
         avg_pool(jnp.ones((1, 4, 4, 1)), (2, 2, 2))
     with pytest.raises(ValueError, match="expected"):
         max_pool(jnp.ones((4, 4)), 2)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_a_window_wholly_in_the_padding_is_refused(pool):
+    # Window 2 at stride 2 over 3 + 4 + 3: positions 0 (-3, -2) sees nothing.
+    with pytest.raises(ValueError, match="window 0 of 5 lies wholly in the padding"):
+        pool(jnp.ones((1, 4, 4, 1)), 2, padding=3)

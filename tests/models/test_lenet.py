@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import scipy.signal
 
 from cnnjax import models
-from cnnjax.models import check_inputs, initialize, smallest_image_size
+from cnnjax.models import initialize
 
 MODEL = models.create("lenet5")
 
@@ -58,13 +57,3 @@ def test_options():
     result = features.apply(variables, images)
     assert (result.shape, result.dtype) == ((2, 84), jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-
-
-def test_smallest_picture_is_named():
-    # By hand: ((n - 4) // 2 - 4) // 2 - 4 >= 1 first holds for n = 32.
-    assert smallest_image_size(MODEL, channels=1) == 32
-    check_inputs(MODEL, jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32))
-    with pytest.raises(ValueError, match=r"pictures of 28x28 .* layer c5: .* smallest size that works is 32x32"):
-        check_inputs(MODEL, jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
-    with pytest.raises(ValueError, match="too small"):
-        initialize(MODEL, jax.random.key(0), jnp.zeros((1, 31, 40, 1)))

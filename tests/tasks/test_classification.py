@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
-from cnnjax.tasks import Classification, Mean, confusion, means
+from cnnjax.tasks import Classification, confusion
 
 CLASSES = ("cat", "dog", "newt")
 generator = np.random.default_rng(0)
@@ -74,27 +74,6 @@ def test_predictions():
 def test_confusion_is_sklearns():
     predicted = LOGITS.argmax(-1)
     np.testing.assert_array_equal(confusion(LABELS, predicted, 3), confusion_matrix(LABELS, predicted))
-
-
-def test_means():
-    assert means({"a": Mean(jnp.float32(3), jnp.float32(4))}) == {"a": 0.75}
-
-
-def test_draws_confusions_and_mistakes():
-    probabilities = np.asarray(TASK.predict(jnp.asarray(LOGITS))["probabilities"])
-    predictions = {"probabilities": probabilities, "label": probabilities.argmax(-1)}
-    examples = {"image": generator.integers(0, 255, (10, 6, 6, 1)).astype(np.uint8), "label": LABELS}
-    figures = TASK.draw(examples, predictions)
-    matrix, mistakes = figures["Confusion matrix"], figures["Most confused examples"]
-    counts = confusion_matrix(LABELS, predictions["label"])
-    assert sorted(int(text.get_text()) for text in matrix.axes[0].texts) == sorted(counts[counts > 0])
-    wrong = np.flatnonzero(predictions["label"] != LABELS)
-    surest = wrong[np.argmax(probabilities.max(-1)[wrong])]
-    titles = [axes.get_title() for axes in mistakes.axes if axes.get_title()]
-    assert len(titles) == len(wrong)
-    assert titles[0].startswith(f"{CLASSES[LABELS[surest]]}\nas {CLASSES[predictions['label'][surest]]}")
-    perfect = {"probabilities": np.eye(3, dtype=np.float32)[LABELS], "label": LABELS}
-    assert "No mistakes" in TASK.draw(examples, perfect)["Most confused examples"].get_suptitle()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,21 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.train.config import differences, to_json
+
+
+def unchecked(kind, **settings):
+    """Settings past the test run's type checker, which would speak before the class's own checks."""
+    made = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        object.__setattr__(made, field.name, settings.get(field.name, field.default))
+    return made
 
 
 @pytest.mark.parametrize(
@@ -24,18 +33,32 @@ from cnnjax.train.config import differences, to_json
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"augmentation": Augmentation(shift=-1)}, "augmentation.shift=-1"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**64}, "seed=18446744073709551616; expected 0 to 4294967295"),
+        ({"precision": "float16"}, "experiment precision='float16' is unknown; did you mean 'bfloat16'"),
+        ({"fit": "stretch"}, "experiment fit='stretch' is unknown; expected one of resize, pad, crop"),
+        ({"optimizer": unchecked(Optimizer, name="adamm")}, "optimizer name='adamm' is unknown; did you mean 'adam'"),
+        ({"schedule": unchecked(Schedule, name="cosin")}, "schedule name='cosin' is unknown; did you mean 'cosine'"),
+        ({"steps": 2.5}, "experiment steps=2.5; expected a whole number"),
+        ({"epochs": "3"}, "experiment epochs='3'; expected a number"),
         ({"resume": True}, "resume needs the folder of the run"),
     ],
 )
 def test_impossible_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Experiment(**settings)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        unchecked(Experiment, **settings).__post_init__()
 
 
 def test_total_steps_are_the_epochs_rounded_up():
     assert Experiment(epochs=2.0, batch_size=64).total_steps(100) == 4  # 200 / 64 = 3.125
     assert Experiment(epochs=0.01, batch_size=64).total_steps(100) == 1
     assert Experiment(steps=7).total_steps(100) == 7
+    assert Experiment(epochs=1.1, batch_size=10).total_steps(100) == 11  # 1.1 * 100 is 110.00000000000001
+
+
+def test_folders_may_be_strings():
+    make = unchecked(Experiment, run_dir="runs/x")
+    make.__post_init__()
+    assert make.run_dir == Path("runs/x")
 
 
 def test_saved_settings_are_plain_and_leave_out_where_the_run_lies():

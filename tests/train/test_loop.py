@@ -3,6 +3,10 @@
 import dataclasses
 import io
 import json
+import re
+import shutil
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -15,9 +19,9 @@ from rich.console import Console
 
 from cnnjax import layers
 from cnnjax.data import ArraySource, Info
+from cnnjax.data.augment import flip
 from cnnjax.tasks import Classification, Mean, masked_mean, means
-from cnnjax.train import Experiment, Optimizer, fit, read_rows
-from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train import Experiment, Optimizer, fit, load_variables, read_rows
 
 generator = np.random.default_rng(0)
 
@@ -120,7 +124,7 @@ def test_rows_are_by_step_with_the_test_set_at_the_epochs(straight):
 def test_plain_lines_off_a_terminal(straight):
     text = straight[1]
     # By hand: 3 * 3 * 4 + 2 * 4 + 4 * 4 * 4 * 2 + 2 parameters.
-    assert "Net, 174 parameters, float32, on 8 cpu device(s)" in text
+    assert "Net, 174 float32 parameters, on 8 cpu device(s)" in text
     assert "step 25/25  epoch 4  train" in text
     assert "0 s left" in text
 
@@ -141,23 +145,64 @@ def test_resuming_continues_to_the_same_end(straight, tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_resuming_a_finished_run_evaluates_it_again(straight):
+def test_resuming_a_finished_run_evaluates_it_again(straight, tmp_path):
     result = straight[0]
-    again = run(settings(result.run_dir, log_every=3, resume=True))
+    shutil.copytree(result.run_dir, tmp_path / "run")
+    again = run(settings(tmp_path / "run", log_every=3, resume=True))
     assert again.evaluation.summary == result.evaluation.summary
     assert int(again.state.step) == 25
-    with Checkpoints(result.run_dir / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 25
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == [row["step"] for row in read_rows(result.run_dir)]
+
+
+def test_a_run_of_another_model_is_not_resumed(straight, tmp_path):
+    shutil.copytree(straight[0].run_dir, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"belongs to another experiment \(model: Net\(.*\) there, Other\(.*\) here\)"):
+        run(settings(tmp_path / "run", log_every=3, resume=True), model=Other())
+
+
+class Other(Net):
+    """The same parameters, another model."""
+
+
+def test_variables_are_loaded_from_the_folder_alone(straight):
+    variables = load_variables(straight[0].run_dir)
+    jax.tree.map(np.testing.assert_array_equal, variables, dict(straight[0].state.variables))
+    with pytest.raises(FileNotFoundError, match=r"holds no step 7; there are \[.*25\]"):
+        load_variables(straight[0].run_dir, step=7)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoints"):
+        load_variables(straight[0].run_dir / "checkpoints")
+
+
+def test_a_damaged_checkpoint_is_named(straight, tmp_path):
+    shutil.copytree(straight[0].run_dir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "25" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    # In a process of its own: after a failed read TensorStore's threads go on calling into a closed event loop.
+    code = "import sys; from cnnjax.cli import *; from cnnjax.train import load_variables\nwith one_line_errors(): "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}load_variables(sys.argv[1])", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.search("error: the checkpoint of step 25 in .* cannot be read; it is damaged", done.stderr)
 
 
 def test_one_device_and_eight_agree(straight, tmp_path):
     one = run(settings(tmp_path / "one", log_every=3, devices=1))
     first = [read_rows(result.run_dir)[0]["train"]["loss"] for result in (one, straight[0])]
     assert first[0] == pytest.approx(first[1], rel=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one.state.params, straight[0].state.params
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match=r"train loss is .* at step 7, with learning rate .*; try a lower one"):
+    with pytest.raises(
+        FloatingPointError, match=r"the training loss is nan at step 1, with learning rate .*; try a lower one"
+    ):
         run(settings(tmp_path / "run"), prepare=lambda batch: scaled(batch) | {"image": scaled(batch)["image"] / 0.0})
 
 
@@ -166,6 +211,13 @@ def test_nothing_is_written_before_everything_fits(tmp_path):
         run(settings(tmp_path / "run", batch_size=12))
     with pytest.raises(ValueError, match=r"too small for Pooled: layer pool: .* smallest size that works is 9x9"):
         run(settings(tmp_path / "run"), model=Pooled())
+    with pytest.raises(ValueError, match=r"logits have shape \(16, 3\) and labels \(16, 2\)"):
+        run(settings(tmp_path / "run"), model=Net(outputs=3))
+    small = ArraySource({"image": TEST.arrays["image"][:, :6], "label": TEST.arrays["label"]}, TEST.info)
+    with pytest.raises(
+        ValueError, match=r"does not take the test examples.* image \(6, 8, 1\) and \(8, 8, 1\).*--image-size N"
+    ):
+        run(settings(tmp_path / "run"), test_source=small)
     assert not (tmp_path / "run").exists()
 
 
@@ -216,12 +268,8 @@ class PixelNet(nn.Module):
 
 
 def mirror_picture_and_map(key, batch):
-    """The map moves with its picture, by the same draw."""
-    mirrored = jax.random.bernoulli(key, 0.5, (batch["image"].shape[0],))
-    return batch | {
-        name: jnp.where(mirrored.reshape(-1, *(1,) * (batch[name].ndim - 1)), batch[name][:, :, ::-1], batch[name])
-        for name in ("image", "map")
-    }
+    """The package's own flip, by the same key on both: the map moves with its picture."""
+    return batch | {"image": flip(key, batch["image"]), "map": flip(key, batch["map"][..., None])[..., 0]}
 
 
 def test_a_task_with_a_label_per_pixel_trains_through_the_same_loop(tmp_path):
@@ -312,12 +360,31 @@ def test_a_task_with_padded_boxes_trains_through_the_same_loop(tmp_path):
         test_source=source(20),
         augment=move_boxes,
     )
-    assert shifted == [(16, 3, 4)]
+    assert set(shifted) == {(16, 3, 4)}
     rows = rows_with_test(result)
     assert rows[-1]["test"]["gap"] < 0.1 < rows[0]["test"]["gap"]
     assert result.evaluation.predictions["boxes"].shape == (20, 3, 4)
     # The best is the one of the smallest gap.
     assert result.best_score == pytest.approx(-min(row["test"]["gap"] for row in rows))
+
+
+def test_metrics_that_counted_nothing_do_not_stop_a_run(tmp_path):
+    class Recall(Classification):
+        """With a metric that has nothing to count."""
+
+        def metrics(self, output, batch):
+            nothing = masked_mean(jnp.ones(output.shape[0]), jnp.zeros(output.shape[0], bool))
+            return super().metrics(output, batch) | {"recall": nothing}
+
+    run(settings(tmp_path / "run", steps=8), task=Recall(("across", "down")))
+    last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last, parse_constant=pytest.fail)["train"]["recall"] is None
+
+
+def test_a_source_with_labels_of_no_class_stops_the_run(tmp_path):
+    wrong = ArraySource({"image": TRAIN.arrays["image"], "label": TRAIN.arrays["label"] + 1})
+    with pytest.raises(FloatingPointError, match="labels that name no class"):
+        run(settings(tmp_path / "run"), train_source=wrong)
 
 
 def test_config_is_saved_with_the_run(straight):

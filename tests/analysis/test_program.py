@@ -1,0 +1,152 @@
+"""Programs written flat: what layers are called, what calls become, and which values depend on the image."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnjax import layers
+from cnnjax.analysis.program import trace
+
+SHAPE = (2, 4, 3)
+
+
+def scoped(x):
+    with jax.named_scope("outer"):
+        with jax.named_scope("first"):
+            x = jnp.tanh(x)
+        with jax.named_scope("second"):
+            return jnp.sin(x)
+
+
+def names(function, shape=SHAPE):
+    return [layer.name for layer in trace(function, shape).layers()]
+
+
+def primitives(function, shape=SHAPE):
+    return [equation.primitive for equation in trace(function, shape).equations]
+
+
+def test_a_users_outer_scope_is_kept():
+    assert names(scoped) == ["outer", "outer/first", "outer/second"]
+
+
+def test_names_carry_no_vmap():
+    assert names(jax.vmap(scoped)) == ["outer", "outer/first", "outer/second"]
+    assert names(jax.vmap(jax.vmap(scoped))) == ["outer", "outer/first", "outer/second"]
+
+
+@pytest.mark.parametrize(
+    "transform", [jax.grad, lambda f: jax.vmap(jax.grad(f)), lambda f: jax.jit(jax.grad(jax.checkpoint(f)))]
+)
+def test_names_carry_no_grad(transform):
+    found = names(transform(lambda x: scoped(x).sum()))
+    assert {"outer", "outer/first", "outer/second"} <= {*found}
+    # Backward, the scopes are entered again.
+    parts = {part for name in found for part in name.split(" (")[0].split("/")}
+    assert {"outer", "first", "second"} <= parts
+    for word in ("vmap", "jvp", "transpose(", "grad"):
+        assert not any(word in name for name in found)
+
+
+def test_a_scope_entered_again_is_numbered():
+    def twice(x):
+        with jax.named_scope("a"):
+            x = jnp.tanh(x)
+        with jax.named_scope("b"):
+            x = jnp.tanh(x)
+        with jax.named_scope("a"):
+            return jnp.tanh(x)
+
+    assert names(twice) == ["a", "b", "a (2)"]
+
+
+def test_unnamed_work_is_named_after_its_primitive():
+    assert names(lambda x: jnp.tanh(x @ jnp.ones((3, 2))).sum(1)) == ["dot_general", "reduce_sum"]
+    assert names(lambda x: x @ jnp.ones((3, 3)) @ jnp.ones((3, 3))) == ["dot_general", "dot_general (2)"]
+
+
+def test_a_flax_models_class_name_is_left_out():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.Dense(2, name="dense")(nn.tanh(x))
+
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.Dense(1, name="head")(Net(name="net")(x))
+
+    assert names(Net()) == ["dense"]
+    assert names(Outer()) == ["net", "net/dense", "head"]
+
+
+def test_what_the_image_does_not_reach_is_no_layer():
+    def function(x):
+        with jax.named_scope("weights"):
+            kernel = jnp.cos(jnp.ones((3, 3)))
+        with jax.named_scope("product"):
+            return x @ kernel
+
+    assert "cos" in primitives(function)
+    assert names(function) == ["product"]
+
+
+def test_calls_are_written_out():
+    @jax.custom_vjp
+    def clipped(x):
+        with jax.named_scope("inside"):
+            return jnp.sin(x)
+
+    clipped.defvjp(lambda x: (clipped(x), None), lambda _, g: (g,))
+
+    @jax.custom_jvp
+    def smooth(x):
+        return jnp.cos(x)
+
+    smooth.defjvp(lambda x, t: (smooth(*x), t[0]))
+    assert primitives(jax.jit(clipped)) == ["sin"]
+    assert names(clipped) == ["inside"]
+    assert primitives(jax.jit(smooth)) == ["cos"]
+    assert primitives(jax.checkpoint(lambda x: jnp.tanh(clipped(x)))) == ["sin", "tanh"]
+
+
+def test_values_are_wired_through_calls():
+    inner = jax.jit(lambda a, b: (b, a * b))
+    program = trace(lambda x: inner(jnp.sin(x), jnp.cos(x)), SHAPE)
+    sin, cos, mul = program.equations
+    assert (sin.primitive, cos.primitive, mul.primitive) == ("sin", "cos", "mul")
+    assert sin.inputs == cos.inputs == (program.image,)
+    assert mul.inputs == (*sin.outputs, *cos.outputs)
+    assert program.outputs == (("[0]", cos.outputs[0]), ("[1]", mul.outputs[0]))
+
+
+def test_literals_depend_on_nothing():
+    program = trace(lambda x: x * 2.0 + 2.0, SHAPE)
+    product, total = program.equations
+    constants = [value for eqn in (product, total) for value in eqn.inputs if value not in (program.image, *product.outputs)]
+    assert len({*constants}) == 2
+    assert [program.shapes[value] for value in constants] == [(), ()]
+    depends = program.depends()
+    assert [depends[value] for value in (program.image, *product.outputs, *total.outputs)] == [True, True, True]
+    assert not any(depends[value] for value in constants)
+
+
+def test_outputs_are_named_by_their_path():
+    def function(x):
+        return {"b": (jnp.sin(x), x), "a": 3.0 * x.sum(), "c": jnp.float32(1.0)}
+
+    program = trace(function, SHAPE)
+    assert [name for name, _ in program.outputs] == ["['a']", "['b'][0]", "['b'][1]", "['c']"]
+    found = dict(program.outputs)
+    assert found["['b'][1]"] == program.image
+    assert program.shapes[found["['a']"]] == ()
+    assert program.shapes[found["['b'][0]"]] == SHAPE
+    assert not program.depends()[found["['c']"]]
+    assert [name for name, _ in trace(jnp.sin, SHAPE).outputs] == [""]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 0, 3), (3,)])
+def test_shapes_without_spatial_axes_are_refused(shape):
+    with pytest.raises(ValueError, match="has no spatial axes"):
+        trace(jnp.sin, shape)

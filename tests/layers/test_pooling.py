@@ -1,0 +1,42 @@
+"""Pooling layers against Flax's, and against windows written out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import layers
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 9, 4)).astype(np.float32))
+
+
+def test_max_pool_equals_flax():
+    pool = layers.MaxPool(3, strides=2, padding="SAME")
+    np.testing.assert_array_equal(pool.apply({}, IMAGES), nn.max_pool(IMAGES, (3, 3), (2, 2), "SAME"))
+
+
+@pytest.mark.parametrize("count_padding", [True, False])
+def test_avg_pool_equals_flax(count_padding):
+    pool = layers.AvgPool(3, strides=2, padding="SAME", count_padding=count_padding)
+    with jax.numpy_dtype_promotion("standard"):  # Flax divides floats by an integer count
+        expected = nn.avg_pool(IMAGES, (3, 3), (2, 2), "SAME", count_include_pad=count_padding)
+    np.testing.assert_allclose(pool.apply({}, IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_misfit_pad_is_ceil_mode():
+    # Positions along the axes: ceil((8 - 2) / 3) + 1 = 3 and ceil((9 - 2) / 3) + 1 = 4; slices stop at the edge.
+    images = np.asarray(IMAGES)
+    expected = np.zeros((4, 3, 4, 4), np.float32)
+    for row, column in np.ndindex(3, 4):
+        expected[:, row, column] = images[:, 3 * row : 3 * row + 2, 3 * column : 3 * column + 2].max((1, 2), initial=-9)
+    # The fourth column's window would begin at 9, past the last pixel, and is refused: nothing would be in it.
+    with pytest.raises(ValueError, match="layer MaxPool: .*wholly in the padding"):
+        layers.MaxPool(2, strides=3, misfit="pad").apply({}, IMAGES)
+    found = layers.MaxPool(2, strides=3, misfit="pad").apply({}, IMAGES[:, :, :8])
+    np.testing.assert_array_equal(found, expected[:, :, :3])
+
+
+def test_pools_have_no_variables():
+    assert layers.MaxPool(2).init(jax.random.key(0), IMAGES) == {}
+    assert layers.AvgPool(2).init(jax.random.key(0), IMAGES) == {}
