@@ -163,7 +163,8 @@ def output_size(
     >>> output_size((28, 28), 2, strides=2)
     (14, 14)
     """
-    sizes = (size,) if isinstance(size, int) else tuple(size)
+    alone = not isinstance(size, Iterable)
+    sizes = per_axis(size, 1 if alone else len(tuple(size)), "size")
     placed = slide_all(
         sizes,
         per_axis(window, len(sizes), "window"),
@@ -172,7 +173,7 @@ def output_size(
         dilation=dilation,
         misfit=misfit,
     )
-    return placed[0].output if isinstance(size, int) else tuple(axis.output for axis in placed)
+    return placed[0].output if alone else tuple(axis.output for axis in placed)
 
 
 def _pad_amounts(size: int, extent: int, stride: int, padding: str | int | tuple[int, int]) -> tuple[int, int]:

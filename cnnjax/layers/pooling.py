@@ -1,6 +1,7 @@
 """Pooling as Flax layers: no parameters, but a name, so that papers' figures and analyses can point at them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -10,8 +11,8 @@ from cnnjax.functional.geometry import Misfit, Padding
 from cnnjax.layers.naming import layer_errors
 
 
-class MaxPool(nn.Module):
-    """`functional.max_pool` under a name.
+class _Pool(nn.Module):
+    """What all pools have.
 
     Attributes:
         window: extent of the window, for all axes or for each.
@@ -26,50 +27,32 @@ class MaxPool(nn.Module):
     padding: Padding = "VALID"
     dilation: int | Sequence[int] = 1
     misfit: Misfit = "floor"
+
+    def _options(self) -> dict[str, Any]:
+        return {"strides": self.strides, "padding": self.padding, "dilation": self.dilation, "misfit": self.misfit}
+
+
+class MaxPool(_Pool):
+    """`functional.max_pool` under a name; attributes `window`, `strides`, `padding`, `dilation`, `misfit`."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
         """Pools; raises ValueError naming this layer where the window does not fit."""
         with layer_errors(self):
-            return pooling.max_pool(
-                images,
-                self.window,
-                strides=self.strides,
-                padding=self.padding,
-                dilation=self.dilation,
-                misfit=self.misfit,
-            )
+            return pooling.max_pool(images, self.window, **self._options())
 
 
-class AvgPool(nn.Module):
-    """`functional.avg_pool` under a name.
+class AvgPool(_Pool):
+    """`functional.avg_pool` under a name; attributes as `MaxPool`.
 
     Attributes:
-        window: extent of the window, for all axes or for each.
-        strides: step of the window; the window itself where None.
-        padding: "SAME", "VALID", or integers.
-        dilation: distance of the window's taps.
-        misfit: what happens where the stride does not fit; "pad" is the ceil mode of other libraries.
         count_padding: whether padded taps count in the mean.
     """
 
-    window: int | Sequence[int]
-    strides: int | Sequence[int] | None = None
-    padding: Padding = "VALID"
-    dilation: int | Sequence[int] = 1
-    misfit: Misfit = "floor"
     count_padding: bool = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
         """Pools; raises ValueError naming this layer where the window does not fit."""
         with layer_errors(self):
-            return pooling.avg_pool(
-                images,
-                self.window,
-                strides=self.strides,
-                padding=self.padding,
-                dilation=self.dilation,
-                misfit=self.misfit,
-                count_padding=self.count_padding,
-            )
+            return pooling.avg_pool(images, self.window, count_padding=self.count_padding, **self._options())

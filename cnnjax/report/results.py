@@ -17,6 +17,7 @@ from cnnjax.train.run_folder import versions
 
 def write_results(path: Path, measured: Mapping[str, Any]) -> None:
     """Writes what a script measured, with the command, commit, hardware and versions it was measured with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "command": " ".join(["python", *sys.argv]),
         "commit": _commit(path.parent),
@@ -24,7 +25,6 @@ def write_results(path: Path, measured: Mapping[str, Any]) -> None:
         "versions": {"python": platform.python_version(), **versions()},
         **measured,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import pytest
 from cnnjax import layers
 from cnnjax.analysis import feature_maps
 
-IMAGES = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32))
 
 
 class Pair(nn.Module):
@@ -33,14 +33,15 @@ class Net(nn.Module):
         return nn.Dense(1, name="end")(jnp.concatenate([first, second], -1))
 
 
-VARIABLES = jax.tree.map(
+BY_HAND = jax.tree.map(
     lambda leaf: np.random.default_rng(1).uniform(0.5, 1.5, leaf.shape).astype(np.float32),
     jax.eval_shape(lambda: Net().init(jax.random.key(0), IMAGES, train=False)),
 )
+VARIABLES = jax.tree.map(jnp.asarray, BY_HAND)
 
 
 def dense(x, *path):
-    params = VARIABLES["params"]
+    params = BY_HAND["params"]
     for part in path:
         params = params[part]
     return x @ params["kernel"] + params["bias"]
@@ -52,8 +53,8 @@ def maps():
 
 
 def test_values_are_the_layers_applied_by_hand(maps):
-    norm, stats = VARIABLES["params"]["stem"], VARIABLES["batch_stats"]["stem"]
-    stem = (IMAGES - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    norm, stats = BY_HAND["params"]["stem"], BY_HAND["batch_stats"]["stem"]
+    stem = (np.asarray(IMAGES) - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
     once = dense(stem, "shared")  # before the activation
     twice = dense(np.maximum(once, 0), "shared")
     zeta = dense(twice, "pair", "zeta")
@@ -92,7 +93,7 @@ def test_order_is_that_of_computation(maps):
         ("*a", {"pair/zeta", "pair/alpha"}),
         (("st?m", "shared"), {"stem", "shared", "shared (2)"}),
     ],
-    ids=str,
+    ids=["name", "all of a module", "ending", "several"],
 )
 def test_patterns(names, expected):
     assert {*feature_maps(Net(), VARIABLES, IMAGES, names=names)} == expected

@@ -67,6 +67,7 @@ def test_nested_blocks_add_up_without_double_counts():
         "second": (12, positions * 3 * 4),
         "second/conv": (4 * 3 + 3, positions * 4 * 3),
         "norm": (8, 0),
+        "reduce_sum": (0, 0),  # the mean, outside of all blocks
         "head": (4 * 5 + 5, 4 * 5),
     }
     assert {layer.name: (layer.params, layer.macs) for layer in found.layers} == expected

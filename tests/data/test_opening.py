@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.data import open_source, splits
+from cnnjax.data import open_source, shared_examples, splits
 from tests.data.tiny_sources import images_of
 
 
@@ -95,3 +95,12 @@ def test_unknown_spellings(spelling, words):
         open_source(spelling)
     with pytest.raises(ValueError, match=words):
         splits(spelling)
+
+
+def test_shared_examples_are_counted_within_one_data_set(idx_folder):
+    spelling = f"idx:{idx_folder}"
+    first, second = (open_source("digits", split) for split in ("all[:100]", "all[90:120]"))
+    assert shared_examples(first, second) == 10
+    assert shared_examples(open_source("digits", "train"), open_source("digits", "test")) == 0
+    assert shared_examples(first, open_source(spelling, "train")) == 0
+    assert shared_examples(open_source(spelling, "train"), open_source(spelling, "test")) == 0

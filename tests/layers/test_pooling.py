@@ -25,16 +25,19 @@ def test_avg_pool_equals_flax(count_padding):
 
 
 def test_misfit_pad_is_ceil_mode():
-    # Positions along the axes: ceil((8 - 2) / 3) + 1 = 3 and ceil((9 - 2) / 3) + 1 = 4; slices stop at the edge.
+    # Rows: ceil((8 - 3) / 2) + 1 = 4, the last of them over two pixels; columns: (9 - 3) / 2 + 1 = 4. Floor has 3 rows.
     images = np.asarray(IMAGES)
-    expected = np.zeros((4, 3, 4, 4), np.float32)
-    for row, column in np.ndindex(3, 4):
-        expected[:, row, column] = images[:, 3 * row : 3 * row + 2, 3 * column : 3 * column + 2].max((1, 2), initial=-9)
-    # The fourth column's window would begin at 9, past the last pixel, and is refused: nothing would be in it.
-    with pytest.raises(ValueError, match="layer MaxPool: .*wholly in the padding"):
+    expected = np.empty((4, 4, 4, 4), np.float32)
+    for row, column in np.ndindex(4, 4):
+        expected[:, row, column] = images[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3].max((1, 2))
+    np.testing.assert_array_equal(layers.MaxPool(3, strides=2, misfit="pad").apply({}, IMAGES), expected)
+    np.testing.assert_array_equal(layers.MaxPool(3, strides=2).apply({}, IMAGES), expected[:, :3])
+
+
+def test_misfit_pad_adds_no_window_that_sees_nothing():
+    # ceil((9 - 2) / 3) + 1 = 4 columns, and the last would begin past the last pixel.
+    with pytest.raises(ValueError, match=r"layer MaxPool: .*wholly in the padding"):
         layers.MaxPool(2, strides=3, misfit="pad").apply({}, IMAGES)
-    found = layers.MaxPool(2, strides=3, misfit="pad").apply({}, IMAGES[:, :, :8])
-    np.testing.assert_array_equal(found, expected[:, :, :3])
 
 
 def test_pools_have_no_variables():

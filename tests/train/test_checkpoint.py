@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back bit by bit; the latest and the best are kept."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,17 @@ from cnnjax.train import create_state
 from cnnjax.train.checkpoint import Checkpoints
 
 
-def state_at(seed):
-    return create_state(models.create("lenet5"), optax.adam(1e-3), jnp.zeros((1, 32, 32, 1)), seed=seed)
+def four_states():
+    """States of the same shapes and other values."""
+    first = create_state(models.create("lenet5"), optax.adam(1e-3), jnp.zeros((1, 32, 32, 1)), seed=0)
+    return [
+        dataclasses.replace(first, params=jax.tree.map(lambda leaf, n=n: leaf + n, first.params), key=jax.random.key(n))
+        for n in range(4)
+    ]
 
 
 def test_round_trip_and_what_is_kept(tmp_path):
-    states = [state_at(seed) for seed in range(4)]
+    states = four_states()
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert (checkpoints.latest, checkpoints.best) == (None, None)
         for step, (state, score) in enumerate(zip(states, [0.2, 0.9, 0.5, 0.4], strict=True), 1):

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from cnnjax import layers
@@ -22,6 +21,7 @@ from cnnjax.data import ArraySource, Info
 from cnnjax.data.augment import flip
 from cnnjax.tasks import Classification, Mean, masked_mean, means
 from cnnjax.train import Experiment, Optimizer, fit, load_variables, read_rows
+from tests.train.toy_tasks import Segmentation
 
 generator = np.random.default_rng(0)
 
@@ -228,37 +228,6 @@ class Pooled(nn.Module):
 
 
 # Two tasks of other kinds. Nothing in `train` knows them.
-
-
-@dataclasses.dataclass(frozen=True)
-class Segmentation:
-    """A class for every pixel: bright or dark."""
-
-    def inputs(self, batch):
-        return batch["image"]
-
-    def loss(self, output, batch):
-        losses = optax.softmax_cross_entropy_with_integer_labels(output, batch["map"]).mean((1, 2))
-        mean = masked_mean(losses, batch["valid"])
-        return mean.total / mean.count
-
-    def metrics(self, output, batch):
-        right = (jnp.argmax(output, -1) == batch["map"]).mean((1, 2))
-        return {"pixel_accuracy": masked_mean(right, batch["valid"])}
-
-    def summarize(self, metrics):
-        return means(metrics)
-
-    def score(self, summary):
-        return summary["pixel_accuracy"]
-
-    def predict(self, output):
-        return jnp.argmax(output, -1)
-
-    def draw(self, batch, predictions):
-        figure = Figure()
-        figure.subplots().imshow(predictions[0])
-        return {"Segmented": figure}
 
 
 class PixelNet(nn.Module):
