@@ -131,10 +131,8 @@ def test_pictures_of_28_need_a_size(capsys, tmp_path):
     message = refused(capsys, "train", "lenet5", "--data", "idx:mnist", "--batch-size", "8")
     assert "pictures of 28x28 are too small for LeNet5" in message
     assert "--image-size 32" in message
-    splits = "--train-split all[:30] --test-split all[25:]"
-    main(
-        f"train lenet5 --data idx:mnist {splits} --batch-size 8 --steps 1 --image-size 32 --fit pad --run-dir run".split()
-    )
+    options = "--train-split all[:30] --test-split all[25:] --batch-size 8 --steps 1 --image-size 32 --fit pad"
+    main(f"train lenet5 --data idx:mnist {options} --run-dir run".split())
     assert "warning: 5 of the 15 test examples are also trained on" in capsys.readouterr().out
     assert (tmp_path / "run" / "report.html").is_file()
 
