@@ -59,7 +59,7 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     for axes, index in zip(grid.flat, chosen, strict=False):
         image = images[index]
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
-        said = f"{_short(classes[predicted[index]])} {certainty[index]:.0%}"
+        said = f"{_short(classes[predicted[index]])}, {certainty[index]:.0%}"
         caption = f"{_short(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
         axes.set_title(caption, fontsize=8, fontweight="normal", parse_math=False)
     return figure

@@ -31,7 +31,7 @@ def test_draws_confusions_and_mistakes():
     surest = wrong[np.argmax(PROBABILITIES.max(-1)[wrong])]
     titles = captions(mistakes)
     assert len(titles) == len(wrong)
-    said = f"{CLASSES[LABELS[surest]]}\nas {CLASSES[PREDICTED[surest]]} {PROBABILITIES[surest].max():.0%}"
+    said = f"{CLASSES[LABELS[surest]]}\nas {CLASSES[PREDICTED[surest]]}, {PROBABILITIES[surest].max():.0%}"
     assert titles[0] == said
     np.testing.assert_array_equal(mistakes.axes[0].images[0].get_array(), IMAGES[surest, ..., 0])
 
@@ -47,7 +47,7 @@ def test_without_mistakes_the_least_certain_are_shown():
     right = np.float32([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0.4, 0.6]])
     figure = most_confused(IMAGES[:3], np.array([0, 1, 2]), right, CLASSES)
     assert figure.get_suptitle() == "No mistakes; the 3 least certain"
-    assert captions(figure) == ["\nnewt 60%", "\ndog 80%", "\ncat 90%"]
+    assert captions(figure) == ["\nnewt, 60%", "\ndog, 80%", "\ncat, 90%"]
 
 
 def test_matrix_colours_are_shares_of_the_true_class():
@@ -78,7 +78,7 @@ def test_class_names_are_not_read_as_formulas():
         assert not any(tick.get_parse_math() for tick in ticks)
     mistakes = most_confused(IMAGES[:2], np.array([0, 1]), np.float32([[0.2, 0.8], [0.7, 0.3]]), classes)
     assert figures.png(mistakes, dpi=30)
-    assert captions(mistakes) == ["$x$_1\nas $x^{$ 80%", "$x^{$\nas $x$_1 70%"]
+    assert captions(mistakes) == ["$x$_1\nas $x^{$, 80%", "$x^{$\nas $x$_1, 70%"]
 
 
 @pytest.mark.parametrize("size", [30, 31])
