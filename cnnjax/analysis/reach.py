@@ -75,14 +75,7 @@ def hull(reach: Reach, rank: int) -> Reach:
 def join(reaches: Sequence[Reach]) -> Reach:
     """Element by element, the smallest intervals that hold all the given ones, of values of one rank."""
     lead = next((reach for reach in reaches if reach.axis is not None), reaches[0])
-    return Reach(
-        _least([reach.low for reach in reaches]),
-        _greatest([reach.high for reach in reaches]),
-        _least([reach.plane_low for reach in reaches]),
-        _greatest([reach.plane_high for reach in reaches]),
-        lead.axis,
-        lead.stride,
-    )
+    return _combine(reaches, _least, _greatest, lead)
 
 
 def reduce(reach: Reach, axes: Sequence[int]) -> Reach:
@@ -149,14 +142,7 @@ def concatenate(reaches: Sequence[Reach | None], sizes: Sequence[int], dimension
         ]
         return _compress(np.concatenate(wide, dimension), keep=lead.axis)
 
-    return Reach(
-        stack([reach.low for reach in full]),
-        stack([reach.high for reach in full]),
-        stack([reach.plane_low for reach in full]),
-        stack([reach.plane_high for reach in full]),
-        lead.axis,
-        lead.stride,
-    )
+    return _combine(full, stack, stack, lead)
 
 
 def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
@@ -269,6 +255,23 @@ def _continued(line: np.ndarray, taps: np.ndarray, stride: Fraction | None) -> n
         shift = np.where(empty, int(stride * period), shift)
     moved = seen + periods[(..., *(None,) * (line.ndim - 1))] * shift
     return np.where(abs(seen) >= NOWHERE, seen, moved)
+
+
+def _combine(
+    reaches: Sequence[Reach],
+    lower: Callable[[Sequence[np.ndarray]], np.ndarray],
+    upper: Callable[[Sequence[np.ndarray]], np.ndarray],
+    lead: Reach,
+) -> Reach:
+    """One reach from several, bound by bound; it runs along the input as `lead` does."""
+    return Reach(
+        lower([reach.low for reach in reaches]),
+        upper([reach.high for reach in reaches]),
+        lower([reach.plane_low for reach in reaches]),
+        upper([reach.plane_high for reach in reaches]),
+        lead.axis,
+        lead.stride,
+    )
 
 
 def _least(bounds: Sequence[np.ndarray]) -> np.ndarray:
