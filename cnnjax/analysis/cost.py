@@ -8,9 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from cnnjax.analysis.program import Equation, Program
+from cnnjax.analysis.reach import tap_positions
 
 # Primitives with programs inside that are not written out: what happens in them is not counted.
 _LOOPS = ("scan", "while", "cond")
@@ -62,5 +61,5 @@ def _convolution(params: Any, kernel: Sequence[int], output: Sequence[int]) -> i
 
 def _taps(outputs: int, window: int, *, stride: int, before: int, dilation: int, base_dilation: int) -> int:
     """Taps of all positions along one axis that do not fall between the elements of a dilated input."""
-    taps = np.arange(outputs)[:, None] * stride - before + np.arange(window)[None, :] * dilation
+    taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
     return int((taps % base_dilation == 0).sum())

@@ -46,7 +46,7 @@ def propagate(program: Program) -> tuple[list[tuple[Reach, ...] | None], tuple[s
         shapes_in = [program.shapes[value] for value in equation.inputs]
         shapes_out = [program.shapes[value] for value in equation.outputs]
         # Values without elements (the edges of a padding by zero) see nothing.
-        if not any(found) or all(0 in shape for shape in shapes_out):
+        if not any(found) or all(0 in out for out in shapes_out):
             continue
         rule = _rule(equation.primitive)
         if rule is _unknown:
@@ -81,8 +81,9 @@ def _unknown(eqn: Equation, inputs: list[Reach | None], before: list[Shape], aft
 def _elementwise(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
     if len(after) > 1:
         # Several values pass side by side, each to its own place.
-        nothing = reaching.nowhere
-        return [reach if reach is not None else nothing(len(shape)) for reach, shape in zip(inputs, after, strict=True)]
+        return [
+            reaching.nowhere(len(shape)) if reach is None else reach for reach, shape in zip(inputs, after, strict=True)
+        ]
     # Scalars (a predicate, a bound) act on every element.
     return [
         reaching.join([r if r.rank == len(after[0]) else reaching.hull(r, len(after[0])) for r in _present(inputs)])
@@ -206,8 +207,7 @@ def _stack(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after
 
 
 def _broadcast(eqn: Equation, inputs: list[Reach | None], before: list[Shape], after: list[Shape]) -> list[Reach]:
-    reach = inputs[0]
-    assert reach is not None
+    (reach,) = _present(inputs)
     axes: list[int | None] = [None] * len(after[0])
     for source, target in enumerate(eqn.params["broadcast_dimensions"]):
         axes[target] = source

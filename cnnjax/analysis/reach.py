@@ -166,6 +166,15 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
     return reach.map(move, axis=axis, stride=stride)
 
 
+def tap_positions(outputs: int, window: int, *, stride: int, before: int, dilation: int) -> np.ndarray:
+    """Where each tap (column) of a window falls at each output position (row): `j * stride - before + t * dilation`.
+
+    >>> tap_positions(2, 3, stride=2, before=1, dilation=1).tolist()
+    [[-1, 0, 1], [1, 2, 3]]
+    """
+    return np.arange(outputs)[:, None] * stride - before + np.arange(window)[None, :] * dilation
+
+
 def slide(
     reach: Reach,
     dimension: int,
@@ -185,7 +194,7 @@ def slide(
     goes on with the value's own stride.
     """
     step = reach.stride if reach.axis == dimension else None
-    taps = np.arange(outputs)[:, None] * stride - before + np.arange(window)[None, :] * dilation
+    taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
     between = taps % base_dilation != 0
     taps = taps // base_dilation
     outside = (taps < 0) | (taps >= size)

@@ -79,6 +79,8 @@ def slide(
     >>> slide(224, 3, stride=2, padding="SAME")
     Window(output=112, before=0, after=1)
     """
+    if misfit not in get_args(Misfit):
+        raise ValueError(f"misfit={misfit!r} is unknown; expected one of {', '.join(get_args(Misfit))}")
     for name, value in (("size", size), ("window", window), ("stride", stride), ("dilation", dilation)):
         per_axis(value, 1, name)
     extent = dilated_size(window, dilation)
@@ -100,8 +102,6 @@ def slide(
         steps, after = steps + 1, after + stride - remainder
     elif remainder and misfit == "crop":
         after -= remainder
-    elif misfit not in get_args(Misfit):
-        raise ValueError(f"misfit={misfit!r} is unknown; expected one of {', '.join(get_args(Misfit))}")
     return Window(steps + 1, before, after)
 
 
@@ -187,7 +187,5 @@ def _pad_amounts(size: int, extent: int, stride: int, padding: str | int | tuple
             case "FULL":
                 return extent - 1, extent - 1
         raise ValueError(f"padding={padding!r} is unknown; expected {', '.join(_NAMED_PADDING)} or integers")
-    before, after = per_axis(padding, 2, "padding", minimum=-size)
-    if before < 0 or after < 0:
-        raise ValueError(f"padding={padding!r} is negative; expected 0 or more")
+    before, after = per_axis(padding, 2, "padding", minimum=0)
     return before, after

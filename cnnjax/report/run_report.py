@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
+from cnnjax.analysis.table import format_extent
 from cnnjax.models import Model
 from cnnjax.report import field_figures, figures, page
 from cnnjax.report.results import hardware
@@ -104,20 +105,17 @@ def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictur
         figure = field_figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
         block = pictures.add("receptive_fields", figure, "Receptive fields on the first test picture")
         sections.append(page.Section("Receptive fields", (block,)))
-    blocks: list[page.Block] = []
+    maps = _arrays(analysis.feature_maps(model, fit.state.variables, inputs))
+    chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
+    explained = (
+        "What each layer returns for the first test picture, before any activation that follows it. Every channel"
+        " has its own colour scale, from the smallest to the largest value above it."
+        f" {len(chosen)} of {len(maps)} layers."
+    )
+    blocks: list[page.Block] = [page.Text(explained)]
     for name, kernel in _first_kernel(fit.state.params, inputs.shape[-1]):
         figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))
-    maps = _arrays(analysis.feature_maps(model, fit.state.variables, inputs))
-    chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
-    blocks.insert(
-        0,
-        page.Text(
-            "What each layer returns for the first test picture, before any activation that follows it. Every channel"
-            f" has its own colour scale, from the smallest to the largest value above it. {len(chosen)} of"
-            f" {len(maps)} layers."
-        ),
-    )
     for name in chosen:
         figure = figures.feature_maps(maps[name], name=name)
         blocks.append(pictures.add(f"maps_{_file_name(name)}", figure, f"Feature maps of {name}"))
@@ -143,8 +141,7 @@ def _boxes(summary: analysis.Summary) -> list[field_figures.FieldBox]:
         if layer.field is None or len(layer.field.axes) != 2 or layer.field.stride == (None, None):
             continue
         (top, bottom), (left, right) = layer.field.box()
-        row = {"size": "x".join(map(str, layer.field.size)), "stride": layer.field.stride[0]}
-        text = f"{row['size']}, stride {row['stride']}"
+        text = f"{'x'.join(map(str, layer.field.size))}, stride {format_extent(layer.field.stride)}"
         boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text))
     return boxes
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -31,9 +30,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._manager.close()
 
     @property

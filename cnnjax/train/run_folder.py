@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,9 @@ def open_run_folder(experiment: config.Experiment, identity: Mapping[str, Any], 
                 f" resume with its settings, or choose another --run-dir"
             )
         return folder
-    folder = _create(experiment, now or datetime.now())
-    record = ours | {"versions": versions(), "started": f"{now or datetime.now():%Y-%m-%d %H:%M:%S}"}
+    now = now or datetime.now()
+    folder = _create(experiment, now)
+    record = ours | {"versions": versions(), "started": f"{now:%Y-%m-%d %H:%M:%S}"}
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -73,11 +73,11 @@ def _create(experiment: config.Experiment, now: datetime) -> Path:
         return folder
     data = "".join(letter if letter.isalnum() else "-" for letter in experiment.data.split("/")[-1]).strip("-")
     stem = f"{experiment.model}-{data}-{now:%Y%m%d-%H%M%S}"
-    for number in count(1):
-        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+    folder, number = Path("runs") / stem, 1
+    while True:
         try:
             folder.mkdir(parents=True)
+            return folder
         except FileExistsError:  # a run of the same second
-            continue
-        return folder
-    raise AssertionError("count ends never")
+            number += 1
+            folder = Path("runs") / f"{stem}-{number}"

@@ -92,7 +92,7 @@ def test_known_sizes():
         (((4, 4), (5, 5), {}), r"spatial axis 0 of \(4, 4\): a window of 5 does not fit an input of 4"),
         (((8,), (3,), {"dilation": 4}), "dilated to 9"),
         (((8,), (3,), {"padding": "SAMEISH"}), "padding='SAMEISH' is unknown; expected VALID, SAME, FULL"),
-        (((8,), (3,), {"padding": -1}), "negative"),
+        (((8,), (3,), {"padding": -1}), "padding=-1 is too small; every entry must be at least 0"),
         (((8, 8), (3, 3), {"padding": (1, 2, 3)}), "3 entries; expected 2"),
         (((8, 8), (3, 3), {"strides": (1, 2, 3)}), "strides=.* has 3 entries"),
         (((8,), (3,), {"strides": 0}), "strides=0 is too small"),
