@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
+from cnnjax.functional.losses import example_weights, softmax_cross_entropy
 from cnnjax.tasks import classification_figures
 from cnnjax.tasks.task import Mean, masked_mean, means
 
@@ -92,21 +92,21 @@ class Classification:
         }
 
     def _mean_loss(self, logits: Float[Array, "batch classes"], batch: Mapping[str, Any]) -> Mean:
-        labels, known = batch["label"], True
-        if labels.ndim == 1:
-            if not jnp.issubdtype(labels.dtype, jnp.integer):
-                raise ValueError(f"labels are {labels.dtype}; expected integers, or a distribution over the classes")
-            known = (labels >= 0) & (labels < len(self.classes))
-            labels = jax.nn.one_hot(labels, len(self.classes), dtype=jnp.float32)
-        if logits.shape != labels.shape:
-            raise ValueError(f"logits have shape {logits.shape} and labels {labels.shape}; expected the same")
-        smooth = (1 - self.label_smoothing) * labels + self.label_smoothing / len(self.classes)
-        # A label that names no class makes the loss NaN, which stops a run, rather than vanish.
-        losses = jnp.where(known, optax.softmax_cross_entropy(logits.astype(jnp.float32), smooth), jnp.nan)
-        if self.class_weights is None:
-            return masked_mean(losses, batch["valid"])
-        weights = labels @ jnp.asarray(self.class_weights, jnp.float32)
-        return Mean(jnp.sum(losses * weights, where=batch["valid"]), jnp.sum(weights, where=batch["valid"]))
+        labels, valid = batch["label"], batch["valid"]
+        expected = (*labels.shape[:1], len(self.classes))
+        if logits.shape != expected:
+            raise ValueError(f"logits have shape {logits.shape} and labels {expected}; expected the same")
+        weights = None if self.class_weights is None else jnp.asarray(self.class_weights, jnp.float32)
+        losses = softmax_cross_entropy(
+            logits.astype(jnp.float32),
+            labels,
+            label_smoothing=self.label_smoothing,
+            class_weights=weights,
+            where=valid,
+        )
+        if weights is None:
+            return masked_mean(losses, valid)
+        return Mean(jnp.sum(losses), jnp.sum(example_weights(labels, weights, where=valid)))
 
 
 def confusion(labels: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray, classes: int) -> np.ndarray:

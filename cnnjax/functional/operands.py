@@ -1,0 +1,105 @@
+"""What losses are called with: the checks at the door, and the arrays as they compute on them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from cnnjax.functional.precision import at_least_float32, require_floating
+
+# How far a tag may lie outside [0, 1]: mixing labels in half precision rounds to 1.0078.
+_ROUNDING = 0.01
+
+
+def require_shape(name: str, array: jax.Array, expected: Sequence[int], meaning: str) -> None:
+    """Raises ValueError unless the array has the expected shape."""
+    if array.shape != tuple(expected):
+        raise ValueError(f"{name}: shape {array.shape} came, {tuple(expected)} was expected: {meaning}")
+
+
+def require_mask(where: jax.Array | None, shape: Sequence[int], meaning: str = "a flag per example") -> None:
+    """Raises ValueError unless the mask is None, or booleans of that shape."""
+    if where is not None:
+        require_shape("where", where, shape, meaning)
+        if where.dtype != bool:
+            raise ValueError(f"where: {where.dtype} came, bool was expected; compare first, as in where=count > 0")
+
+
+def masked(array: jax.Array, where: jax.Array | None) -> jax.Array:
+    """The array, with zeros where the mask, whose axes are the array's first, is False.
+
+    Applied to what a loss reads as well as to what it returns, so that no NaN gets into the gradient.
+    """
+    if where is None:
+        return array
+    return jnp.where(where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim)), array, jnp.zeros_like(array))
+
+
+def precise(outputs: jax.Array, rank: int, expected: str) -> jax.Array:
+    """A model's outputs in float32 or float64.
+
+    Raises:
+        ValueError: they are not floating point, have less than `rank` axes, or nothing on the last one.
+    """
+    outputs = jnp.asarray(outputs)
+    require_floating("outputs", outputs)
+    if outputs.ndim < rank or not outputs.shape[-1]:
+        raise ValueError(f"outputs: shape {outputs.shape} came, {expected} was expected")
+    return outputs.astype(at_least_float32(outputs.dtype))
+
+
+def alike(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Outputs and targets of one shape and type, examples first, zero where the mask is False.
+
+    Raises:
+        ValueError: the shapes differ, outputs are not floating point, or the mask is not one flag per example.
+    """
+    outputs = precise(outputs, 1, "(*batch, features)")
+    targets = jnp.asarray(targets)
+    require_shape("targets", targets, outputs.shape, "that of outputs")
+    require_mask(where, outputs.shape[:-1])
+    return masked(outputs, where), masked(targets.astype(outputs.dtype), where)
+
+
+def tagged(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """`alike`, for targets in [0, 1]: others become NaN, except that what rounding added is clipped."""
+    outputs, targets = alike(outputs, targets, where)
+    known = (targets >= -_ROUNDING) & (targets <= 1 + _ROUNDING)
+    return outputs, jnp.where(known, jnp.clip(targets, 0.0, 1.0), jnp.nan)
+
+
+def classified(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Logits and a distribution over the classes, examples first; both zero, or class 0, where the mask is False.
+
+    Raises:
+        ValueError: fewer than two classes, or as `alike` and `distribution`.
+    """
+    outputs = precise(outputs, 1, "(*batch, classes)")
+    if outputs.shape[-1] < 2:
+        raise ValueError(
+            f"outputs: shape {outputs.shape} came, two classes or more were expected on the last axis;"
+            " one logit alone is for the sigmoid losses"
+        )
+    require_mask(where, outputs.shape[:-1])
+    return masked(outputs, where), distribution(targets, outputs.shape, outputs.dtype, where)
+
+
+def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, where: jax.Array | None) -> jax.Array:
+    """A distribution over classes from itself or from integers, those that name no class becoming NaN.
+
+    Raises:
+        ValueError: integers that are not one per example, other types that are not floating point, or
+            distributions of another shape.
+    """
+    targets = jnp.asarray(targets)
+    *batch, classes = shape
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        require_floating("targets", targets)
+        require_shape("targets", targets, shape, f"a distribution over classes for each; or integers of {tuple(batch)}")
+        return masked(targets.astype(dtype), where)
+    require_shape("targets", targets, batch, f"a class for each; or, in floating point, distributions {tuple(shape)}")
+    # In a byte, one_hot would count the classes modulo 256.
+    labels = masked(targets if targets.dtype.itemsize >= 4 else targets.astype(jnp.int32), where)
+    known = (labels >= 0) & (labels < classes)
+    return jnp.where(known[..., None], jax.nn.one_hot(labels, classes, dtype=dtype), jnp.nan)
