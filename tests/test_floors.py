@@ -68,6 +68,7 @@ def test_functional_needs_jax_and_numpy_only(path):
         "typing",
         "dataclasses",
         "functools",
+        "itertools",
         "operator",
     }
     assert {name.split(".")[0] for name in imports(path)} <= allowed

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cnnjax.functional.primitives import REFERENCES
 from cnnjax.models import Model, inference_options
 
 # Primitives that only call: their inner program is written out in place of the call.
@@ -129,6 +130,9 @@ def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
             name = eqn.primitive.name
             if name in _CALLS:
                 outputs = write_out(eqn.params[_CALLS[name]], inputs, inner)
+            elif eqn.primitive in REFERENCES:
+                expansion = partial(REFERENCES[eqn.primitive], **eqn.params)
+                outputs = write_out(jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars)), inputs, inner)
             else:
                 outputs = [new(variable) for variable in eqn.outvars]
                 equations.append(Equation(name, eqn.params, tuple(inputs), tuple(outputs), inner))

@@ -2,22 +2,40 @@
 
 from flax.linen import Dense
 
-from cnnjax.layers.convolution import Conv
+from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseConv, SeparableConv
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
-from cnnjax.layers.pooling import AvgPool, MaxPool
+from cnnjax.layers.pooling import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    L2Pool,
+    MaxPool,
+    MinPool,
+)
 from cnnjax.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
     "Conv",
+    "ConvTranspose",
     "Dense",
+    "DepthwiseConv",
     "Dropout",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "InstanceNorm",
+    "L2Pool",
     "LayerNorm",
     "LocalResponseNorm",
     "MaxPool",
+    "MinPool",
+    "SeparableConv",
     "SqueezeExcitation",
 ]

@@ -12,7 +12,7 @@ from cnnjax.layers.naming import layer_errors
 
 
 class _Pool(nn.Module):
-    """What all pools have.
+    """What all sliding pools have.
 
     Attributes:
         window: extent of the window, for all axes or for each.
@@ -42,6 +42,16 @@ class MaxPool(_Pool):
             return pooling.max_pool(images, self.window, **self._options())
 
 
+class MinPool(_Pool):
+    """`functional.min_pool` under a name; attributes as `MaxPool`."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the window does not fit."""
+        with layer_errors(self):
+            return pooling.min_pool(images, self.window, **self._options())
+
+
 class AvgPool(_Pool):
     """`functional.avg_pool` under a name; attributes as `MaxPool`.
 
@@ -56,3 +66,73 @@ class AvgPool(_Pool):
         """Pools; raises ValueError naming this layer where the window does not fit."""
         with layer_errors(self):
             return pooling.avg_pool(images, self.window, count_padding=self.count_padding, **self._options())
+
+
+class L2Pool(_Pool):
+    """`functional.l2_pool` under a name; attributes as `MaxPool`."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the window does not fit."""
+        with layer_errors(self):
+            return pooling.l2_pool(images, self.window, **self._options())
+
+
+class GlobalMaxPool(nn.Module):
+    """`functional.global_max_pool` under a name.
+
+    Attributes:
+        keep_dims: whether the spatial axes stay, of size one.
+    """
+
+    keep_dims: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *ones channels"]:
+        """Pools; raises ValueError naming this layer where there is nothing to pool."""
+        with layer_errors(self):
+            return pooling.global_max_pool(images, keep_dims=self.keep_dims)
+
+
+class GlobalAvgPool(nn.Module):
+    """`functional.global_avg_pool` under a name.
+
+    Attributes:
+        keep_dims: whether the spatial axes stay, of size one.
+    """
+
+    keep_dims: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *ones channels"]:
+        """Pools; raises ValueError naming this layer where there is nothing to pool."""
+        with layer_errors(self):
+            return pooling.global_avg_pool(images, keep_dims=self.keep_dims)
+
+
+class AdaptiveMaxPool(nn.Module):
+    """`functional.adaptive_max_pool` under a name.
+
+    Attributes:
+        output_size: positions along all spatial axes, or along each.
+    """
+
+    output_size: int | Sequence[int]
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the size is none."""
+        with layer_errors(self):
+            return pooling.adaptive_max_pool(images, self.output_size)
+
+
+class AdaptiveAvgPool(nn.Module):
+    """`functional.adaptive_avg_pool` under a name; attribute as `AdaptiveMaxPool`."""
+
+    output_size: int | Sequence[int]
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *positions channels"]:
+        """Pools; raises ValueError naming this layer where the size is none."""
+        with layer_errors(self):
+            return pooling.adaptive_avg_pool(images, self.output_size)

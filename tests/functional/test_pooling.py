@@ -1,11 +1,24 @@
 """Pooling against windows written out in NumPy."""
 
+import inspect
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cnnjax.functional import avg_pool, max_pool
+from cnnjax.functional.pooling import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    global_avg_pool,
+    global_max_pool,
+    global_min_pool,
+    l2_pool,
+    min_pool,
+)
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 7, 8, 3)).astype(np.float32)
 
@@ -69,3 +82,147 @@ def test_a_window_wholly_in_the_padding_is_refused(pool):
     # Window 2 at stride 2 over 3 + 4 + 3: positions 0 (-3, -2) sees nothing.
     with pytest.raises(ValueError, match="window 0 of 5 lies wholly in the padding"):
         pool(jnp.ones((1, 4, 4, 1)), 2, padding=3)
+
+
+def ceil_mode(images, window, stride, pad, reduce, counted):
+    """Pooling in ceil mode, the last window dropped if it begins past the pixels and the padding before."""
+    sizes = images.shape[1:-1]
+    outputs = [math.ceil((size + 2 * pad - window) / stride) + 1 for size in sizes]
+    outputs = [n - 1 if (n - 1) * stride >= size + pad else n for n, size in zip(outputs, sizes, strict=True)]
+    pooled = np.empty((images.shape[0], *outputs, images.shape[-1]), images.dtype)
+    for position in np.ndindex(*outputs):
+        starts = [p * stride - pad for p in position]
+        inside = [slice(max(start, 0), start + window) for start in starts]
+        declared = math.prod(min(start + window, n + pad) - start for start, n in zip(starts, sizes, strict=True))
+        pixels = images[(slice(None), *inside)].reshape(images.shape[0], -1, images.shape[-1])
+        pooled[(slice(None), *position)] = reduce(pixels) if not counted else pixels.sum(1) / declared
+    return pooled
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "pad"), [(2, 3, 0), (2, 2, 1), (3, 2, 1), (2, 3, 1), (4, 3, 2), (1, 4, 0)]
+)
+def test_ceil_mode(window, stride, pad):
+    options = {"strides": stride, "padding": pad, "misfit": "pad"}
+    images = jnp.asarray(IMAGES)
+    for pool, reduce in (
+        (max_pool, lambda pixels: pixels.max(1)),
+        (min_pool, lambda pixels: pixels.min(1)),
+        (avg_pool, lambda pixels: pixels.mean(1)),
+        (l2_pool, lambda pixels: np.linalg.norm(pixels, axis=1)),
+    ):
+        expected = ceil_mode(IMAGES, window, stride, pad, reduce, False)
+        np.testing.assert_allclose(pool(images, window, **options), expected, rtol=1e-5, atol=1e-6)
+    expected = ceil_mode(IMAGES, window, stride, pad, None, True)
+    np.testing.assert_allclose(avg_pool(images, window, count_padding=True, **options), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, l2_pool])
+def test_crop_is_floor(pool):
+    images = jnp.asarray(IMAGES)
+    np.testing.assert_array_equal(pool(images, 2, misfit="crop"), pool(images[:, :6], 2))
+
+
+def test_l2_by_hand_and_at_zero():
+    images = jnp.asarray([3.0, 4, 0, 0, -5, 12]).reshape(1, 6, 1)
+    np.testing.assert_allclose(l2_pool(images, 2)[0, :, 0], [5, 0, 13], rtol=1e-6)
+    gradient = jax.grad(lambda x: l2_pool(x, 2).sum())(images)[0, :, 0]
+    np.testing.assert_allclose(gradient, [3 / 5, 4 / 5, 0, 0, -5 / 13, 12 / 13], rtol=1e-6)
+    assert jnp.isnan(l2_pool(images.at[0, 2, 0].set(jnp.nan), 2)[0, 1, 0])
+
+
+def test_half_precision_is_summed_in_float32():
+    # 300 ones: in bfloat16 a running sum stops at 256. 40,000 squared is beyond float16.
+    images = jnp.ones((1, 300, 1), jnp.bfloat16)
+    for pooled in (avg_pool(images, 300), global_avg_pool(images), adaptive_avg_pool(images, 1)):
+        assert pooled.dtype == jnp.bfloat16
+        assert pooled.item() == 1
+    assert l2_pool(jnp.full((1, 2, 1), 40000, jnp.float16), 2).item() == np.float16(40000 * math.sqrt(2))
+
+
+@pytest.mark.parametrize("sizes", [(9,), (4, 5), (2, 3, 4)], ids=["1-D", "2-D", "3-D"])
+@pytest.mark.parametrize(
+    ("pool", "reduce"),
+    [(global_max_pool, np.max), (global_min_pool, np.min), (global_avg_pool, np.mean)],
+    ids=["max", "min", "mean"],
+)
+def test_global(pool, reduce, sizes):
+    images = np.random.default_rng(1).normal(size=(2, *sizes, 3)).astype(np.float32)
+    axes = tuple(range(1, 1 + len(sizes)))
+    np.testing.assert_allclose(pool(jnp.asarray(images)), reduce(images, axes), rtol=1e-5, atol=1e-6)
+    kept = reduce(images, axes, keepdims=True)
+    np.testing.assert_allclose(pool(jnp.asarray(images), keep_dims=True), kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("output_size", [1, 3, 8, (7, 5), (2, 4), (10, 3)], ids=str)
+def test_adaptive(output_size):
+    counts = np.broadcast_to(output_size, 2)
+    expected = np.empty((2, 2, *counts, 3), np.float32)
+    for row, column in np.ndindex(*counts):
+        part = IMAGES[
+            :,
+            math.floor(row * 7 / counts[0]) : math.ceil((row + 1) * 7 / counts[0]),
+            math.floor(column * 8 / counts[1]) : math.ceil((column + 1) * 8 / counts[1]),
+        ]
+        expected[:, :, row, column] = part.max((1, 2)), part.mean((1, 2))
+    np.testing.assert_array_equal(adaptive_max_pool(jnp.asarray(IMAGES), output_size), expected[0])
+    pooled = adaptive_avg_pool(jnp.asarray(IMAGES), output_size)
+    np.testing.assert_allclose(pooled, expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pool", [global_max_pool, lambda x: adaptive_max_pool(x, (1, 2)), lambda x: max_pool(x, 3)], ids=["g", "a", "w"]
+)
+def test_the_first_of_equal_maxima_in_row_major_order_gets_the_gradient(pool):
+    image = jnp.asarray([[0, 1, 1], [1, 1, 0], [1, 0, 1]], jnp.float32).reshape(1, 3, 3, 1)
+    gradient = jax.grad(lambda x: pool(x).sum())(image)[0, ..., 0]
+    both = pool(image).size == 2
+    np.testing.assert_array_equal(gradient, [[0, 1 + both, 0], [0, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, l2_pool])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "window=0 is too small"),
+        ({"window": 2, "strides": -1}, "strides=-1 is too small"),
+        ({"window": 2, "dilation": 0}, "dilation=0 is too small"),
+        ({"window": 2, "padding": "HALF"}, "padding='HALF' is unknown"),
+        ({"window": 3, "dilation": 4}, "does not fit an input of 7"),
+    ],
+    ids=["window", "strides", "dilation", "padding", "extent"],
+)
+def test_bad_windows(pool, options, message):
+    with pytest.raises(ValueError, match=message):
+        pool(jnp.asarray(IMAGES), **options)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: inspect.unwrap(max_pool)(x, 2),
+        lambda x: inspect.unwrap(min_pool)(x, 2),
+        lambda x: inspect.unwrap(avg_pool)(x, 2),
+        lambda x: inspect.unwrap(l2_pool)(x, 2),
+        inspect.unwrap(global_max_pool),
+        inspect.unwrap(global_min_pool),
+        inspect.unwrap(global_avg_pool),
+        lambda x: inspect.unwrap(adaptive_max_pool)(x, 2),
+        lambda x: inspect.unwrap(adaptive_avg_pool)(x, 2),
+    ],
+    ids="max min avg l2 global_max global_min global_avg adaptive_max adaptive_avg".split(),
+)
+def test_bad_images(pool):
+    for shape in ((4, 4), (1, 2, 2, 2, 2, 1), (1, 0, 2, 1)):
+        with pytest.raises(ValueError, match="1 to 3 spatial axes, none of them empty"):
+            pool(jnp.ones(shape))
+    with pytest.raises(ValueError, match="images: int32 came, floating point was expected"):
+        pool(jnp.ones((1, 4, 4, 1), jnp.int32))
+
+
+@pytest.mark.parametrize("pool", [adaptive_max_pool, adaptive_avg_pool])
+def test_bad_output_sizes(pool):
+    with pytest.raises(ValueError, match="output_size=0 is too small"):
+        pool(jnp.asarray(IMAGES), 0)
+    with pytest.raises(ValueError, match=r"output_size=\(1, 2, 3\) has 3 entries"):
+        pool(jnp.asarray(IMAGES), (1, 2, 3))

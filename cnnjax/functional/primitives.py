@@ -1,0 +1,46 @@
+"""Operations of our own: one equation in a program, with rules of their own for each platform and each derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+# What each is short for, in operations of `lax`: the same arrays and parameters give the same result.
+REFERENCES: dict[Primitive, Callable[..., jax.Array]] = {}
+
+
+def define(name: str, reference: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
+    """A primitive that computes what `reference` does, and is lowered to that, on a CPU to `cpu`.
+
+    Both take the arrays, and the parameters by name. Its type, derivatives and batching are the caller's to add.
+    """
+    primitive = Primitive(name)
+
+    @primitive.def_impl
+    def run(*arrays: jax.Array, **params: Any) -> jax.Array:
+        return jax.jit(primitive.bind, static_argnames=tuple(params))(*arrays, **params)
+
+    mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    REFERENCES[primitive] = reference
+    return primitive
+
+
+def vary_alike(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Under `shard_map`, marks both operands as varying over every mesh axis that either varies over."""
+    axes = _varying_axes(first) | _varying_axes(second)
+    return _vary_over(first, axes), _vary_over(second, axes)
+
+
+def _varying_axes(array: jax.Array) -> frozenset[str]:
+    kind = jax.typeof(array)
+    # jax 0.9 calls it vma.
+    return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
+
+
+def _vary_over(array: jax.Array, axes: frozenset[str]) -> jax.Array:
+    missing = tuple(sorted(axes - _varying_axes(array)))
+    return lax.pcast(array, missing, to="varying") if missing else array

@@ -1,0 +1,101 @@
+"""Correlations with sparse kernels: one channel at a time, one pixel at a time, and both in turn."""
+
+from collections.abc import Sequence
+
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnnjax.functional.convolution import correlate
+from cnnjax.functional.factors import check_images
+from cnnjax.functional.geometry import Misfit, Padding
+
+
+def depthwise(
+    images: Float[Array, "batch *spatial channels"],
+    kernel: Float[Array, "*window 1 out_channels"],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+    misfit: Misfit = "floor",
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, "batch *positions out_channels"]:
+    r"""Correlates every channel with kernels of its own: `correlate` with as many groups as channels.
+
+    $$y[n, p, c m + j] = \sum_t x[n, p s + t d - P, c] \, w[t, 0, c m + j]$$
+
+    `out_channels` is a multiple of the channels; the multiple m is the depth multiplier.
+
+    Raises:
+        ValueError: as `correlate`.
+
+    Reference: Howard et al. (2017), "MobileNets", section 3.1.
+    """
+    check_images("images", images)
+    return correlate(
+        images,
+        kernel,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        groups=images.shape[-1],
+        misfit=misfit,
+        precision=precision,
+    )
+
+
+def pointwise(
+    images: Float[Array, "batch *spatial in_channels"],
+    kernel: Float[Array, "in_channels out_channels"],
+    *,
+    strides: int | Sequence[int] = 1,
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, "batch *positions out_channels"]:
+    r"""Mixes the channels of every pixel alike: convolution with a window of one pixel, "1x1".
+
+    $$y[n, p, k] = \sum_c x[n, p s, c] \, w[c, k]$$
+
+    Raises:
+        ValueError: the kernel is not a matrix, or as `correlate`.
+
+    Reference: Lin, Chen and Yan (2014), "Network in network", section 3.1.
+    """
+    check_images("images", images)
+    if kernel.ndim != 2:
+        raise ValueError(f"kernel has shape {kernel.shape}; expected (in_channels, out_channels)")
+    window = (1,) * (images.ndim - 2)
+    return correlate(
+        images, kernel.reshape(*window, *kernel.shape), strides=strides, padding="VALID", precision=precision
+    )
+
+
+def separable(
+    images: Float[Array, "batch *spatial in_channels"],
+    depthwise_kernel: Float[Array, "*window 1 middle_channels"],
+    pointwise_kernel: Float[Array, "middle_channels out_channels"],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+    misfit: Misfit = "floor",
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, "batch *positions out_channels"]:
+    """Depthwise separable convolution: `depthwise`, then `pointwise`.
+
+    Equal to one dense correlation whose kernel is the product of the two, at a fraction of the cost.
+
+    Raises:
+        ValueError: as `depthwise` and `pointwise`.
+
+    Reference: Sifre (2014), "Rigid-motion scattering for image classification", section 6.2; Howard et al. (2017).
+    """
+    middle = depthwise(
+        images,
+        depthwise_kernel,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        misfit=misfit,
+        precision=precision,
+    )
+    return pointwise(middle, pointwise_kernel, precision=precision)

@@ -1,0 +1,193 @@
+"""What a CPU runs, for shapes of every kind: against sums over taps in float64 NumPy and `lax`'s own rule."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.functional import cpu_convolution
+from cnnjax.functional.correlation import Correlation, reference_product
+from cnnjax.functional.cpu_convolution import cpu_product
+from tests.functional import correlation_oracle as oracle
+
+OPTIONS = ("strides", "padding", "input_dilation", "dilation", "groups")
+
+
+def form_of(sizes, window, strides=1, padding=(0, 0), input_dilation=1, dilation=1, groups=1):
+    rank = len(sizes)
+    steps = ((step,) * rank for step in (strides, input_dilation, dilation))
+    strides, input_dilation, dilation = steps
+    return Correlation(sizes, window, strides, (padding,) * rank, input_dilation, dilation, groups)
+
+
+def shapes(form, channels, outputs, batch):
+    return (
+        (batch, *form.sizes, channels),
+        (*form.window, channels // form.groups, outputs),
+        (batch, *form.positions, outputs),
+    )
+
+
+def products(rule, images, kernel, output, *, form):
+    return (
+        rule(images, kernel, result="output", form=form),
+        rule(kernel, output, result="images", form=form),
+        rule(images, output, result="kernel", form=form),
+    )
+
+
+def expected_products(images, kernel, output, form):
+    options = {name: getattr(form, name) for name in OPTIONS}
+    return (
+        oracle.correlate(images, kernel, **options),
+        oracle.input_adjoint(kernel, output, form.sizes, **options),
+        oracle.kernel_adjoint(images, output, form.window, **options),
+    )
+
+
+# Each with its channels, outputs and examples.
+FORMS = {
+    "pixel": (form_of((5, 4), (1, 1)), 3, 5, 2),
+    "pixel_strided": (form_of((6, 5), (1, 1), 2), 3, 5, 2),
+    "pixel_padded": (form_of((3, 4), (1, 1), 2, (2, 1)), 3, 5, 2),
+    "pixel_grouped": (form_of((3, 4), (1, 1), groups=2), 4, 6, 2),
+    "depthwise": (form_of((6, 5), (3, 3), 1, (1, 1), groups=4), 4, 4, 2),
+    "depthwise_strided": (form_of((7, 6), (3, 2), 2, (1, 0), groups=3), 3, 6, 2),
+    "depthwise_dilated": (form_of((7,), (3,), 1, (2, 2), dilation=2, groups=3), 3, 6, 2),
+    "depthwise_input_dilated": (form_of((4, 3), (2, 3), 1, (1, 2), 2, groups=3), 3, 3, 2),
+    "depthwise_cropped": (form_of((8, 8), (3, 3), 3, (1, -1), groups=2), 2, 2, 2),
+    "grouped": (form_of((5, 6), (3, 2), 1, (1, 1), groups=2), 4, 6, 2),
+    "grouped_strided": (form_of((7, 7), (3, 3), 2, (1, 1), groups=2), 4, 2, 2),
+    "many_groups": (form_of((5,), (3,), 2, (1, 1), groups=40), 80, 40, 2),
+    "many_groups_input_dilated": (form_of((4,), (3,), 1, (1, 1), 2, groups=40), 40, 80, 2),
+    "one_channel": (form_of((6, 6), (3, 3), 2, (1, 1)), 1, 4, 2),
+    "one_output": (form_of((6, 6), (3, 3), 1, (1, 1)), 4, 1, 2),
+    "few_channels": (form_of((6, 6), (3, 3), 1, (1, 1)), 3, 32, 2),
+    "few_channels_strided": (form_of((9, 9), (3, 3), 2, (1, 1), dilation=2), 3, 32, 2),
+    "more_channels": (form_of((6, 6), (3, 3), 1, (1, 1)), 12, 10, 2),
+    "more_channels_strided": (form_of((8, 8), (3, 3), 2, (0, 1)), 12, 10, 2),
+    "many_channels": (form_of((9, 9), (3, 3), 1, (1, 1)), 64, 64, 1),
+    "more_channels_than_positions": (form_of((3, 3), (3, 3), 1, (1, 1)), 64, 64, 1),
+    "more_channels_than_positions_strided": (form_of((5, 5), (3, 3), 2, (1, 1)), 64, 64, 1),
+    "deep": (form_of((4, 3), (3, 3), 1, (1, 1)), 128, 130, 1),
+    "deep_strided": (form_of((5, 5), (3, 3), 2, (1, 1)), 130, 128, 1),
+    "window_of_the_picture": (form_of((4, 4), (4, 4)), 6, 10, 3),
+    "line": (form_of((9,), (4,), 1, (0, 3)), 5, 6, 2),
+    "volume": (form_of((4, 3, 5), (2, 3, 2), 2, (1, 1)), 3, 4, 2),
+    "input_dilated": (form_of((4, 5), (3, 2), 1, (2, 1), 2), 3, 4, 2),
+    "input_dilated_strided": (form_of((4, 5), (3, 2), 3, (2, 1), 2, 2), 3, 4, 2),
+    "input_dilated_cropped": (form_of((6, 6), (1, 2), 4, (0, -2), 2), 3, 4, 2),
+    "input_dilated_rest": (form_of((6,), (1,), 4, (3, 1), 3), 2, 3, 2),
+    "cropped": (form_of((8, 8), (3, 3), 3, (0, -2)), 3, 4, 2),
+    "cropped_grouped": (form_of((8,), (3,), 4, (1, -2), groups=2), 4, 4, 2),
+    "cropped_away": (form_of((1,), (2,), 5, (3, -2)), 9, 10, 2),
+    "cropped_away_input_dilated": (form_of((2,), (1,), 8, (2, -4), 2), 3, 4, 2),
+    "rest_unread": (form_of((8, 7), (3, 2), 3), 9, 10, 2),
+    "padded_beyond_the_window": (form_of((3, 2), (1, 2), 1, (4, 3)), 9, 10, 2),
+}
+every_form = pytest.mark.parametrize(("form", "channels", "outputs", "batch"), FORMS.values(), ids=FORMS.keys())
+
+
+@every_form
+def test_equals_the_sums_written_out(form, channels, outputs, batch):
+    arrays = oracle.arrays(0, *shapes(form, channels, outputs, batch))
+    found = jax.jit(partial(products, cpu_product, form=form))(*arrays)
+    magnitudes = expected_products(*map(np.abs, arrays), form)
+    for one, other, magnitude in zip(found, expected_products(*arrays, form), magnitudes, strict=True):
+        assert one.shape == other.shape
+        # An error of rounding is relative to what was added up, not to what is left of it.
+        assert (np.abs(one - other) <= 1e-6 * magnitude).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 2.5])
+@pytest.mark.parametrize(
+    "name",
+    ["more_channels_strided", "volume", "line", "input_dilated_strided", "cropped", "rest_unread", "many_groups"],
+)
+def test_kernels_in_pieces(name, share, monkeypatch):
+    form, channels, outputs, _ = FORMS[name]
+    images, kernel, output = oracle.arrays(4, *shapes(form, channels, outputs, 6))
+    # A cache that holds this many examples: bands of one, or pieces of the batch.
+    monkeypatch.setattr(cpu_convolution, "_CACHE_BYTES", int(share * (images[0].nbytes + output[0].nbytes)))
+    found = jax.jit(partial(cpu_product, result="kernel", form=form))(images, output)
+    expected = expected_products(images, kernel, output, form)[2]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pixel_padded", "depthwise_strided", "grouped", "few_channels", "more_channels"])
+def test_equals_lax(name):
+    form, channels, outputs, batch = FORMS[name]
+    arrays = oracle.arrays(1, *shapes(form, channels, outputs, batch))
+
+    @jax.jit
+    def both(*arrays):
+        return [products(rule, *arrays, form=form) for rule in (cpu_product, reference_product)]
+
+    for one, other in zip(*both(*arrays), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "outputs"),
+    [
+        (form_of((8, 8), (5, 5), 1, (2, 2), groups=4), 4, 4),
+        (form_of((8, 8), (5, 5), 1, (2, 2)), 1, 8),
+        (form_of((8, 8), (5, 5), 1, (2, 2)), 4, 32),
+        (form_of((4, 4), (3, 3), 1, (1, 1)), 64, 64),
+    ],
+    ids=["depthwise", "one_channel", "few_channels", "many_channels"],
+)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_rounded_once(form, channels, outputs, dtype):
+    arrays = [jnp.asarray(np.abs(array), dtype) for array in oracle.arrays(2, *shapes(form, channels, outputs, 2))]
+    found = jax.jit(partial(products, cpu_product, form=form))(*arrays)
+    for one, other in zip(found, expected_products(*arrays, form), strict=True):
+        assert one.dtype == dtype
+        # Half a unit in the last place, and the rounding of sums in float32.
+        np.testing.assert_allclose(np.float64(one), other, rtol=0.51 * float(jnp.finfo(dtype).eps))
+
+
+@every_form
+def test_convolutions_are_in_the_layout_that_is_fast_everywhere(form, channels, outputs, batch):
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(form, channels, outputs, batch)]
+    text = jax.jit(partial(products, cpu_product, form=form)).lower(*arrays).as_text()
+    axes = ", ".join(map(str, range(len(form.sizes))))
+    layouts = set(re.findall(r"stablehlo\.convolution.* dim_numbers = (\S.*?\]->\[.*?\])", text))
+    assert layouts <= {f"[b, {axes}, f]x[{axes}, i, o]->[b, {axes}, f]"}
+    assert "batch_group_count = 2" not in text
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (4, 2), (4, 4), (64, 1)])
+def test_no_examples(channels, groups):
+    form = form_of((4, 4), (3, 3), 1, (1, 1), groups=groups)
+    arrays = [jnp.ones(shape) for shape in shapes(form, channels, 64, 0)]
+    outputs, images, kernel = products(cpu_product, *arrays, form=form)
+    assert outputs.shape == (0, 4, 4, 64)
+    assert images.shape == (0, 4, 4, channels)
+    np.testing.assert_array_equal(kernel, np.zeros((3, 3, channels // groups, 64)))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_equals_the_sums_for_any_form(data):
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    axes = []
+    for _ in range(draw(1, 3)):
+        size, window, stride, spread, dilation, before = (draw(1, high) for high in (6, 3, 4, 3, 2, 4))
+        # From the fewest elements that hold the window on; a negative number crops.
+        after = oracle.extent(window, dilation) - oracle.extent(size, spread) - before + draw(0, 6)
+        axes.append((size, window, stride, (before, max(after, 1 - stride)), spread, dilation))
+    sizes, window, strides, padding, spread, dilation = zip(*axes, strict=True)
+    groups = draw(1, 3)
+    form = Correlation(sizes, window, strides, padding, spread, dilation, groups)
+    arrays = oracle.arrays(3, *shapes(form, groups * draw(1, 3), groups * draw(1, 3), 2))
+    found = jax.jit(partial(products, cpu_product, form=form))(*arrays)
+    for one, other in zip(found, expected_products(*arrays, form), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
