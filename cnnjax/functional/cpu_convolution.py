@@ -20,10 +20,12 @@ from cnnjax.functional.correlation import Correlation, Factor, lax_correlation, 
 from cnnjax.functional.geometry import dilated_size
 from cnnjax.functional.precision import at_least_float32
 
-# Half of a core's own cache on the machines measured; half or twice as much costs up to a fifth.
-_CACHE_BYTES = 1 << 20
-# More groups than this stay one grouped convolution: each costs compile time.
+# Three quarters of a core's own cache on the machines measured; a third less or more costs up to a fifth.
+_CACHE_BYTES = 3 << 19
+# More groups than this stay one grouped convolution, for each costs compile time.
 _MOST_GROUPS_APART = 32
+# And so do, except for the kernel's gradient, groups of fewer channels, which are not worth a call each.
+_LEAST_CHANNELS_APART = 8
 
 
 def cpu_product(first: jax.Array, second: jax.Array, *, result: Factor, form: Correlation) -> jax.Array:
@@ -44,7 +46,8 @@ def cpu_product(first: jax.Array, second: jax.Array, *, result: Factor, form: Co
             return _by_taps(first, second, result, form)
         if form.groups == 1 and result == "images" and channels <= 8:
             return _to_few_channels(first, second, form)
-    if 1 < form.groups <= _MOST_GROUPS_APART:
+    wide = min(channels, outputs) >= _LEAST_CHANNELS_APART * form.groups
+    if 1 < form.groups <= _MOST_GROUPS_APART and (wide or result == "kernel"):
         return _apart(first, second, result, form)
     match result:
         case "output":

@@ -25,7 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from cnnjax.functional.geometry import dilated_size
-from cnnjax.functional.primitives import define, vary_alike
+from cnnjax.functional.primitives import define, like, vary_alike
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -274,10 +274,7 @@ def _along_by_slices(array: jax.Array, *, largest: bool, axes: Axes) -> jax.Arra
 def _define_extremum_along(primitive: Primitive, largest: bool) -> None:
     @primitive.def_abstract_eval
     def kind(array: Any, *, axes: Axes) -> Any:
-        kept = [axis for axis in range(array.ndim) if axis not in axes]
-        spec = tuple(array.sharding.spec[axis] for axis in kept)
-        shape = tuple(array.shape[axis] for axis in kept)
-        return array.update(shape=shape, sharding=array.sharding.update(spec=spec), weak_type=False)
+        return like(array, tuple(size for axis, size in enumerate(array.shape) if axis not in axes))
 
     def derivative(tangent: jax.Array, array: jax.Array, *, axes: Axes) -> jax.Array:
         (axis,) = axes
@@ -298,7 +295,7 @@ def _define_extremum_along(primitive: Primitive, largest: bool) -> None:
 def _define_extremum(primitive: Primitive, largest: bool) -> None:
     @primitive.def_abstract_eval
     def kind(images: Any, *, base_dilation: tuple[int, ...], **sizes: Any) -> Any:
-        return images.update(shape=Windows(**sizes).positions(images.shape), weak_type=False)
+        return like(images, Windows(**sizes).positions(images.shape))
 
     def derivative(tangent: Any, images: Any, *, base_dilation: tuple[int, ...], **sizes: Any) -> Any:
         return take(tangent, images, Windows(**sizes), largest=largest)
@@ -353,9 +350,5 @@ _define_extremum(_MAXIMUM, largest=True)
 _define_extremum(_MINIMUM, largest=False)
 _define_linear(_TAKE, take, put)
 _define_linear(_PUT, put, take)
-_TAKE.def_abstract_eval(
-    lambda tangent, images, *, windows, largest: tangent.update(shape=windows.positions(images.shape), weak_type=False)
-)
-_PUT.def_abstract_eval(
-    lambda cotangent, images, *, windows, largest: cotangent.update(shape=images.shape, weak_type=False)
-)
+_TAKE.def_abstract_eval(lambda tangent, images, *, windows, largest: like(tangent, windows.positions(images.shape)))
+_PUT.def_abstract_eval(lambda cotangent, images, *, windows, largest: like(cotangent, images.shape))

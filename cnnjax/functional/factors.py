@@ -53,7 +53,8 @@ def check_positions(cotangent: jax.Array, form: Correlation) -> None:
 def precision_in_force(precision: lax.PrecisionLike) -> lax.PrecisionLike:
     """The precision, or where it is None that of `jax.default_matmul_precision` around the call."""
     # Written down here, because the product is lowered to `lax` only when that context is left.
-    return jax.config.jax_default_matmul_precision if precision is None else precision
+    precision = jax.config.jax_default_matmul_precision if precision is None else precision
+    return tuple(precision) if isinstance(precision, list) else precision
 
 
 def place(

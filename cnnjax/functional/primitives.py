@@ -1,12 +1,14 @@
 """Operations of our own: one equation in a program, with rules of their own for each platform and each derivative."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+from jax.sharding import PartitionSpec
 
 # What each is short for, in operations of `lax`: the same arrays and parameters give the same result.
 REFERENCES: dict[Primitive, Callable[..., jax.Array]] = {}
@@ -19,14 +21,35 @@ def define(name: str, reference: Callable[..., jax.Array], cpu: Callable[..., ja
     """
     primitive = Primitive(name)
 
+    @cache
+    def compiled(names: tuple[str, ...]) -> Callable[..., jax.Array]:
+        return jax.jit(lambda *arrays, **params: primitive.bind(*arrays, **params), static_argnames=names)
+
     @primitive.def_impl
     def run(*arrays: jax.Array, **params: Any) -> jax.Array:
-        return jax.jit(primitive.bind, static_argnames=tuple(params))(*arrays, **params)
+        # Compiled under `jax.disable_jit` too, where it would otherwise come back here for ever.
+        with jax.disable_jit(False):
+            return compiled(tuple(params))(*arrays, **params)
 
     mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=False))
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
     REFERENCES[primitive] = reference
     return primitive
+
+
+def like(array: Any, shape: tuple[int, ...]) -> Any:
+    """The type of an array, with another shape.
+
+    Raises:
+        ValueError: the array is sharded over a mesh axis of explicit type, whose rules have no word for convolution.
+    """
+    if any(entry is not None for entry in array.sharding.spec):
+        raise ValueError(
+            f"an array of shape {array.shape} is sharded as {array.sharding.spec} over mesh axes of explicit type;"
+            f" expected automatic ones, so make the mesh with axis_types=(AxisType.Auto,) or use `jax.shard_map`"
+        )
+    unsharded = array.sharding.update(spec=PartitionSpec(*[None] * len(shape)))
+    return array.update(shape=shape, sharding=unsharded, weak_type=False)
 
 
 def vary_alike(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:

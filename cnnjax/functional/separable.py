@@ -10,7 +10,7 @@ from cnnjax.functional.factors import check_images
 from cnnjax.functional.geometry import Misfit, Padding
 
 
-def depthwise(
+def depthwise_conv(
     images: Float[Array, "batch *spatial channels"],
     kernel: Float[Array, "*window 1 out_channels"],
     *,
@@ -44,7 +44,7 @@ def depthwise(
     )
 
 
-def pointwise(
+def pointwise_conv(
     images: Float[Array, "batch *spatial in_channels"],
     kernel: Float[Array, "in_channels out_channels"],
     *,
@@ -69,7 +69,7 @@ def pointwise(
     )
 
 
-def separable(
+def separable_conv(
     images: Float[Array, "batch *spatial in_channels"],
     depthwise_kernel: Float[Array, "*window 1 middle_channels"],
     pointwise_kernel: Float[Array, "middle_channels out_channels"],
@@ -80,16 +80,16 @@ def separable(
     misfit: Misfit = "floor",
     precision: lax.PrecisionLike = None,
 ) -> Float[Array, "batch *positions out_channels"]:
-    """Depthwise separable convolution: `depthwise`, then `pointwise`.
+    """Depthwise separable convolution: `depthwise_conv`, then `pointwise_conv`.
 
     Equal to one dense correlation whose kernel is the product of the two, at a fraction of the cost.
 
     Raises:
-        ValueError: as `depthwise` and `pointwise`.
+        ValueError: as `depthwise_conv` and `pointwise_conv`.
 
     Reference: Sifre (2014), "Rigid-motion scattering for image classification", section 6.2; Howard et al. (2017).
     """
-    middle = depthwise(
+    middle = depthwise_conv(
         images,
         depthwise_kernel,
         strides=strides,
@@ -98,4 +98,4 @@ def separable(
         misfit=misfit,
         precision=precision,
     )
-    return pointwise(middle, pointwise_kernel, precision=precision)
+    return pointwise_conv(middle, pointwise_kernel, precision=precision)

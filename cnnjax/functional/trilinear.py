@@ -36,7 +36,7 @@ _correlation = primitives.define("correlation", reference_product, cpu_product)
 
 @_correlation.def_abstract_eval
 def _type(first: Any, second: Any, *, result: Factor, form: Correlation) -> Any:
-    return first.update(shape=result_shape(result, first, second, form), weak_type=False)
+    return primitives.like(first, result_shape(result, first, second, form))
 
 
 def _transpose(

@@ -94,6 +94,22 @@ class GlobalMaxPool(nn.Module):
             return pooling.global_max_pool(images, keep_dims=self.keep_dims)
 
 
+class GlobalMinPool(nn.Module):
+    """`functional.global_min_pool` under a name.
+
+    Attributes:
+        keep_dims: whether the spatial axes stay, of size one.
+    """
+
+    keep_dims: bool = False
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "batch *spatial channels"]) -> Float[Array, "batch *ones channels"]:
+        """Pools; raises ValueError naming this layer where there is nothing to pool."""
+        with layer_errors(self):
+            return pooling.global_min_pool(images, keep_dims=self.keep_dims)
+
+
 class GlobalAvgPool(nn.Module):
     """`functional.global_avg_pool` under a name.
 

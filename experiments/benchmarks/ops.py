@@ -8,7 +8,9 @@ interleaved in one process; medians of the rounds. A side that compiles to the v
     python experiments/benchmarks/ops.py --only pointwise      # prints, and writes nothing
     python experiments/benchmarks/ops.py --torch-python PATH   # the block against PyTorch, run by another Python
 
-Expected: BARS below, on two cores with jax 0.12; EXPECTED
+Expected, on two cores with jax 0.12, in about 8 minutes: gradients of 1x1 layers 3 to 6 times faster than plain `lax`,
+of depthwise 5 to 6, of grouped 50 and more, of first layers 1.7 to 2.5, inside `scan` and `cond` 30 and more, of
+max-pools 9 and more; the sixty layers 0.95 at least and 1.7 in the median, forward and gradient; a bottleneck block 2.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import flax.linen as nn
 import jax
@@ -193,9 +195,11 @@ def with_gradients(case: Case, operands: Sequence[int] = (0, 1), wrap: Callable[
 
 def conv_cases() -> Iterator[Case]:
     """The convolutions with a bar of their own."""
-    for sizes in ((16, 56, 64, 256, 1), (8, 28, 64, 256, 1)):
+    pointwise: tuple[tuple[int, int, int, int, int], ...] = ((16, 56, 64, 256, 1), (8, 28, 64, 256, 1))
+    for sizes in pointwise:
         label = "{}x{}x{} {} to {}".format(sizes[0], sizes[1], *sizes[1:4])
-        yield with_gradients(Case("1x1 gradient", label, *convolution(*sizes), bar=3.0))
+        shapes, sides = convolution(*sizes)
+        yield with_gradients(Case("1x1 gradient", label, shapes, sides, bar=3.0))
     for batch, size, channels in ((8, 28, 64), (8, 56, 128)):
         shapes, sides = convolution(batch, size, channels, channels, 3, groups=channels)
         label = f"{batch}x{size}x{size} {channels}"
@@ -205,15 +209,18 @@ def conv_cases() -> Iterator[Case]:
         shapes, sides = convolution(4, 28, 128, 128, 3, groups=groups)
         yield Case("grouped 3x3 forward", f"4x28x28 128, {groups} groups", shapes, sides)
         yield with_gradients(Case("grouped 3x3 gradient", f"4x28x28 128, {groups} groups", shapes, sides, bar=10.0))
-    for label, sizes in (
-        ("8x224x224 3 to 64, 7x7 stride 2", (8, 224, 3, 64, 7, 2)),
-        ("64x28x28 1 to 32, 3x3", (64, 28, 1, 32, 3)),
+    for label, layer in (
+        ("8x224x224 3 to 64, 7x7 stride 2", convolution(8, 224, 3, 64, 7, 2)),
+        ("64x28x28 1 to 32, 3x3", convolution(64, 28, 1, 32, 3)),
     ):
-        case = Case("first layer gradient", label, *convolution(*sizes), bar=1.5)
+        case = Case("first layer gradient", label, *layer, bar=1.5)
         yield with_gradients(case)
         yield with_gradients(Case("first layer gradient", f"{label}, kernel only", case.shapes, case.sides), (1,))
-    for label, sizes in (("4x28x28 64 to 64", (4, 28, 64, 64, 3)), ("16x16x16 32 to 32", (16, 16, 32, 32, 3))):
-        case = Case("3x3 gradient in scan", label, *convolution(*sizes), bar=10.0)
+    for label, layer in (
+        ("4x28x28 64 to 64", convolution(4, 28, 64, 64, 3)),
+        ("16x16x16 32 to 32", convolution(16, 16, 32, 32, 3)),
+    ):
+        case = Case("3x3 gradient in scan", label, *layer, bar=10.0)
         yield with_gradients(case, wrap=in_scan)
         yield with_gradients(Case("3x3 gradient in cond", label, case.shapes, case.sides, 10.0), wrap=in_cond)
 
@@ -224,7 +231,7 @@ def pool_cases() -> Iterator[Case]:
         for window, bar in ((2, 3.0), (3, 1.5)):
             label = f"{'x'.join(map(str, shape[:3]))} {shape[3]}, {window}x{window} stride 2"
             for name, ours, flax in (("max-pool", max_pool, nn.max_pool), ("average-pool", avg_pool, nn.avg_pool)):
-                sides = {
+                sides: dict[str, Callable[..., Any]] = {
                     "ours": partial(ours, window=window, strides=2, padding="SAME"),
                     "flax": partial(flax, window_shape=(window, window), strides=(2, 2), padding="SAME"),
                 }
@@ -333,26 +340,27 @@ def time_block_against_torch(python: str, rounds: int, batch: int = 16) -> Row |
     for layout in ("contiguous_format", "channels_last"):
         command = [python, "-c", TORCH_SIDE, str(batch), layout]
         side = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        if not side.stdout.readline():
-            print(f"PyTorch skipped: {side.stderr.read().strip().splitlines()[-1]}", flush=True)
+        questions, answers = cast(TextIO, side.stdin), cast(TextIO, side.stdout)
+        said = answers.readline()
+        if not said[:1].isdigit():
+            print("PyTorch skipped:", (said + answers.read()).strip().splitlines()[-1], flush=True)
             return None
-        sides[layout] = side
+        sides[layout] = questions, answers
     step = block_step(OURS, batch)
     seconds: dict[str, list[float]] = {"ours": [], **{f"torch {layout}": [] for layout in sides}}
     for turn in range(rounds + 1):
-        for layout, side in sides.items():
-            print("step", file=side.stdin, flush=True)
-            answer = float(side.stdout.readline())
+        for layout, (questions, answers) in sides.items():
+            print("step", file=questions, flush=True)
+            answer = float(answers.readline())
             if turn:
                 seconds[f"torch {layout}"].append(answer)
         ours = interleaved({"ours": step}, rounds=1, least_seconds=0.0)["ours"]
         if turn:
             seconds["ours"] += ours
-    for side in sides.values():
-        side.stdin.close()
-        side.wait()
+    for questions, _ in sides.values():
+        questions.close()
     return fill(row, {name: statistics.median(times) for name, times in seconds.items()})
 
 

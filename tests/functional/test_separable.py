@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 from jax import lax
 
-from cnnjax.functional.separable import depthwise, pointwise, separable
+from cnnjax.functional.separable import depthwise_conv, pointwise_conv, separable_conv
 from tests.functional import correlation_oracle as oracle
 from tests.functional.correlation_oracle import arrays
 
@@ -16,7 +16,7 @@ from tests.functional.correlation_oracle import arrays
 @pytest.mark.parametrize("sizes", [(9,), (7, 8), (4, 5, 6)], ids=["1-D", "2-D", "3-D"])
 def test_depthwise_filters_each_channel_alone(sizes):
     images, kernel = arrays(0, (2, *sizes, 3), (*(3,) * len(sizes), 1, 6))
-    result = np.asarray(jax.jit(depthwise)(images, kernel))
+    result = np.asarray(jax.jit(depthwise_conv)(images, kernel))
     assert result.shape == (2, *sizes, 6)
     # Outputs 2 c and 2 c + 1 come from channel c.
     for example, channel in np.ndindex(2, 6):
@@ -35,7 +35,9 @@ def test_depthwise_options_and_gradients():
     def every(images, kernel, weights):
         # One more zero, so that the last window fits.
         result, vjp = jax.vjp(
-            lambda *operands: depthwise(*operands, padding=[(1, 1), (1, 0)], misfit="pad", **options), images, kernel
+            lambda *operands: depthwise_conv(*operands, padding=[(1, 1), (1, 0)], misfit="pad", **options),
+            images,
+            kernel,
         )
         return result, vjp(weights)
 
@@ -55,7 +57,7 @@ def test_pointwise_mixes_channels(sizes, strides):
 
     @jax.jit
     def every(images, kernel):
-        result, vjp = jax.vjp(lambda *operands: pointwise(*operands, strides=strides), images, kernel)
+        result, vjp = jax.vjp(lambda *operands: pointwise_conv(*operands, strides=strides), images, kernel)
         return result, vjp(jnp.broadcast_to(jnp.asarray(weights), result.shape))
 
     result, (inputs, kernels) = every(images, kernel)
@@ -77,7 +79,7 @@ def test_separable_is_one_dense_correlation():
         )
 
     def ours(images, spatial, mixing):
-        return separable(images, spatial, mixing, strides=2, padding=2, dilation=2, misfit="crop")
+        return separable_conv(images, spatial, mixing, strides=2, padding=2, dilation=2, misfit="crop")
 
     result, expected = jax.jit(lambda *operands: (ours(*operands[:3]), plain(operands[0], operands[3])))(
         images, spatial, mixing, dense
@@ -87,7 +89,9 @@ def test_separable_is_one_dense_correlation():
 
 def test_precision_reaches_both():
     images, spatial, mixing = (jnp.ones(shape) for shape in ((1, 4, 4, 2), (3, 3, 1, 2), (2, 3)))
-    text = str(jax.make_jaxpr(lambda *operands: separable(*operands, precision="highest"))(images, spatial, mixing))
+    text = str(
+        jax.make_jaxpr(lambda *operands: separable_conv(*operands, precision="highest"))(images, spatial, mixing)
+    )
     assert text.count("precision='highest'") == 2
 
 
@@ -97,29 +101,31 @@ IMAGES = jnp.ones((2, 6, 6, 4))
 @pytest.mark.parametrize(
     ("function", "kernels", "message"),
     [
-        (depthwise, [(3, 3, 2, 8)], r"kernel has shape \(3, 3, 2, 8\), that is 2 input channels for each of 4"),
-        (depthwise, [(3, 3, 1, 6)], "groups=4 must divide the 4 input and 6 output channels"),
-        (depthwise, [(3, 1, 4)], "expected one rank"),
-        (depthwise, [(9, 3, 1, 4)], "window of 9 does not fit an input of 6"),
-        (pointwise, [(1, 1, 4, 3)], r"kernel has shape \(1, 1, 4, 3\); expected \(in_channels, out_channels\)"),
-        (pointwise, [(3, 4)], "3 input channels for each of 1 group.*; images .* need 4"),
-        (separable, [(3, 3, 1, 8), (4, 5)], "4 input channels for each of 1 group.*; images .* need 8"),
-        (separable, [(3, 3, 1, 8), (1, 1, 8, 5)], r"kernel has shape \(1, 1, 8, 5\); expected \(in_channels"),
+        (depthwise_conv, [(3, 3, 2, 8)], r"kernel has shape \(3, 3, 2, 8\), that is 2 input channels for each of 4"),
+        (depthwise_conv, [(3, 3, 1, 6)], "groups=4 must divide the 4 input and 6 output channels"),
+        (depthwise_conv, [(3, 1, 4)], "expected one rank"),
+        (depthwise_conv, [(9, 3, 1, 4)], "window of 9 does not fit an input of 6"),
+        (pointwise_conv, [(1, 1, 4, 3)], r"kernel has shape \(1, 1, 4, 3\); expected \(in_channels, out_channels\)"),
+        (pointwise_conv, [(3, 4)], "3 input channels for each of 1 group.*; images .* need 4"),
+        (separable_conv, [(3, 3, 1, 8), (4, 5)], "4 input channels for each of 1 group.*; images .* need 8"),
+        (separable_conv, [(3, 3, 1, 8), (1, 1, 8, 5)], r"kernel has shape \(1, 1, 8, 5\); expected \(in_channels"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_bad_shapes(function, kernels, message, monkeypatch):
     # Typecheckers are on in the tests, and would speak first.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    options = {} if function is pointwise else {"padding": "VALID"}
+    options = {} if function is pointwise_conv else {"padding": "VALID"}
     with pytest.raises(ValueError, match=message):
         function(IMAGES, *map(jnp.ones, kernels), **options)
 
 
-@pytest.mark.parametrize("function", [depthwise, pointwise, separable])
+@pytest.mark.parametrize("function", [depthwise_conv, pointwise_conv, separable_conv])
 def test_bad_images(function, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    kernels = {depthwise: [(3, 3, 1, 4)], pointwise: [(4, 5)], separable: [(3, 3, 1, 4), (4, 5)]}[function]
+    kernels = {depthwise_conv: [(3, 3, 1, 4)], pointwise_conv: [(4, 5)], separable_conv: [(3, 3, 1, 4), (4, 5)]}[
+        function
+    ]
     operands = [jnp.ones(shape) for shape in kernels]
     with pytest.raises(ValueError, match="with 1 to 3 spatial axes"):
         function(jnp.ones((2, 4)), *operands)

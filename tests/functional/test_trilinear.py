@@ -308,6 +308,14 @@ def test_accelerators_run_the_plain_convolution(form, inputs, outputs, platform)
         assert convolutions.total() == (1, 1, 1, 2, 3)[count]
 
 
+def test_without_jit():
+    images, kernel = map(jnp.asarray, oracle.arrays(7, (2, 5, 5, 2), (3, 3, 2, 3)))
+    expected = jax.value_and_grad(partial(loss, correlate))(kernel, images)
+    with jax.disable_jit():
+        found = jax.value_and_grad(partial(loss, correlate))(kernel, images)
+    assert_close(found, expected, 1e-6)
+
+
 def test_exported_programs_run_alone():
     images, kernel = oracle.arrays(6, (2, 5, 5, 2), (3, 3, 2, 3))
     program = jax.jit(jax.grad(partial(loss, correlate)))

@@ -62,7 +62,13 @@ def test_the_other_pools_equal_flax():
 
 @pytest.mark.parametrize(
     "pool",
-    [layers.GlobalMaxPool(), layers.GlobalAvgPool(), layers.AdaptiveMaxPool(2), layers.AdaptiveAvgPool(2)],
+    [
+        layers.GlobalMaxPool(),
+        layers.GlobalMinPool(),
+        layers.GlobalAvgPool(),
+        layers.AdaptiveMaxPool(2),
+        layers.AdaptiveAvgPool(2),
+    ],
     ids=lambda pool: type(pool).__name__,
 )
 def test_errors_name_the_layer(pool):
