@@ -8,7 +8,7 @@ interleaved in one process; medians of the rounds. A side that compiles to the v
     python experiments/benchmarks/ops.py --only pointwise      # prints, and writes nothing
     python experiments/benchmarks/ops.py --torch-python PATH   # the block against PyTorch, run by another Python
 
-Expected, on two cores with jax 0.12, in about 8 minutes: gradients of 1x1 layers 3 to 6 times faster than plain `lax`,
+Expected: on two cores with jax 0.12, in about 8 minutes, gradients of 1x1 layers 3 to 6 times faster than plain `lax`,
 of depthwise 5 to 6, of grouped 50 and more, of first layers 1.7 to 2.5, inside `scan` and `cond` 30 and more, of
 max-pools 9 and more; the sixty layers 0.95 at least and 1.7 in the median, forward and gradient; a bottleneck block 2.
 """
