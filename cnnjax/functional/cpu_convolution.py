@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnjax.functional.correlation import Correlation, Factor, lax_correlation, result_shape
+from cnnjax.functional.correlation import Correlation, Factor, lax_correlation, reference_product, result_shape
 from cnnjax.functional.geometry import dilated_size
 from cnnjax.functional.precision import at_least_float32
 
@@ -28,14 +28,19 @@ _MOST_GROUPS_APART = 32
 _LEAST_CHANNELS_APART = 8
 
 
-def cpu_product(first: jax.Array, second: jax.Array, *, result: Factor, form: Correlation) -> jax.Array:
-    """The factor `result` from the two others; see `trilinear.product`. Half precision is computed in float32."""
+def cpu_product(
+    first: jax.Array, second: jax.Array, *, result: Factor, form: Correlation, partitioned: bool = False
+) -> jax.Array:
+    """The factor `result` from the two others; see `trilinear.product`. Half precision is computed in float32.
+
+    Where XLA divides the batch over devices (`partitioned`), nothing is cut out of it, for that would gather it first.
+    """
     if not (first.size and second.size):
         return jnp.zeros(result_shape(result, first, second, form), first.dtype)
     precise = at_least_float32(first.dtype)
     if first.dtype != precise:
-        product = cpu_product(first.astype(precise), second.astype(precise), result=result, form=form)
-        return product.astype(first.dtype)
+        operands = first.astype(precise), second.astype(precise)
+        return cpu_product(*operands, result=result, form=form, partitioned=partitioned).astype(first.dtype)
     channels, outputs = (first if result != "images" else second).shape[-1], second.shape[-1]
     if result == "images":
         channels = first.shape[-2] * form.groups
@@ -46,6 +51,8 @@ def cpu_product(first: jax.Array, second: jax.Array, *, result: Factor, form: Co
             return _by_taps(first, second, result, form)
         if form.groups == 1 and result == "images" and channels <= 8:
             return _to_few_channels(first, second, form)
+    if form.groups > 1 and partitioned:
+        return reference_product(first, second, result=result, form=form)
     wide = min(channels, outputs) >= _LEAST_CHANNELS_APART * form.groups
     if 1 < form.groups <= _MOST_GROUPS_APART and (wide or result == "kernel"):
         return _apart(first, second, result, form)
@@ -55,7 +62,7 @@ def cpu_product(first: jax.Array, second: jax.Array, *, result: Factor, form: Co
         case "images":
             return _convolution(second, _flipped(first, form.groups), _to_images(form))
         case "kernel":
-            return _kernel_in_pieces(first, second, form)
+            return (_kernel_by_convolution if partitioned else _kernel_in_pieces)(first, second, form)
 
 
 def _matrix_products_are_better(result: Factor, form: Correlation, channels: int, outputs: int) -> bool:

@@ -14,10 +14,16 @@ from jax.sharding import PartitionSpec
 REFERENCES: dict[Primitive, Callable[..., jax.Array]] = {}
 
 
-def define(name: str, reference: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
+def define(
+    name: str,
+    reference: Callable[..., jax.Array],
+    cpu: Callable[..., jax.Array],
+    partitioned_cpu: Callable[..., jax.Array] | None = None,
+) -> Primitive:
     """A primitive that computes what `reference` does, and is lowered to that, on a CPU to `cpu`.
 
-    Both take the arrays, and the parameters by name. Its type, derivatives and batching are the caller's to add.
+    `partitioned_cpu` takes the place of `cpu` where XLA divides the program over several devices by itself. All take
+    the arrays, and the parameters by name. Type, derivatives and batching are the caller's to add.
     """
     primitive = Primitive(name)
 
@@ -32,7 +38,15 @@ def define(name: str, reference: Callable[..., jax.Array], cpu: Callable[..., ja
             return compiled(tuple(params))(*arrays, **params)
 
     mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    on_one = mlir.lower_fun(cpu, multiple_results=False)
+    on_several = mlir.lower_fun(partitioned_cpu or cpu, multiple_results=False)
+
+    def lower_for_cpu(context: mlir.LoweringRuleContext, *arrays: Any, **params: Any) -> Any:
+        devices = context.module_context.axis_context
+        several = isinstance(devices, mlir.ShardingContext) and devices.num_devices > 1
+        return (on_several if several else on_one)(context, *arrays, **params)
+
+    mlir.register_lowering(primitive, lower_for_cpu, platform="cpu")
     REFERENCES[primitive] = reference
     return primitive
 

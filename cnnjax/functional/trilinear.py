@@ -31,7 +31,7 @@ def product(result: Factor, first: jax.Array, second: jax.Array, form: Correlati
     return _correlation.bind(first, second, result=result, form=form)
 
 
-_correlation = primitives.define("correlation", reference_product, cpu_product)
+_correlation = primitives.define("correlation", reference_product, cpu_product, partial(cpu_product, partitioned=True))
 
 
 @_correlation.def_abstract_eval

@@ -11,6 +11,7 @@ import pytest
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cnnjax.functional import cpu_convolution
 from cnnjax.functional.convolution import correlate
 from cnnjax.functional.correlation import Correlation
 from cnnjax.functional.trilinear import product
@@ -321,3 +322,44 @@ def test_exported_programs_run_alone():
     program = jax.jit(jax.grad(partial(loss, correlate)))
     exported = export.export(program, platforms=("cpu", "cuda"))(kernel, images)
     np.testing.assert_array_equal(exported.call(kernel, images), program(kernel, images))
+
+
+def collectives(function, *arrays, out_shardings):
+    """Which collectives the compiled program has, with how many numbers they move."""
+    text = jax.jit(function, out_shardings=out_shardings).lower(*arrays).compile().as_text()
+    found = Counter()
+    for moved, name in re.findall(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute)(?:-start)?\(", text):
+        shapes = re.findall(r"f32\[([\d,]+)\]", moved)
+        found[name] += sum(np.prod([int(size) for size in shape.split(",")]) for shape in shapes)
+    return found
+
+
+@pytest.mark.parametrize(
+    "groups, window, channels",
+    [(1, 3, 4), (1, 1, 8), (8, 3, 8), (2, 3, 4)],
+    ids=["dense", "1x1", "depthwise", "grouped"],
+)
+def test_a_divided_batch_moves_no_more_than_with_lax(groups, window, channels, monkeypatch):
+    monkeypatch.setattr(cpu_convolution, "_CACHE_BYTES", 512)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    divided, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    images = jax.ShapeDtypeStruct((16, 8, 8, channels), jnp.float32, sharding=divided)
+    kernel = jax.ShapeDtypeStruct((window, window, channels // groups, 8), jnp.float32, sharding=whole)
+
+    def plain(images, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            images, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=groups
+        )
+
+    ours, plains = (
+        collectives(
+            jax.grad(lambda *operands, rule=rule: jnp.sum(jnp.square(rule(*operands))), (0, 1)),
+            images,
+            kernel,
+            out_shardings=(divided, whole),
+        )
+        for rule in (partial(correlate, groups=groups), plain)
+    )
+    assert plains["all-reduce"] == window**2 * channels // groups * 8
+    assert ours == plains
