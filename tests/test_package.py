@@ -39,6 +39,24 @@ def test_rooms_are_attributes():
         cnnjax.analyses  # noqa: B018
 
 
+def test_the_readmes_operations_are_of_the_shapes_it_says():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# operations\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    claims = 0
+    for line in code.splitlines():
+        statement, _, comment = line.partition("  # ")
+        claim = re.search(r"(\(\d[\d, ]*\)|^\d+)", comment)
+        if claim is None:
+            exec(statement, names)
+            continue
+        name, _, expression = statement.rpartition(" = ")
+        names[name] = value = eval(expression, names)
+        assert str(getattr(value, "shape", value)) == claim[1], line
+        claims += 1
+    assert claims == 6
+
+
 def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()

@@ -335,7 +335,7 @@ def collectives(function, *arrays, out_shardings):
 
 
 @pytest.mark.parametrize(
-    "groups, window, channels",
+    ("groups", "window", "channels"),
     [(1, 3, 4), (1, 1, 8), (8, 3, 8), (2, 3, 4)],
     ids=["dense", "1x1", "depthwise", "grouped"],
 )
