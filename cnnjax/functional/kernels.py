@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.functional.convolution import correlate
+from cnnjax.functional.convolution import PaddingMode, correlate
 from cnnjax.functional.geometry import Padding, per_axis
 
 Kernel: TypeAlias = Float[Array, "height width"]
@@ -31,17 +31,19 @@ def filter_images(
     kernel: Float[Array, "window_height window_width"],
     *,
     padding: Padding = "SAME",
+    padding_mode: PaddingMode = "zeros",
 ) -> Float[Array, "batch out_height out_width channels"]:
     r"""Correlates every channel of every picture with one kernel.
 
     $$y[n, i, j, c] = \sum_{u, v} x[n, i + u - P, j + v - Q, c] \, w[u, v]$$
 
     With "SAME" padding the picture keeps its size and $P$, $Q$ put the kernel's centre on the pixel. Beyond the border
-    there are zeros, a step that edge kernels answer to; "VALID" leaves out the pixels that would see it.
+    there are zeros, a step that edge kernels answer to; `padding_mode` "reflect", "edge" or "circular" puts pixels
+    there (see `correlate`), "VALID" leaves out what would see them.
 
     Raises:
         ValueError: the images have no batch or channel axis, the kernel is not [height, width], their types differ
-            or are not floating point, or the kernel does not fit (see `geometry.slide`).
+            or are not floating point, or the kernel does not fit or the padding is unknown (see `correlate`).
 
     >>> picture = jnp.arange(9.0).reshape(1, 3, 3, 1)
     >>> filter_images(picture, box_blur(3), padding="VALID").item()
@@ -55,7 +57,7 @@ def filter_images(
         raise ValueError(f"kernel has shape {kernel.shape}; expected (height, width): one kernel serves all channels")
     channels = images.shape[-1]
     per_channel = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, channels))
-    return correlate(images, per_channel, padding=padding, groups=channels)
+    return correlate(images, per_channel, padding=padding, padding_mode=padding_mode, groups=channels)
 
 
 def names() -> tuple[str, ...]:

@@ -131,6 +131,15 @@ def test_channels_and_pictures_are_filtered_one_by_one(channels, padding, mode):
     np.testing.assert_allclose(np.moveaxis(result, -1, 1), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("padding_mode", "mode"), [("zeros", "constant"), ("reflect", "mirror"), ("edge", "nearest"), ("circular", "wrap")]
+)
+def test_what_lies_beyond_the_border(padding_mode, mode):
+    kernel = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5)), jnp.float32)
+    expected = scipy.ndimage.correlate(PICTURE, np.asarray(kernel), mode=mode)
+    np.testing.assert_allclose(filtered(PICTURE, kernel, padding_mode=padding_mode), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", SCIPY)
 def test_kernels_are_float32_or_what_is_asked_for(name):
     assert kernels.create(name).dtype == jnp.float32
@@ -192,7 +201,7 @@ def test_unknown_name():
         (np.ones((8, 8), np.float32), np.ones((3, 3), np.float32), r"images have shape \(8, 8\); expected \(batch"),
         (np.ones((1, 8, 8, 3), np.float32), np.ones((3, 3, 1), np.float32), r"kernel has shape \(3, 3, 1\)"),
         (np.ones((1, 8, 8, 3), np.uint8), np.ones((3, 3), np.float32), "images: uint8 came, floating point"),
-        (np.ones((1, 8, 8, 3), np.float16), np.ones((3, 3), np.float32), "images are float16 and the kernel float32"),
+        (np.ones((1, 8, 8, 3), np.float16), np.ones((3, 3), np.float32), "images came as float16, kernel as float32"),
         (np.ones((1, 2, 8, 3), np.float32), np.ones((3, 3), np.float32), "window of 3 does not fit an input of 2"),
     ],
     ids=["no batch", "three axes", "integers", "two types", "too large"],
