@@ -52,6 +52,7 @@ def correlate(
 
     Reference: Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning".
     """
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
     check_alike("images", images, "kernel", kernel)
     check_groups(groups, {"input": images.shape[-1], "output": kernel.shape[-1]})
@@ -139,6 +140,7 @@ def conv_transpose(
 
     Reference: Dumoulin and Visin (2016), section 4; Zeiler et al. (2010), "Deconvolutional networks".
     """
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
     check_alike("images", images, "kernel", kernel)
     check_groups(groups, {"input": images.shape[-1]})

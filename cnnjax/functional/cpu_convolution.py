@@ -8,7 +8,7 @@ where it is the kernel's gradient, or matrix products for each tap, or shifted m
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -16,12 +16,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnjax.functional.correlation import Correlation, Factor, lax_correlation, reference_product, result_shape
+from cnnjax.functional.correlation import Correlation, Factor, lax_correlation, result_shape
 from cnnjax.functional.geometry import dilated_size
 from cnnjax.functional.precision import at_least_float32
+from cnnjax.functional.primitives import vary_alike
 
 # Three quarters of a core's own cache on the machines measured; a third less or more costs up to a fifth.
 _CACHE_BYTES = 3 << 19
+# Windows of more taps stay convolutions, for each tap costs compile time; so do kernels from one channel to many that
+# hold more numbers than this.
+_MOST_TAPS = 256
+_MOST_PRODUCTS = 512
 # More groups than this stay one grouped convolution, for each costs compile time.
 _MOST_GROUPS_APART = 32
 # And so do, except for the kernel's gradient, groups of fewer channels, which are not worth a call each.
@@ -33,7 +38,8 @@ def cpu_product(
 ) -> jax.Array:
     """The factor `result` from the two others; see `trilinear.product`. Half precision is computed in float32.
 
-    Where XLA divides the batch over devices (`partitioned`), nothing is cut out of it, for that would gather it first.
+    Where XLA divides the batch over devices (`partitioned`), nothing is cut out of it, for that would gather it first;
+    so does XLA itself, before it convolves in groups, where there are too many of them to convolve apart.
     """
     if not (first.size and second.size):
         return jnp.zeros(result_shape(result, first, second, form), first.dtype)
@@ -44,18 +50,18 @@ def cpu_product(
     channels, outputs = (first if result != "images" else second).shape[-1], second.shape[-1]
     if result == "images":
         channels = first.shape[-2] * form.groups
-    if max(form.input_dilation) == 1:
-        if form.groups == channels > 1 or (channels == 1 and result == "output"):
+    taps = math.prod(form.window)
+    if max(form.input_dilation) == 1 and taps <= _MOST_TAPS:
+        one_to_few = channels == 1 and result == "output" and outputs * taps <= _MOST_PRODUCTS
+        if form.groups == channels > 1 or one_to_few:
             return _by_multiplying(first, second, result, form)
         if form.groups == 1 and _matrix_products_are_better(result, form, channels, outputs):
             return _by_taps(first, second, result, form)
         if form.groups == 1 and result == "images" and channels <= 8:
             return _to_few_channels(first, second, form)
-    if form.groups > 1 and partitioned:
-        return reference_product(first, second, result=result, form=form)
     wide = min(channels, outputs) >= _LEAST_CHANNELS_APART * form.groups
-    if 1 < form.groups <= _MOST_GROUPS_APART and (wide or result == "kernel"):
-        return _apart(first, second, result, form)
+    if 1 < form.groups <= _MOST_GROUPS_APART and (wide or partitioned or result == "kernel"):
+        return _apart(first, second, result, form, partitioned)
     match result:
         case "output":
             return _convolution(first, second, form)
@@ -155,53 +161,74 @@ def _to_few_channels(kernel: jax.Array, cotangent: jax.Array, form: Correlation)
 
 def _kernel_in_pieces(images: jax.Array, cotangent: jax.Array, form: Correlation) -> jax.Array:
     """The kernel's cotangent, summed over pieces of the batch, or bands of an image, that fit a core's cache."""
-    examples, first_axis = images.shape[0], form.positions[0]
+    examples, positions = cotangent.shape[:2]
     room = images.dtype.itemsize * (images[:1].size + cotangent[:1].size) / _CACHE_BYTES
-    if examples * room <= 1 or not cotangent.size:
+    if examples * room <= 1 or examples == positions == 1:
         return _kernel_by_convolution(images, cotangent, form)
-    together = max(
-        count for count in range(1, examples + 1) if not examples % count and (count == 1 or count * room <= 1)
-    )
-    rows = -(-first_axis // min(math.ceil(room), first_axis)) if together == 1 else first_axis
-    bands = -(-first_axis // rows)
-    piece = form
-    if bands > 1:
-        # Padded by hand along the first axis, for every band to be like the others.
-        step, window = form.strides[0], dilated_size(form.window[0], form.dilation[0]) - 1
-        before, size = form.padding[0][0], dilated_size(form.sizes[0], form.input_dilation[0])
-        whole = dilated_size(bands * rows, step) + window
-        unpadded = [(0, 0, 0)] * (len(form.sizes) - 1)
-        images = _pad(images, [(before, whole - size - before, form.input_dilation[0] - 1), *unpadded])
-        cotangent = _pad(cotangent, [(0, bands * rows - first_axis, 0), *unpadded])
-        piece = replace(
+    if room > 1 and positions > 1:
+        return _kernel_in_bands(images, cotangent, form, -(-positions // math.ceil(room)))
+    together = max(1, int(1 / room))
+
+    def part(start: int | jax.Array, count: int) -> jax.Array:
+        seen, given = (lax.dynamic_slice_in_dim(array, start, count) for array in (images, cotangent))
+        return _kernel_by_convolution(seen, given, form)
+
+    whole, rest = divmod(examples, together)
+    total = _looped(lambda index: part(index * together, together), whole, images)
+    return total + part(whole * together, rest) if rest else total
+
+
+def _kernel_in_bands(images: jax.Array, cotangent: jax.Array, form: Correlation, rows: int) -> jax.Array:
+    """The same over bands of `rows` positions along the first axis; what is left of each example comes last."""
+    step, overlap = form.strides[0], dilated_size(form.window[0], form.dilation[0]) - 1
+    # Padded by hand along the first axis, for every band to be like the others.
+    extent = dilated_size(form.positions[0], step) + overlap
+    before, size = form.padding[0][0], dilated_size(form.sizes[0], form.input_dilation[0])
+    margins = [(before, extent - size - before, form.input_dilation[0] - 1), *[(0, 0, 0)] * (len(form.sizes) - 1)]
+    images = _pad(images, margins)
+
+    def of_rows(count: int) -> Correlation:
+        return replace(
             form,
-            sizes=(dilated_size(rows, step) + window, *form.sizes[1:]),
+            sizes=(dilated_size(count, step) + overlap, *form.sizes[1:]),
             padding=((0, 0), *form.padding[1:]),
             input_dilation=(1, *form.input_dilation[1:]),
         )
 
+    examples, positions = cotangent.shape[:2]
+    whole, rest = divmod(positions, rows)
+
     def part(index: int | jax.Array) -> jax.Array:
-        example, band = index // bands * together, index % bands
+        example, band = index // whole, index % whole * rows
+        sizes = of_rows(rows).sizes[0], rows
+        seen, given = (
+            lax.dynamic_slice_in_dim(lax.dynamic_slice_in_dim(array, example, 1), start, size, axis=1)
+            for array, start, size in zip((images, cotangent), (band * step, band), sizes, strict=True)
+        )
+        return _kernel_by_convolution(seen, given, of_rows(rows))
 
-        def cut(array: jax.Array, start: int | jax.Array, length: int) -> jax.Array:
-            array = lax.dynamic_slice_in_dim(array, example, together)
-            return lax.dynamic_slice_in_dim(array, start, length, axis=1)
-
-        seen = cut(images, band * rows * form.strides[0], piece.sizes[0])
-        return _kernel_by_convolution(seen, cut(cotangent, band * rows, rows), piece)
-
-    count = examples // together * bands
-    return lax.fori_loop(1, count, lambda index, total: total + part(index), part(0))
+    total = _looped(part, examples * whole, images)
+    if not rest:
+        return total
+    done = whole * rows
+    return total + _kernel_in_pieces(images[:, done * step :], cotangent[:, done:], of_rows(rest))
 
 
-def _apart(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:
+def _looped(part: Callable[[int | jax.Array], jax.Array], count: int, images: jax.Array) -> jax.Array:
+    """The sum of `part(0)` to `part(count - 1)`."""
+    if count == 1:
+        return part(0)
+    kind = jax.eval_shape(part, 0)
+    zeros, _ = vary_alike(jnp.zeros(kind.shape, kind.dtype), images)
+    return lax.fori_loop(0, count, lambda index, total: total + part(index), zeros)
+
+
+def _apart(first: jax.Array, second: jax.Array, result: Factor, form: Correlation, partitioned: bool) -> jax.Array:
     """Each group for itself."""
-    groups = form.groups
     # The kernel's input channels are those of one group already.
-    firsts = jnp.split(first, groups, axis=-1)
-    seconds = jnp.split(second, groups, axis=-1)
+    pairs = zip(*(jnp.split(array, form.groups, axis=-1) for array in (first, second)), strict=True)
     alone = replace(form, groups=1)
-    parts = [cpu_product(one, other, result=result, form=alone) for one, other in zip(firsts, seconds, strict=True)]
+    parts = [cpu_product(*pair, result=result, form=alone, partitioned=partitioned) for pair in pairs]
     return jnp.concatenate(parts, axis=-1)
 
 

@@ -334,15 +334,15 @@ def _define_linear(
 def _pair(name: str, reference: Callable[..., jax.Array], by_slices: Callable[..., jax.Array]) -> list[Primitive]:
     """The primitives of the maximum and of the minimum."""
     return [
-        define(f"{name}_{kind}", partial(reference, largest=largest), partial(by_slices, largest=largest))
+        define(f"{name}_{kind}", partial(reference, largest=largest), cpu=partial(by_slices, largest=largest))
         for kind, largest in (("max", True), ("min", False))
     ]
 
 
 _MAXIMUM, _MINIMUM = _pair("reduce_window", reference_extremum, _extremum_by_slices)
 _MAXIMUM_ALONG, _MINIMUM_ALONG = _pair("reduce", reference_extremum_along, _along_by_slices)
-_TAKE = define("take_extremum", reference_take, _take_by_slices)
-_PUT = define("put_extremum", reference_put, _put_by_slices)
+_TAKE = define("take_extremum", reference_take, cpu=_take_by_slices)
+_PUT = define("put_extremum", reference_put, cpu=_put_by_slices)
 
 _define_extremum_along(_MAXIMUM_ALONG, largest=True)
 _define_extremum_along(_MINIMUM_ALONG, largest=False)

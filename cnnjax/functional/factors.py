@@ -1,6 +1,7 @@
 """What the functions of convolution are called with: the checks at the door, and the form they agree on."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from jax import lax
@@ -50,11 +51,15 @@ def check_positions(cotangent: jax.Array, form: Correlation) -> None:
         )
 
 
-def precision_in_force(precision: lax.PrecisionLike) -> lax.PrecisionLike:
+def precision_in_force(precision: lax.PrecisionLike) -> Any:
     """The precision, or where it is None that of `jax.default_matmul_precision` around the call."""
     # Written down here, because the product is lowered to `lax` only when that context is left.
     precision = jax.config.jax_default_matmul_precision if precision is None else precision
-    return tuple(precision) if isinstance(precision, list) else precision
+    if isinstance(precision, Sequence) and not isinstance(precision, str):
+        if any(each != precision[0] for each in precision):
+            raise ValueError(f"precision={precision!r}; expected one for both operands, which derivatives exchange")
+        return tuple(precision)
+    return precision
 
 
 def place(

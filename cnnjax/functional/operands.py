@@ -86,7 +86,7 @@ def classified(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) 
 
 
 def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, where: jax.Array | None) -> jax.Array:
-    """A distribution over classes from itself or from integers, those that name no class becoming NaN.
+    """A distribution over classes from itself or from integers; what is none, or names no class, becomes NaN.
 
     Raises:
         ValueError: integers that are not one per example, other types that are not floating point, or
@@ -97,7 +97,11 @@ def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, whe
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         require_floating("targets", targets)
         require_shape("targets", targets, shape, f"a distribution over classes for each; or integers of {tuple(batch)}")
-        return masked(targets.astype(dtype), where)
+        targets = masked(targets.astype(dtype), where)
+        # All zeros where masked; elsewhere each at least zero and together one, but for rounding.
+        shares = jnp.all(targets >= -_ROUNDING, -1) & (jnp.abs(jnp.sum(targets, -1) - 1) <= _ROUNDING)
+        known = shares if where is None else shares | ~where
+        return jnp.where(known[..., None], targets, jnp.nan)
     require_shape("targets", targets, batch, f"a class for each; or, in floating point, distributions {tuple(shape)}")
     # In a byte, one_hot would count the classes modulo 256.
     labels = masked(targets if targets.dtype.itemsize >= 4 else targets.astype(jnp.int32), where)

@@ -17,6 +17,7 @@ REFERENCES: dict[Primitive, Callable[..., jax.Array]] = {}
 def define(
     name: str,
     reference: Callable[..., jax.Array],
+    *,
     cpu: Callable[..., jax.Array],
     partitioned_cpu: Callable[..., jax.Array] | None = None,
 ) -> Primitive:
@@ -42,13 +43,19 @@ def define(
     on_several = mlir.lower_fun(partitioned_cpu or cpu, multiple_results=False)
 
     def lower_for_cpu(context: mlir.LoweringRuleContext, *arrays: Any, **params: Any) -> Any:
-        devices = context.module_context.axis_context
-        several = isinstance(devices, mlir.ShardingContext) and devices.num_devices > 1
-        return (on_several if several else on_one)(context, *arrays, **params)
+        rule = on_several if _is_partitioned(context.module_context.axis_context) else on_one
+        return rule(context, *arrays, **params)
 
     mlir.register_lowering(primitive, lower_for_cpu, platform="cpu")
     REFERENCES[primitive] = reference
     return primitive
+
+
+def _is_partitioned(devices: Any) -> bool:
+    """Whether XLA divides a program over devices by itself, be it along some axes of a mesh only."""
+    if isinstance(devices, mlir.SPMDAxisContext):
+        return any(size > 1 for axis, size in devices.mesh.shape.items() if axis not in devices.manual_axes)
+    return isinstance(devices, mlir.ShardingContext) and devices.num_devices > 1
 
 
 def like(array: Any, shape: tuple[int, ...]) -> Any:

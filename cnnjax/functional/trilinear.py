@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import ad, batching
 
 from cnnjax.functional import primitives
@@ -31,7 +32,9 @@ def product(result: Factor, first: jax.Array, second: jax.Array, form: Correlati
     return _correlation.bind(first, second, result=result, form=form)
 
 
-_correlation = primitives.define("correlation", reference_product, cpu_product, partial(cpu_product, partitioned=True))
+_correlation = primitives.define(
+    "correlation", reference_product, cpu=cpu_product, partitioned_cpu=partial(cpu_product, partitioned=True)
+)
 
 
 @_correlation.def_abstract_eval
@@ -54,6 +57,12 @@ def _batch(arrays: Any, dims: Any, *, result: Factor, form: Correlation) -> tupl
     operands = [factor for factor in _FACTORS if factor != result]
     mapped = {result, *(factor for factor, dim in zip(operands, dims, strict=True) if dim is not None)}
     (size,) = {array.shape[dim] for array, dim in zip(arrays, dims, strict=True) if dim is not None}
+    if not size:
+        one, other = (
+            array if dim is None else jnp.zeros(np.delete(array.shape, dim), array.dtype)
+            for array, dim in zip(arrays, dims, strict=True)
+        )
+        return jnp.zeros((0, *result_shape(result, one, other, form)), one.dtype), 0
     folded = [
         array if dim is None else _fold(jnp.moveaxis(array, dim, 0), *_shared_axis(factor, mapped, form.groups))
         for factor, array, dim in zip(operands, arrays, dims, strict=True)

@@ -31,10 +31,8 @@ def interleaved(
     for _ in range(rounds):
         for name, call in calls.items():
             began = time.perf_counter()
-            outcome: Any = None
             for _ in range(repeats[name]):
-                outcome = call()
-            jax.block_until_ready(outcome)
+                jax.block_until_ready(call())
             seconds[name].append((time.perf_counter() - began) / repeats[name])
     return seconds
 

@@ -5,7 +5,7 @@ Claim: gradients of 1x1, grouped, depthwise and strided-pool operations, and of 
 interleaved in one process; medians of the rounds. A side that compiles to the very same program as ours is not timed.
 
     python experiments/benchmarks/ops.py                       # writes results/ops.json and results/ops.md
-    python experiments/benchmarks/ops.py --only pointwise      # prints, and writes nothing
+    python experiments/benchmarks/ops.py --only 1x1            # prints, and writes nothing
     python experiments/benchmarks/ops.py --torch-python PATH   # the block against PyTorch, run by another Python
 
 Expected: on two cores with jax 0.12, in about 8 minutes, gradients of 1x1 layers 3 to 6 times faster than plain `lax`,
@@ -345,7 +345,8 @@ def time_block_against_torch(python: str, rounds: int, batch: int = 16) -> Row |
         questions, answers = cast(TextIO, side.stdin), cast(TextIO, side.stdout)
         said = answers.readline()
         if not said[:1].isdigit():
-            print("PyTorch skipped:", (said + answers.read()).strip().splitlines()[-1], flush=True)
+            reason = [*(said + answers.read()).strip().splitlines(), "no answer"]
+            print("PyTorch skipped:", reason[max(0, len(reason) - 2)], flush=True)
             return None
         sides[layout] = questions, answers
     step = block_step(OURS, batch)
@@ -444,7 +445,9 @@ def main() -> None:
         rows.append(time_block(options.rounds))
         against = time_block_against_torch(options.torch_python, options.rounds)
         rows += [against] if against else []
-        print(*table(rows).splitlines()[-2:], sep="\n", flush=True)
+        print(*table(rows).splitlines()[-1 - bool(against) :], sep="\n", flush=True)
+    if not rows:
+        parser.error(f"--only {options.only!r} is in no group's name")
     summary = summarize_sweep(rows)
     print(json.dumps(summary, indent=2))
     if not options.only:

@@ -120,3 +120,9 @@ def test_what_does_not_fit(check, arguments, message, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
         check(*arguments)
+
+
+def test_precision_of_two_entries():
+    assert precision_in_force(("high", "high")) == ("high", "high")
+    with pytest.raises(ValueError, match=r"expected one for both operands, which derivatives exchange"):
+        precision_in_force(("high", "default"))

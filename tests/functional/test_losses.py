@@ -221,3 +221,10 @@ def test_bad_options(loss, options, message):
 def test_bad_shapes(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("loss", [losses.softmax_cross_entropy, losses.softmax_focal])
+def test_what_is_no_distribution_stops_the_run(loss):
+    targets = jnp.asarray([[0.2, 0.3, 0.5], [0.4, 0.6, 1.0], [0.0, 0.0, 0.0], [1.5, -0.5, 0.0], [0.0, 0.0, 0.0]])
+    found = loss(jnp.zeros((5, 3)), targets, where=jnp.asarray([True, True, True, True, False]))
+    assert np.isnan(found).tolist() == [False, True, True, True, False]
