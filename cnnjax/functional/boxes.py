@@ -1,7 +1,11 @@
 """Axis-aligned boxes `(x_min, y_min, x_max, y_max)`: areas and overlaps.
 
 A box whose maximum lies below its minimum is empty, as is one of area zero. Overlaps of empty boxes, and their
-gradients, are finite.
+gradients, are finite; those of boxes with a NaN are NaN.
+
+In float32, sides (of an enclosing box too) up to 1e19 units have areas that do not overflow, and up to 1e9 the squares
+of areas that gradients divide by. Areas below 1.1e-19, those of squares below 3.3e-10, count as empty. In float64, in
+which boxes of that type are computed, the limits are 1e153, 1e76, 1.5e-154 and 1.2e-77.
 """
 
 import jax
@@ -32,7 +36,7 @@ def intersection_over_union(
 
     $$\mathrm{IoU} = |A \cap B| \, / \, |A \cup B|$$
 
-    Zero where both are empty.
+    Zero where both are empty, NaN where a coordinate is.
 
     Raises:
         ValueError: the shapes differ, the last axis is not 4, or the boxes are not floating point.
@@ -52,7 +56,7 @@ def generalized_intersection_over_union(
 
     $$\mathrm{GIoU} = \mathrm{IoU} - (|C| - |A \cup B|) \, / \, |C|$$
 
-    Zero where C is empty.
+    Zero where C is empty, NaN where a coordinate is.
 
     Raises:
         ValueError: as `intersection_over_union`.
@@ -132,5 +136,6 @@ def _generalized_overlap(boxes: jax.Array, others: jax.Array) -> jax.Array:
 
 def _share(part: jax.Array, whole: jax.Array) -> jax.Array:
     """Part over whole, and zero where the whole is empty, or so small that the gradient, 1 / whole^2, overflows."""
-    some = whole > jnp.sqrt(jnp.finfo(whole.dtype).tiny)
-    return jnp.where(some, part / jnp.where(some, whole, jnp.ones_like(whole)), jnp.zeros_like(whole))
+    # Not by what is larger: a NaN is neither, and has to come through.
+    none = whole <= jnp.sqrt(jnp.finfo(whole.dtype).tiny)
+    return jnp.where(none, jnp.zeros_like(whole), part / jnp.where(none, jnp.ones_like(whole), whole))

@@ -6,7 +6,8 @@ the batch's statistics take a mask of examples and the name of a mapped axis: al
 so what else is in the batch cannot change them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import index
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from cnnjax.functional.geometry import whole
 from cnnjax.functional.precision import at_least_float32, require_floating
 
 
@@ -30,7 +32,8 @@ def batch_statistics(
 
     In float32, or float64 where the images are. `where` leaves out examples (a padded batch). `axis_name` pools the
     moments over a mapped axis of that name, `axis_index_groups` over groups of its replicas, such as
-    `[[0, 1], [2, 3]]`; under `jit` with a sharded batch the statistics are global by themselves.
+    `[[0, 1], [2, 3]]`; under `jit` with a sharded batch the statistics are global by themselves. Those of a batch
+    without examples are NaN; those of one whose examples `where` leaves out, every one, are zero.
 
     One pass loses the variance to rounding where the mean is a thousand times the deviation or more: centre such data.
 
@@ -52,7 +55,7 @@ def batch_statistics(
             return _mean_of_replicas(moments, axis_name, axis_index_groups)
         share = jnp.mean(where, dtype=values.dtype)
         *masked, share = _mean_of_replicas((*moments, share), axis_name, axis_index_groups)
-        # A batch with nothing in it has mean and variance zero, not NaN.
+        # A batch with all examples left out has mean and variance zero, not NaN.
         share = jnp.where(share > 0, share, 1.0)
         return tuple(moment / share for moment in masked)
 
@@ -124,8 +127,8 @@ def layer_norm(
     Flax's; PyTorch's is 1e-5.
 
     Raises:
-        ValueError: an axis is out of range, the batch's or there twice, scale or bias is not one entry per channel,
-            epsilon is negative, or the images are not floating point or have no channels.
+        ValueError: an axis is not an integer, out of range, the batch's or there twice, scale or bias is not one entry
+            per channel, epsilon is negative, or the images are not floating point or have no channels.
 
     Reference: Ba, Kiros and Hinton (2016), "Layer Normalization", section 3; Wu and He (2018), "Group Normalization",
     section 3.1.
@@ -136,7 +139,10 @@ def layer_norm(
     """
     values = _precise(images)
     rank = images.ndim
-    given = tuple(axes) if isinstance(axes, Sequence) else (axes,)
+    try:
+        given = tuple(map(index, axes)) if isinstance(axes, Iterable) else (index(axes),)
+    except TypeError:
+        raise ValueError(f"axes={axes!r} is not whole; expected an integer, or several, from 1 to {rank - 1}") from None
     taken = {axis % rank for axis in given}
     if not all(-rank <= axis < rank for axis in given) or len(taken) < max(len(given), 1) or 0 in taken:
         raise ValueError(
@@ -185,14 +191,15 @@ def group_norm(
     result has `dtype`, or that of the images. Epsilon is Flax's; PyTorch's is 1e-5.
 
     Raises:
-        ValueError: the groups do not divide the channels, scale or bias is not one entry per channel, epsilon is
-            negative, or the images are not floating point or have no channels.
+        ValueError: the groups are not a positive integer that divides the channels, scale or bias is not one entry per
+            channel, epsilon is negative, or the images are not floating point or have no channels.
 
     Reference: Wu and He (2018), "Group Normalization", section 3.1.
     """
     values = _precise(images)
     channels = images.shape[-1]
-    if groups < 1 or channels % groups:
+    groups = whole(groups, "groups")
+    if channels % groups:
         raise ValueError(f"groups={groups} must divide the {channels} channels of images of shape {images.shape}")
 
     # Over positions first: three times as fast as over images reshaped to groups, whose last axis is short.
@@ -223,8 +230,8 @@ def local_response_norm(
     (and their k is 1 unless given). The result has `dtype`, or that of the images.
 
     Raises:
-        ValueError: size is even (it has no middle) or below one, alpha is negative or k not positive (the denominator
-            could vanish), or the images are not floating point or have no channels.
+        ValueError: size is no integer, even (it has no middle) or below one, alpha is negative or k not positive (the
+            denominator could vanish), or the images are not floating point or have no channels.
 
     Reference: Krizhevsky, Sutskever and Hinton (2012), "ImageNet Classification with Deep Convolutional Neural
     Networks", section 3.3.
@@ -233,7 +240,8 @@ def local_response_norm(
     Array([[0.25, 0.2 , 0.2 , 0.25]], dtype=float32)
     """
     values = _precise(images)
-    if size < 1 or size % 2 == 0:
+    size = whole(size, "size")
+    if size % 2 == 0:
         raise ValueError(f"size={size}; expected an odd number of channels, the same on both sides of the middle")
     if not (alpha >= 0 and k > 0):
         raise ValueError(f"alpha={alpha} and k={k}; expected alpha of zero or more and k above zero")

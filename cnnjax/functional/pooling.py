@@ -70,8 +70,8 @@ def avg_pool(
 ) -> Float[Array, "batch *positions channels"]:
     """The mean of each window, over the pixels in it or, with `count_padding`, over the taps on padding as well.
 
-    `strides` and `misfit` are as in `max_pool`; what `misfit="pad"` adds beyond `padding` never counts. Half
-    precision is summed in float32.
+    `strides` and `misfit` are as in `max_pool`; what `misfit="pad"` adds beyond `padding` never counts. Types
+    below float32 are summed in it.
 
     Raises:
         ValueError: as `max_pool`.
@@ -96,8 +96,9 @@ def l2_pool(
 ) -> Float[Array, "batch *positions channels"]:
     r"""The Euclidean norm of each window, channel by channel: $\sqrt{\sum_t x_t^2}$, padding being zero.
 
-    `strides` and `misfit` are as in `max_pool`. The gradient of a window of zeros is zero. Half precision is squared
-    and summed in float32, whose range values beyond 1.8e19 leave.
+    `strides` and `misfit` are as in `max_pool`. The gradient of a window of zeros is zero. Types below float32
+    are squared and summed in it, where squares of values beyond 1.8e19 overflow and those of values below 1e-19 vanish
+    (below about 1e-23 where the device keeps subnormal numbers).
 
     Raises:
         ValueError: as `max_pool`.
@@ -142,7 +143,7 @@ def global_min_pool(
 def global_avg_pool(
     images: Float[Array, "batch *spatial channels"], *, keep_dims: bool = False
 ) -> Float[Array, "batch *ones channels"]:
-    """The mean of each channel, half precision summed in float32; with `keep_dims`, the spatial axes stay.
+    """The mean of each channel, types below float32 summed in it; with `keep_dims`, the spatial axes stay.
 
     Raises:
         ValueError: as `global_max_pool`.
@@ -237,13 +238,27 @@ def _place(
 
 def _check_all_see(size: int, placed: Window, window: int, stride: int, dilation: int) -> None:
     """Raises ValueError where a window lies wholly in the padding: it has no maximum and no mean."""
-    for position in range(placed.output):
-        first = position * stride - placed.before
-        if not any(0 <= first + tap * dilation < size for tap in range(window)):
-            raise ValueError(
-                f"window {position} of {placed.output} lies wholly in the padding ({placed.before} before,"
-                f" {placed.after} after {size}); pad less, or take misfit='floor'"
-            )
+    position = _first_blind(size, placed, window, stride, dilation)
+    if position is not None:
+        raise ValueError(
+            f"window {position} of {placed.output} lies wholly in the padding ({placed.before} before,"
+            f" {placed.after} after {size}); pad less, or take misfit='floor'"
+        )
+
+
+def _first_blind(size: int, placed: Window, window: int, stride: int, dilation: int) -> int | None:
+    """The first position whose window has no tap on a pixel, or None."""
+    if placed.before > (window - 1) * dilation:
+        return 0
+    if dilation > size:
+        # The taps may straddle the pixels: the one that comes first past the padding stands at the remainder.
+        early = min(-(-placed.before // stride), placed.output)
+        blind = (np.arange(early) * stride - placed.before) % dilation >= size
+        if blind.any():
+            return int(blind.argmax())
+    # All others have their first tap on a pixel, until it is past the last.
+    late = -(-(size + placed.before) // stride)
+    return late if late < placed.output else None
 
 
 def _sum(images: jax.Array, windows: Windows) -> jax.Array:

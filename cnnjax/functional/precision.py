@@ -12,5 +12,5 @@ def require_floating(name: str, array: jax.Array) -> None:
 
 
 def at_least_float32(dtype: DTypeLike) -> DTypeLike:
-    """Float32 for half precision, the type itself for float32 and float64: what statistics are computed in."""
+    """Float64 for itself, float32 for all others, such as the types below it: what statistics are computed in."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnnjax.functional.convolution import correlate
+from cnnjax.functional.convolution import PaddingMode, correlate
 from cnnjax.functional.factors import check_images
 from cnnjax.functional.geometry import Misfit, Padding
 
@@ -16,6 +16,7 @@ def depthwise_conv(
     *,
     strides: int | Sequence[int] = 1,
     padding: Padding = "SAME",
+    padding_mode: PaddingMode = "zeros",
     dilation: int | Sequence[int] = 1,
     misfit: Misfit = "floor",
     precision: lax.PrecisionLike = None,
@@ -24,7 +25,8 @@ def depthwise_conv(
 
     $$y[n, p, c m + j] = \sum_t x[n, p s + t d - P, c] \, w[t, 0, c m + j]$$
 
-    `out_channels` is a multiple of the channels; the multiple m is the depth multiplier.
+    `out_channels` is a multiple of the channels; the multiple m is the depth multiplier. The options
+    are those of `correlate`.
 
     Raises:
         ValueError: as `correlate`.
@@ -37,6 +39,7 @@ def depthwise_conv(
         kernel,
         strides=strides,
         padding=padding,
+        padding_mode=padding_mode,
         dilation=dilation,
         groups=images.shape[-1],
         misfit=misfit,
@@ -76,6 +79,7 @@ def separable_conv(
     *,
     strides: int | Sequence[int] = 1,
     padding: Padding = "SAME",
+    padding_mode: PaddingMode = "zeros",
     dilation: int | Sequence[int] = 1,
     misfit: Misfit = "floor",
     precision: lax.PrecisionLike = None,
@@ -94,6 +98,7 @@ def separable_conv(
         depthwise_kernel,
         strides=strides,
         padding=padding,
+        padding_mode=padding_mode,
         dilation=dilation,
         misfit=misfit,
         precision=precision,

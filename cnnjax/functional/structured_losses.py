@@ -63,7 +63,7 @@ def iou(
     """One less the intersection over union of two boxes: no gradient where they are apart.
 
     Boxes are `(x_min, y_min, x_max, y_max)`. The corners of the outputs are put in order first, so that an inverted
-    prediction learns too: order them as well when predicting.
+    prediction learns too: order them as well when predicting. A NaN among the coordinates makes the loss NaN.
 
     Raises:
         ValueError: shapes differ or do not end in 4, outputs are not floating point, or `where` is not one flag per

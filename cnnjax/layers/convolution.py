@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.functional import convolution
+from cnnjax.functional import convolution, separable
 from cnnjax.functional.convolution import PaddingMode
 from cnnjax.functional.factors import check_groups, check_images
 from cnnjax.functional.geometry import Misfit, Padding, per_axis, whole
@@ -50,7 +50,7 @@ class Conv(_Convolution):
         groups: runs of channels that do not see each other.
         misfit: what happens where the stride does not fit: "floor", "error", "pad" or "crop".
         use_bias: whether a bias is added.
-        dtype: of the computation; the inputs' own where None.
+        dtype: of the computation; where None, what inputs and parameters promote to, as in Flax.
         param_dtype: of the parameters.
         precision: of the products, as in `jax.lax`.
         kernel_init: initial kernel.
@@ -128,7 +128,7 @@ class ConvTranspose(_Convolution):
 
 
 class DepthwiseConv(_Convolution):
-    """Convolves every channel with kernels of its own: `Conv` with as many groups as channels.
+    """`functional.depthwise_conv` with a kernel and a bias of its own: `Conv` with as many groups as channels.
 
     Parameters: `kernel` (*kernel_size, 1, channels * multiplier) and `bias` (channels * multiplier,). The attributes
     not named here are those of `Conv`.
@@ -155,13 +155,12 @@ class DepthwiseConv(_Convolution):
             features = channels * whole(self.multiplier, "multiplier")
             return _convolve(
                 self,
-                convolution.correlate,
+                separable.depthwise_conv,
                 images,
                 (*window, 1, features),
                 features,
                 strides=self.strides,
                 padding_mode=self.padding_mode,
-                groups=channels,
                 misfit=self.misfit,
             )
 

@@ -7,6 +7,7 @@ from flax.typing import PrecisionLike
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnjax.functional.geometry import whole
 from cnnjax.functional.precision import at_least_float32, require_floating
 from cnnjax.layers.naming import layer_errors
 
@@ -42,13 +43,12 @@ class SqueezeExcitation(nn.Module):
         """Gates.
 
         Raises:
-            ValueError: the reduction is below one, or the images are not floating point or have not 1 to 3 spatial
-                axes; the message names this layer.
+            ValueError: the reduction is not a positive integer, or the images are not floating point or have not 1 to 3
+                spatial axes; the message names this layer.
         """
         rank = images.ndim - 2
         with layer_errors(self):
-            if self.reduction < 1:
-                raise ValueError(f"reduction={self.reduction}; expected one or more")
+            reduction = whole(self.reduction, "reduction")
             if not 1 <= rank <= 3:
                 raise ValueError(
                     f"images have shape {images.shape}; expected (batch, *spatial, channels) with 1 to 3 spatial axes"
@@ -64,6 +64,6 @@ class SqueezeExcitation(nn.Module):
             "bias_init": self.bias_init,
         }
         means = jnp.mean(images, tuple(range(1, rank + 1)), dtype=at_least_float32(images.dtype))
-        hidden = nn.relu(nn.Dense(max(1, channels // self.reduction), name="reduce", **options)(means))
+        hidden = nn.relu(nn.Dense(max(1, channels // reduction), name="reduce", **options)(means))
         gate = nn.sigmoid(nn.Dense(channels, name="increase", **options)(hidden))
         return images.astype(dtype) * gate.reshape(images.shape[0], *(1,) * rank, channels)

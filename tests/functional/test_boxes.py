@@ -105,6 +105,32 @@ def test_degenerate_boxes_have_finite_values_and_gradients(overlap, scale, dtype
     assert np.isfinite(np.asarray(gradients, np.float32)).all()
 
 
+@pytest.mark.parametrize("coordinate", range(4), ids=["x_min", "y_min", "x_max", "y_max"])
+@pytest.mark.parametrize("overlap", PAIRWISE, ids=["iou", "giou"])
+def test_a_coordinate_that_is_nan_makes_the_overlap_nan(overlap, coordinate):
+    # Whether the other box is whole, empty, or NaN as well; no other pair is touched.
+    every = jnp.asarray(DEGENERATE, jnp.float32).at[0, coordinate].set(jnp.nan)
+    lost = np.zeros((9, 9), bool)
+    lost[0], lost[:, 0] = True, True
+    np.testing.assert_array_equal(np.isnan(jax.jit(overlap)(every, every)), lost)
+
+
+@pytest.mark.parametrize("side", [1e-9, 1e9], ids=str)
+@pytest.mark.parametrize("overlap", OVERLAPS, ids=["iou", "giou"])
+def test_values_and_gradients_hold_over_the_range_of_sides(overlap, side):
+    # By hand, for a square and itself moved by half its side to the right: I / U = 1 / 3, with I and U of the areas.
+    box, other = side * jnp.asarray([0.0, 0, 1, 1]), side * jnp.asarray([0.5, 0.0, 1.5, 1.0])
+    value, gradient = jax.value_and_grad(overlap)(box, other)
+    np.testing.assert_allclose(value, 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(side * gradient[jnp.asarray([0, 2])], [2 / 9, 2 / 3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1e-9, 9e18], ids=str)
+def test_values_hold_up_to_the_overflow_of_areas(side):
+    box, other = side * jnp.asarray([0.0, 0, 1, 1]), side * jnp.asarray([0.5, 0.0, 1.5, 1.0])
+    np.testing.assert_allclose([overlap(box, other) for overlap in OVERLAPS], [1 / 3, 1 / 3], rtol=1e-6)
+
+
 def test_float64_stays_float64():
     # A difference that float32 loses beside 1.
     with jax.enable_x64(True):

@@ -164,6 +164,8 @@ def test_masked_examples_do_not_count():
     np.testing.assert_allclose(variance, IMAGES[where].var((0, 1, 2)), rtol=1e-4)
     empty = batch_statistics(jnp.asarray(IMAGES), where=jnp.zeros(8, bool))
     np.testing.assert_array_equal(np.stack(empty), np.zeros((2, 3)))
+    # Without examples there is nothing to leave out.
+    np.testing.assert_array_equal(np.stack(batch_statistics(jnp.ones((0, 5, 4, 3)))), np.full((2, 3), np.nan))
 
 
 def test_masked_examples_have_no_gradient():
@@ -292,6 +294,13 @@ def test_local_response_is_the_papers_and_pytorchs(size):
     np.testing.assert_allclose(result, images / (1.0 + 0.02 * means) ** 0.75, rtol=1e-5)
 
 
+def test_layer_norm_takes_axes_from_numpy(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for axes in [np.array([1, 3]), (np.int64(1), np.int64(3))]:
+        expected = standardize(IMAGES, (1, 3), 1e-6)
+        np.testing.assert_allclose(layer_norm(jnp.asarray(IMAGES), axes=axes), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_layer_norm_takes_axes_in_any_spelling():
     images = jnp.asarray(IMAGES)
     expected = standardize(IMAGES, (1, 3), 1e-6)
@@ -334,12 +343,17 @@ THREE, ONE = jnp.ones(3), jnp.ones(1)
         (instance_norm, {"bias": jnp.ones(4)}, r"bias has shape \(4,\); expected \(3,\)"),
         (instance_norm, {"epsilon": -1.0}, "epsilon=-1.0; expected zero or more"),
         (group_norm, {"groups": 2}, r"groups=2 must divide the 3 channels of images of shape \(8, 5, 4, 3\)"),
-        (group_norm, {"groups": 0}, "groups=0 must divide the 3 channels"),
-        (group_norm, {"groups": -3}, "groups=-3 must divide the 3 channels"),
+        (layer_norm, {"axes": 1.0}, "axes=1.0 is not whole; expected an integer, or several, from 1 to 3"),
+        (layer_norm, {"axes": np.array([1.0])}, r"axes=array\(\[1.\]\) is not whole"),
+        (layer_norm, {"axes": (1, None)}, r"axes=\(1, None\) is not whole"),
+        (group_norm, {"groups": 0}, "groups=0 is too small; expected at least 1"),
+        (group_norm, {"groups": -3}, "groups=-3 is too small; expected at least 1"),
+        (group_norm, {"groups": 3.0}, "groups=3.0 is not whole; expected an integer of at least 1"),
         (group_norm, {"groups": 3, "scale": ONE}, r"scale has shape \(1,\); expected \(3,\)"),
         (group_norm, {"groups": 3, "epsilon": -1.0}, "epsilon=-1.0; expected zero or more"),
         (local_response_norm, {"size": 4}, "size=4; expected an odd number of channels"),
-        (local_response_norm, {"size": -1}, "size=-1; expected an odd number of channels"),
+        (local_response_norm, {"size": -1}, "size=-1 is too small; expected at least 1"),
+        (local_response_norm, {"size": 3.0}, "size=3.0 is not whole; expected an integer of at least 1"),
         (local_response_norm, {"alpha": -0.1}, "alpha=-0.1 and k=2.0; expected alpha of zero or more and k above zero"),
         (local_response_norm, {"k": 0.0}, "alpha=0.0001 and k=0.0; expected alpha of zero or more and k above zero"),
     ],

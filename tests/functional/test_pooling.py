@@ -2,15 +2,20 @@
 
 import inspect
 import math
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cnnjax.functional import avg_pool, max_pool
+from cnnjax.functional.geometry import Window, slide
 from cnnjax.functional.pooling import (
+    _check_all_see,
     adaptive_avg_pool,
     adaptive_max_pool,
     global_avg_pool,
@@ -84,6 +89,47 @@ def test_a_window_wholly_in_the_padding_is_refused(pool):
         pool(jnp.ones((1, 4, 4, 1)), 2, padding=3)
 
 
+@given(
+    size=st.integers(1, 6),
+    window=st.integers(1, 4),
+    stride=st.integers(1, 7),
+    before=st.integers(0, 20),
+    after=st.integers(0, 20),
+    dilation=st.integers(1, 8),
+    misfit=st.sampled_from(["floor", "crop", "pad"]),
+)
+# Taps at -2 and 2 stand on both sides of two pixels.
+@example(size=2, window=2, stride=4, before=2, after=1, dilation=4, misfit="floor")
+def test_windows_in_the_padding_are_those_that_counting_finds(size, window, stride, before, after, dilation, misfit):
+    placed = Window(1, before, after)
+    if dilation * (window - 1) + 1 <= size + before + after:
+        placed = slide(size, window, stride=stride, padding=(before, after), dilation=dilation, misfit=misfit)
+    starts = [position * stride - before for position in range(placed.output)]
+    blind = [
+        position
+        for position, start in enumerate(starts)
+        if not set(range(start, start + window * dilation, dilation)) & set(range(size))
+    ]
+    refused = pytest.raises(ValueError, match=f"window {min(blind, default=None)} of {placed.output} lies wholly")
+    with refused if blind else nullcontext():
+        _check_all_see(size, placed, window, stride, dilation)
+
+
+def test_a_window_that_straddles_a_short_input_is_refused():
+    with pytest.raises(ValueError, match=r"window 0 of 1 lies wholly in the padding \(2 before, 1 after 2\)"):
+        max_pool(jnp.ones((1, 2, 1)), 2, padding=[(2, 1)], dilation=4)
+
+
+def test_windows_that_cannot_fail_are_not_looked_at():
+    # A walk over all would not end.
+    trillion = 10**12
+    _check_all_see(trillion, Window(trillion, 1, 1), 3, 1, 1)
+    with pytest.raises(ValueError, match=f"window {trillion} of {trillion + 1} lies wholly in the padding"):
+        _check_all_see(trillion, Window(trillion + 1, 0, 2), 3, 1, 1)
+    with pytest.raises(ValueError, match="window 0 of"):
+        _check_all_see(4, Window(2 * trillion, trillion, trillion), 2, 1, 1)
+
+
 def ceil_mode(images, window, stride, pad, reduce, counted):
     """Pooling in ceil mode, the last window dropped if it begins past the pixels and the padding before."""
     sizes = images.shape[1:-1]
@@ -125,6 +171,7 @@ def test_crop_is_floor(pool):
 
 def test_l2_by_hand_and_at_zero():
     images = jnp.asarray([3.0, 4, 0, 0, -5, 12]).reshape(1, 6, 1)
+    np.testing.assert_array_equal(l2_pool(1e-24 * images, 2), np.zeros((1, 3, 1)))
     np.testing.assert_allclose(l2_pool(images, 2)[0, :, 0], [5, 0, 13], rtol=1e-6)
     gradient = jax.grad(lambda x: l2_pool(x, 2).sum())(images)[0, :, 0]
     np.testing.assert_allclose(gradient, [3 / 5, 4 / 5, 0, 0, -5 / 13, 12 / 13], rtol=1e-6)

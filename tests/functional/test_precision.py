@@ -23,11 +23,12 @@ def test_floating_point_passes(dtype):
     [
         (jnp.float16, "float32"),
         (jnp.bfloat16, "float32"),
+        (jnp.float8_e4m3fn, "float32"),
         (jnp.dtype("float32"), "float32"),
     ],
     ids=str,
 )
-def test_half_precision_becomes_float32(dtype, expected):
+def test_types_below_float32_become_float32(dtype, expected):
     assert at_least_float32(dtype) == jnp.dtype(expected)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.signal
 from jax import lax
 
@@ -68,6 +69,30 @@ def test_pointwise_mixes_channels(sizes, strides):
     np.testing.assert_allclose(inputs, expected, rtol=1e-5, atol=1e-5)
 
 
+# What `correlate` calls it, NumPy and SciPy.
+MODES = [("zeros", "constant", "constant"), ("reflect", "reflect", "mirror"), ("edge", "edge", "nearest")]
+MODES += [("circular", "wrap", "grid-wrap")]
+
+
+@pytest.mark.parametrize(("mode", "_", "scipy_mode"), MODES, ids=[mode for mode, *_ in MODES])
+def test_depthwise_padding_modes_are_scipys(mode, _, scipy_mode):
+    images, kernel = arrays(5, (2, 7, 6, 3), (3, 5, 1, 6))
+    result = np.asarray(depthwise_conv(jnp.asarray(images), jnp.asarray(kernel), padding_mode=mode))
+    for example, channel in np.ndindex(2, 6):
+        expected = scipy.ndimage.correlate(images[example, ..., channel // 2], kernel[..., 0, channel], mode=scipy_mode)
+        np.testing.assert_allclose(result[example, ..., channel], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "numpy_mode", "_"), MODES, ids=[mode for mode, *_ in MODES])
+def test_separable_padding_modes_are_numpys(mode, numpy_mode, _):
+    images, spatial, mixing = arrays(6, (2, 7, 6, 3), (3, 2, 1, 6), (6, 4))
+    padding = [(2, 1), (0, 3)]
+    padded = np.pad(images, [(0, 0), *padding, (0, 0)], mode=numpy_mode)
+    middle = oracle.correlate(padded, spatial, padding=[(0, 0), (0, 0)], strides=(2, 2), groups=3)
+    result = separable_conv(*map(jnp.asarray, (images, spatial, mixing)), strides=2, padding=padding, padding_mode=mode)
+    np.testing.assert_allclose(result, middle @ mixing, rtol=1e-4, atol=1e-4)
+
+
 def test_separable_is_one_dense_correlation():
     images, spatial, mixing = arrays(4, (2, 7, 8, 3), (3, 3, 1, 6), (6, 4))
     # Middle channel m belongs to input channel m // 2.
@@ -118,6 +143,14 @@ def test_bad_shapes(function, kernels, message, monkeypatch):
     options = {} if function is pointwise_conv else {"padding": "VALID"}
     with pytest.raises(ValueError, match=message):
         function(IMAGES, *map(jnp.ones, kernels), **options)
+
+
+@pytest.mark.parametrize("function", [depthwise_conv, separable_conv])
+def test_bad_padding_mode(function, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    kernels = [(3, 3, 1, 4), (4, 5)][: 1 + (function is separable_conv)]
+    with pytest.raises(ValueError, match="padding_mode='mirror' is unknown; expected zeros, reflect, edge, circular"):
+        function(IMAGES, *map(jnp.ones, kernels), padding_mode="mirror")
 
 
 @pytest.mark.parametrize("function", [depthwise_conv, pointwise_conv, separable_conv])

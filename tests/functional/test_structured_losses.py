@@ -64,6 +64,17 @@ def test_box_losses_by_hand():
     assert apart[0] > 0
 
 
+@pytest.mark.parametrize("loss", [iou, giou])
+def test_box_losses_of_nan_are_nan(loss):
+    outputs = jnp.asarray([[1.0, 0, 3, 2], [jnp.nan, 0, 1, 1], [4, 0, 6, jnp.nan], [jnp.nan] * 4])
+    targets = jnp.asarray([[0.0, 0, 2, 2]] * 4)
+    np.testing.assert_array_equal(np.isnan(loss(outputs, targets)), [False, True, True, True])
+    np.testing.assert_array_equal(np.isnan(loss(targets, outputs)), [False, True, True, True])
+    where = jnp.asarray([True, False, False, False])
+    gradient = jax.grad(lambda boxes: jnp.sum(loss(boxes, targets, where=where)))(outputs)
+    np.testing.assert_array_equal(gradient[1:], np.zeros((3, 4)))
+
+
 def brute_force(logits, labels, blank):
     """Minus the logarithm of the probability of all paths that collapse to the labels."""
     logs = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)

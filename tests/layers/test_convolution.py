@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 
 from cnnjax import layers
+from cnnjax.functional import separable
 from tests.functional import correlation_oracle as oracle
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 9, 4)).astype(np.float32))
@@ -157,6 +158,13 @@ def test_depthwise_equals_flax(multiplier):
         nn.Conv(4 * multiplier, (3, 3), padding="CIRCULAR", feature_group_count=4, use_bias=False),
         IMAGES,
     )
+
+
+def test_depthwise_is_the_functional_one(monkeypatch):
+    monkeypatch.setattr(separable, "depthwise_conv", lambda images, kernel, **options: images + kernel.sum())
+    layer = layers.DepthwiseConv((3, 3), use_bias=False, kernel_init=nn.initializers.ones)
+    result, _ = layer.init_with_output(KEY, jnp.zeros((1, 4, 4, 2)))
+    np.testing.assert_array_equal(result, np.full((1, 4, 4, 2), 18))
 
 
 class FromFlax(nn.Module):

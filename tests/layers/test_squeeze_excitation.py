@@ -135,12 +135,13 @@ def test_the_mean_of_half_precision_is_float32s():
 @pytest.mark.parametrize(
     ("images", "reduction", "message"),
     [
-        (jnp.ones((2, 3, 4)), 0, "reduction=0; expected one or more"),
+        (jnp.ones((2, 3, 4)), 0, "reduction=0 is too small; expected at least 1"),
+        (jnp.ones((2, 3, 4)), 2.5, "reduction=2.5 is not whole; expected an integer of at least 1"),
         (jnp.ones((2, 4)), 16, r"images have shape \(2, 4\); expected .* with 1 to 3 spatial axes"),
         (jnp.ones((2, 1, 1, 1, 1, 4)), 16, ".* with 1 to 3 spatial axes"),
         (jnp.ones((2, 3, 4), jnp.uint8), 16, "images: uint8 came, floating point was expected"),
     ],
-    ids=["reduction", "no_position", "rank", "integers"],
+    ids=["reduction", "fraction", "no_position", "rank", "integers"],
 )
 def test_errors_name_the_layer(images, reduction, message, monkeypatch):
     # Typecheckers are on in the tests, and would speak first.
