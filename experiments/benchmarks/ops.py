@@ -1,15 +1,15 @@
 """Every convolution and pool of the package against plain `lax` and against Flax's layer, forward and gradient.
 
 Claim: gradients of 1x1, grouped, depthwise and strided-pool operations, and of any convolution inside `scan` and
-`cond`, are several times faster on a CPU, and sixty layer shapes of classic networks are at least as fast. All sides are
+`cond`, are several times faster on a CPU, and sixty layer shapes of classic networks at least as fast. All sides are
 interleaved in one process; medians of the rounds. A side that compiles to the very same program as ours is not timed.
 
     python experiments/benchmarks/ops.py                       # writes results/ops.json and results/ops.md
     python experiments/benchmarks/ops.py --only 1x1            # prints, and writes nothing
     python experiments/benchmarks/ops.py --torch-python PATH   # the block against PyTorch, run by another Python
 
-Expected: on two cores with jax 0.12, in about 8 minutes, gradients of 1x1 layers 2.9 to 6 times faster than plain `lax`,
-of depthwise 5 to 6, of grouped 50 and more, of first layers 1.7 to 2.5, inside `scan` and `cond` 30 and more, of
+Expected: on two cores with jax 0.12, in about 8 minutes, gradients of 1x1 layers 2.9 to 6 times faster than `lax`, of
+depthwise 5 to 6, of grouped 50 and more, of first layers 1.7 to 2.5, inside `scan` and `cond` 25 and more, of
 max-pools 8 and more; the sixty layers 1.7 in the median, forward and gradient, and none below 1 by more than the noise
 of short operations (0.87 in the run that is kept); a bottleneck block 2.
 """
