@@ -90,12 +90,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def experiment_main(default: Experiment, results: Path, arguments: Sequence[str] | None = None) -> None:
+def experiment_main(
+    default: Experiment, results: Path, arguments: Sequence[str] | None = None, **variants: Experiment
+) -> None:
     """Command line of an experiment script: its settings as options, and `--seeds N` to measure.
 
-    With several seeds, the accuracies, their mean and deviation go to `results` (JSON), and the first run's picture
-    of receptive fields beside it.
+    A variant is asked for by its name, as the first argument. With several seeds, the accuracies, their mean and
+    deviation go to `results` (JSON; a variant's name is appended), and the first run's picture of receptive fields
+    beside it.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in variants:
+        variant = arguments.pop(0)
+        default, results = variants[variant], results.with_stem(f"{results.stem}_{variant}")
+    named = f" Or one of the variants, as the first argument: {', '.join(variants)}." if variants else ""
 
     def measure(experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default, seeds: int = 1) -> None:
         """Train, test, analyse, and write one folder with a page.
@@ -118,7 +126,7 @@ def experiment_main(default: Experiment, results: Path, arguments: Sequence[str]
             print(write_seeds(results, outcomes))
 
     with one_line_errors():
-        tyro.cli(measure, args=arguments)
+        tyro.cli(measure, args=arguments, description=f"Train, test, analyse, and write one folder with a page.{named}")
 
 
 def _outcome(outcome: Any) -> str:

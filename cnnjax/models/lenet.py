@@ -4,13 +4,15 @@ Reference: LeCun, Bottou, Bengio and Haffner (1998), "Gradient-Based Learning Ap
 section II and figure 2.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import AvgPool, Conv, Dense
-from cnnjax.models.registry import register
+from cnnjax.models.registry import Stage, register
 
 
 class LeNet5(nn.Module):
@@ -30,6 +32,8 @@ class LeNet5(nn.Module):
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6), Stage("s4", 16), Stage("c5", 120))
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
@@ -46,12 +50,4 @@ class LeNet5(nn.Module):
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
 
 
-@register(image_shape=(32, 32, 1))
-def lenet5(
-    *,
-    num_classes: int | None = 10,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-) -> LeNet5:
-    """`LeNet5`, the modern 61,706-parameter form."""
-    return LeNet5(num_classes=num_classes, dtype=dtype, param_dtype=param_dtype)
+register("lenet5", LeNet5, (32, 32, 1))

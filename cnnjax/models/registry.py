@@ -4,39 +4,42 @@ import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 
 Model: TypeAlias = nn.Module
-Builder = TypeVar("Builder", bound=Callable[..., Model])
+
+
+class Stage(NamedTuple):
+    """A feature map that detectors and segmenters may take: the path of the module it leaves, and its channels."""
+
+    name: str
+    channels: int
 
 
 class Entry(NamedTuple):
-    """A registered model: what builds it, and the height, width and channels of the pictures it was designed for."""
+    """A registered model: what builds it, with which options, and the shape of the pictures it was designed for."""
 
     builder: Callable[..., Model]
+    variant: dict[str, Any]
     image_shape: tuple[int, int, int]
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(image_shape: tuple[int, int, int]) -> Callable[[Builder], Builder]:
-    """Enters the function below it, which builds a model, under the function's own name.
+def register(name: str, builder: Callable[..., Model], image_shape: tuple[int, int, int], **variant: Any) -> None:
+    """Enters a model under a name: what builds it (a module's class), and the options that make it this variant.
+
+    `image_shape` is height, width and channels of the pictures it was designed for.
 
     Raises:
         ValueError: the name is taken.
     """
-
-    def enter(builder: Builder) -> Builder:
-        name = builder.__name__
-        if name in _ENTRIES:
-            raise ValueError(f"model {name!r} is registered already, by {_ENTRIES[name].builder.__module__}")
-        _ENTRIES[name] = Entry(builder, image_shape)
-        return builder
-
-    return enter
+    if name in _ENTRIES:
+        raise ValueError(f"model {name!r} is registered already, by {_ENTRIES[name].builder.__module__}")
+    _ENTRIES[name] = Entry(builder, variant, image_shape)
 
 
 def names(pattern: str = "*") -> tuple[str, ...]:
@@ -57,14 +60,14 @@ def create(name: str, **options: Any) -> Model:
     >>> create("lenet5", num_classes=7).num_classes
     7
     """
-    builder = _entry(name).builder
-    allowed = inspect.signature(builder).parameters
+    entry = _entry(name)
+    allowed = [option for option in inspect.signature(entry.builder).parameters if option not in ("parent", "name")]
     for option in options:
         if option not in allowed:
             near = get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
             raise ValueError(f"model {name!r} has no option {option!r}; {hint}")
-    return builder(**options)
+    return entry.builder(**{**entry.variant, **options})
 
 
 def image_shape(name: str) -> tuple[int, int, int]:

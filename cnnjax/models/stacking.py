@@ -1,0 +1,124 @@
+"""Runs of equal blocks: one program looped over stacked parameters, or one block after the other.
+
+A run of blocks 2 to 18 that is scanned is one submodule, "block2-18", whose variables have the run as their leading
+axis. `unstack` gives each block its own name ("block2", ...), as in the model that is not scanned; `stack` is its
+inverse. Files hold the unstacked form.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_RUN = re.compile(r"(?P<base>.*?)(?P<first>\d+)-(?P<last>\d+)")
+
+
+def repeat(
+    block: Callable[..., nn.Module],
+    x: jax.Array,
+    *,
+    first: int,
+    last: int,
+    scan: bool,
+    train: bool,
+    base: str = "block",
+) -> jax.Array:
+    """Applies blocks `first` to `last`, made by `block(name=...)`, called as `(x, train=train)`, one after the other.
+
+    With `scan` they are one block in `jax.lax.scan`: compiled once, its variables stacked along a leading axis.
+    """
+    if not scan or last <= first:
+        for number in range(first, last + 1):
+            x = block(name=f"{base}{number}")(x, train=train)
+        return x
+    scanned = nn.scan(
+        lambda module, carry, _: (module(carry, train=train), None),
+        variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+        split_rngs={"params": True, "dropout": True},
+        length=last - first + 1,
+    )
+    x, _ = scanned(block(name=f"{base}{first}-{last}"), x, None)
+    return x
+
+
+def unstack(tree: Any) -> Any:
+    """Every scanned run taken apart into its blocks, by name, in all dictionaries of a tree of arrays or shapes.
+
+    Works on variables, parameters, gradients and optimizer states alike, and returns others as they are.
+
+    >>> unstack({"block2-3": {"bias": np.array([[0.0], [1.0]])}})
+    {'block2': {'bias': array([0.])}, 'block3': {'bias': array([1.])}}
+    """
+    return _on_dictionaries(_unstack, tree)
+
+
+def stack(tree: Any, like: Any) -> Any:
+    """The inverse of `unstack`: blocks put together into the runs that a tree `like` it has, for instance the
+    variables (or their shapes) of the scanned model.
+
+    Raises:
+        ValueError: a block of a run is missing; the message names it.
+
+    >>> stack({"block2": np.zeros(1), "block3": np.ones(1)}, {"block2-3": 0}).keys()
+    dict_keys(['block2-3'])
+    """
+    return _on_dictionaries(_stack, like, tree)
+
+
+def _on_dictionaries(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Changes the outermost dictionaries of a tree, whatever tuples and classes they stand in."""
+
+    def visit(node: Any, *others: Any) -> Any:
+        return change(node, *others) if isinstance(node, Mapping) else (others or (node,))[0]
+
+    return jax.tree.map(visit, tree, *rest, is_leaf=lambda node: isinstance(node, Mapping))
+
+
+def _unstack(tree: Any) -> Any:
+    if not isinstance(tree, Mapping):
+        return tree
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        run = _RUN.fullmatch(str(name))
+        if run is None:
+            result[name] = _unstack(value)
+            continue
+        first, last = int(run["first"]), int(run["last"])
+        for place in range(last - first + 1):
+            result[f"{run['base']}{first + place}"] = _unstack(jax.tree.map(lambda leaf: _taken(leaf, place), value))
+    return result
+
+
+def _stack(like: Any, tree: Any, path: str = "") -> Any:
+    if not isinstance(like, Mapping):
+        return tree
+    result = dict(tree)
+    for name, shape in like.items():
+        run = _RUN.fullmatch(str(name))
+        if run is None:
+            if name in tree:
+                result[name] = _stack(shape, tree[name], f"{path}{name}/")
+            continue
+        names = [f"{run['base']}{number}" for number in range(int(run["first"]), int(run["last"]) + 1)]
+        for block in names:
+            if block not in tree:
+                raise ValueError(f"{path}{name} cannot be stacked: {path}{block} is missing")
+        blocks = [_stack(shape, result.pop(block), f"{path}{block}/") for block in names]
+        result[name] = jax.tree.map(_together, *blocks)
+    return result
+
+
+def _taken(leaf: Any, place: int) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+    return leaf[place]
+
+
+def _together(*leaves: Any) -> Any:
+    if isinstance(leaves[0], jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype)
+    return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)

@@ -1,0 +1,40 @@
+"""ResNet-20 learns CIFAR-10: by the paper's recipe, or by a one-cycle of ten epochs that a CPU can do.
+
+Claim: at least 80 % test accuracy after ten epochs of the one-cycle recipe. The data is prepared as ArrayRecord (the
+README says how), for instance under `path/to/tfds/cifar10/3.0.2`.
+
+    python experiments/resnet20_cifar10.py --data-dir path/to/tfds             # ten epochs, one cycle
+    python experiments/resnet20_cifar10.py --data-dir path/to/tfds --seeds 3   # writes results/resnet20_cifar10.json
+    python experiments/resnet20_cifar10.py paper --data-dir path/to/tfds       # 64,000 steps, for an accelerator
+
+Expected: EXPECTED
+"""
+
+from pathlib import Path
+
+from cnnjax.cli import experiment_main
+from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+
+ONE_CYCLE = Experiment(
+    model="resnet20",
+    data="tfds:cifar10",
+    epochs=10,
+    batch_size=128,
+    optimizer=Optimizer(name="nesterov", learning_rate=0.2, weight_decay=5e-4),
+    schedule=Schedule(name="one_cycle"),
+    augmentation=Augmentation(shift=4, flip=True),
+)
+
+# He et al. (2016), section 4.2: batches of 128, 64,000 steps, a tenth of the rate at one half and at three quarters.
+PAPER = Experiment(
+    model="resnet20",
+    data="tfds:cifar10",
+    steps=64_000,
+    batch_size=128,
+    optimizer=Optimizer(name="momentum", learning_rate=0.1, weight_decay=1e-4),
+    schedule=Schedule(name="step"),
+    augmentation=Augmentation(shift=4, flip=True),
+)
+
+if __name__ == "__main__":
+    experiment_main(ONE_CYCLE, Path(__file__).parent / "results" / "resnet20_cifar10.json", paper=PAPER)
