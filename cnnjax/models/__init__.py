@@ -1,17 +1,39 @@
 """Floor 2: the architectures, one file per paper, and the registry that makes them by name."""
 
+from cnnjax.models.alexnet import AlexNet, AlexNetOWT
+from cnnjax.models.convnet import ConvNet
+from cnnjax.models.densenet import DenseNet
+from cnnjax.models.inception import AuxiliaryLogits, GoogLeNet
+from cnnjax.models.inception_v3 import InceptionV3
 from cnnjax.models.initialization import check_inputs, inference_options, initialize, smallest_image_size
 from cnnjax.models.lenet import LeNet5
+from cnnjax.models.mobilenet import MobileNetV1
+from cnnjax.models.preact_resnet import PreactResNet
 from cnnjax.models.registry import Model, Stage, create, image_shape, names, register
 from cnnjax.models.resnet import CifarResNet, ResNet
+from cnnjax.models.senet import SENet154
 from cnnjax.models.stacking import stack, unstack
+from cnnjax.models.vgg import VGG
+from cnnjax.models.zfnet import ZFNet
 
 __all__ = [
+    "VGG",
+    "AlexNet",
+    "AlexNetOWT",
+    "AuxiliaryLogits",
     "CifarResNet",
+    "ConvNet",
+    "DenseNet",
+    "GoogLeNet",
+    "InceptionV3",
     "LeNet5",
+    "MobileNetV1",
     "Model",
+    "PreactResNet",
     "ResNet",
+    "SENet154",
     "Stage",
+    "ZFNet",
     "check_inputs",
     "create",
     "image_shape",

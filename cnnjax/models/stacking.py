@@ -7,6 +7,7 @@ inverse. Files hold the unstacked form.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -57,8 +58,9 @@ def unstack(tree: Any) -> Any:
 
 
 def stack(tree: Any, like: Any) -> Any:
-    """The inverse of `unstack`: blocks put together into the runs that a tree `like` it has, for instance the
-    variables (or their shapes) of the scanned model.
+    """The inverse of `unstack`: blocks put together into the runs that a tree `like` it has.
+
+    `like` is for instance the variables of the scanned model, or their shapes.
 
     Raises:
         ValueError: a block of a run is missing; the message names it.
@@ -89,7 +91,8 @@ def _unstack(tree: Any) -> Any:
             continue
         first, last = int(run["first"]), int(run["last"])
         for place in range(last - first + 1):
-            result[f"{run['base']}{first + place}"] = _unstack(jax.tree.map(lambda leaf: _taken(leaf, place), value))
+            block = jax.tree.map(partial(_taken, place=place), value)
+            result[f"{run['base']}{first + place}"] = _unstack(block)
     return result
 
 
