@@ -1,14 +1,14 @@
 """A JAX function as a flat list of equations with the names of its layers: what every analysis reads.
 
-Calls (`jit`, `remat`, `custom_jvp`, ...) are written out in place. Layers are named by `jax.named_scope`, which
-Flax opens around every module.
+Calls (`jit`, `remat`, `custom_jvp`, ...) and scans of moderate length are written out in place. Layers are named by
+`jax.named_scope`, which Flax opens around every module.
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 
 from cnnjax.functional.primitives import REFERENCES
 from cnnjax.models import Model, inference_options
+from cnnjax.models.stacking import RUN
 
 # Primitives that only call: their inner program is written out in place of the call.
 _CALLS = {
@@ -31,6 +32,9 @@ _CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
+
+# Scans that come to more equations than this stay one equation.
+_MOST_SCANNED = 200_000
 
 # What gets a row of its own where no named scope gives one.
 _NOTABLE = ("conv_general_dilated", "dot_general", "reduce_window", "reduce_sum", "reduce_max", "reduce_min")
@@ -128,7 +132,9 @@ def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
             inner = scope + _scope(eqn.source_info.name_stack)
             inputs = [read(atom) for atom in eqn.invars]
             name = eqn.primitive.name
-            if name in _CALLS:
+            if name == "scan" and eqn.params["length"] * _size(eqn.params["jaxpr"]) <= _MOST_SCANNED:
+                outputs = write_out_scan(eqn.params, inputs, [variable.aval for variable in eqn.outvars], inner)
+            elif name in _CALLS:
                 outputs = write_out(eqn.params[_CALLS[name]], inputs, inner)
             elif eqn.primitive in REFERENCES:
                 expansion = partial(REFERENCES[eqn.primitive], **eqn.params)
@@ -139,9 +145,66 @@ def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
             values.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in body.outvars]
 
+    def add(primitive: str, params: Any, inputs: Sequence[int], shape: tuple[int, ...], scope: tuple[str, ...]) -> int:
+        shapes.append(shape)
+        equations.append(Equation(primitive, params, tuple(inputs), (len(shapes) - 1,), scope))
+        return len(shapes) - 1
+
+    def write_out_scan(params: Any, inputs: Sequence[int], kinds: Sequence[Any], scope: tuple[str, ...]) -> list[int]:
+        fixed, carry, scanned = _scan_inputs(params, inputs)
+        length, carried = params["length"], len(carry)
+        collected: list[list[int]] = [[-1] * length for _ in kinds[carried:]]
+        for turn in range(length):
+            place = length - 1 - turn if params["reverse"] else turn
+            taken = []
+            for value in scanned:
+                rest = shapes[value][1:]
+                start, stop = (place, *[0] * len(rest)), (place + 1, *rest)
+                slicing = {"start_indices": start, "limit_indices": stop, "strides": None}
+                sliced = add("slice", slicing, [value], (1, *rest), scope)
+                taken.append(add("squeeze", {"dimensions": (0,)}, [sliced], rest, scope))
+            before = len(equations)
+            results = write_out(params["jaxpr"], [*fixed, *carry, *taken], scope)
+            for index in range(before, len(equations)):
+                equations[index] = replace(equations[index], scope=_of_turn(equations[index].scope, place, length))
+            carry = results[:carried]
+            for values, value in zip(collected, results[carried:], strict=True):
+                values[place] = value
+        stacked = [
+            add("stack", {"axis": 0}, values, tuple(kind.shape), scope)
+            for values, kind in zip(collected, kinds[carried:], strict=True)
+        ]
+        return [*carry, *stacked]
+
     arguments = [new(variable) for variable in closed.jaxpr.invars]
     results = write_out(closed, arguments, ())
     return Program(tuple(equations), tuple(shapes), arguments[-1], tuple(zip(output_names, results, strict=True)))
+
+
+def _scan_inputs(params: Mapping[str, Any], inputs: Sequence[int]) -> list[list[int]]:
+    """The inputs of a scan: what every turn sees, what is carried from turn to turn, and what is taken apart."""
+    if "ft_in" in params:
+        return [list(part) for part in params["ft_in"].update(list(inputs)).unpack()]
+    # jax 0.9 counts them.
+    constants, carried = params["num_consts"], params["num_carry"]
+    return [list(inputs[:constants]), list(inputs[constants:][:carried]), list(inputs[constants + carried :])]
+
+
+def _size(jaxpr: Any) -> int:
+    """Equations of a program, those of loops inside it as often as they run."""
+    inner = [eqn.params for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+    return len(jaxpr.eqns) + sum(params["length"] * _size(params["jaxpr"]) for params in inner)
+
+
+def _of_turn(scope: tuple[str, ...], place: int, length: int) -> tuple[str, ...]:
+    """A scope inside a run of blocks that is scanned, "block2-18", as that of the block whose turn it is."""
+    for depth, part in enumerate(scope):
+        run = RUN.fullmatch(part)
+        if run is not None and int(run["last"]) - int(run["first"]) + 1 == length:
+            # Flax opens the scope twice: for the function that it scans, and for the module called in it.
+            inner = depth + 2 if scope[depth + 1 : depth + 2] == (part,) else depth + 1
+            return (*scope[:depth], f"{run['base']}{int(run['first']) + place}", *scope[inner:])
+    return scope
 
 
 def _scope(name_stack: Any) -> tuple[str, ...]:

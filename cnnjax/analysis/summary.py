@@ -14,7 +14,7 @@ from cnnjax.analysis import cost
 from cnnjax.analysis.program import trace
 from cnnjax.analysis.receptive_field import LayerField, ReceptiveFields, fields_of
 from cnnjax.analysis.table import format_extent, format_table
-from cnnjax.models import Model, inference_options
+from cnnjax.models import Model, inference_options, unstack
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def _parameters(model: Model, shape: Sequence[int], dtype: DTypeLike) -> dict[st
     init = partial(model.init, **inference_options(model))
     variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
     counts: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {})):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(unstack(variables.get("params", {}))):
         name = "/".join(key.key for key in path[:-1])
         counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
     return counts

@@ -6,7 +6,7 @@ from cnnjax.models.densenet import DenseNet
 from cnnjax.models.inception import AuxiliaryLogits, GoogLeNet
 from cnnjax.models.inception_v3 import InceptionV3
 from cnnjax.models.initialization import check_inputs, inference_options, initialize, smallest_image_size
-from cnnjax.models.lenet import LeNet5
+from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.preact_resnet import PreactResNet
 from cnnjax.models.registry import Model, Stage, create, image_shape, names, register
@@ -27,6 +27,7 @@ __all__ = [
     "GoogLeNet",
     "InceptionV3",
     "LeNet5",
+    "LeNet5Of1998",
     "MobileNetV1",
     "Model",
     "PreactResNet",

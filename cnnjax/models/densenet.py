@@ -81,7 +81,7 @@ class DenseNet(nn.Module):
     """DenseNet-BC for ImageNet: bottlenecks in the layers, half the channels in each transition.
 
     DenseNet-121 at 224x224 and 1,000 classes: 7,978,856 parameters, 2,834,161,664 multiply-accumulates; receptive
-    fields of blocks 1 to 4: 107, 311, 1111, 2071. Kernels start as in He et al. (2015), as section 4.2 says.
+    fields of blocks 1 to 4: 59, 255, 1031, 2071. Kernels start as in He et al. (2015), as section 4.2 says.
 
     Attributes:
         depths: layers of each dense block.

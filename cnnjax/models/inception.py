@@ -121,7 +121,7 @@ class InceptionBlock(nn.Module):
         """The branches' maps, one after the other."""
 
         def unit(name: str, features: int, window: int, x: jax.Array) -> jax.Array:
-            options = {"batch_norm": self.batch_norm, "dtype": self.dtype, "param_dtype": self.param_dtype}
+            options: dict[str, Any] = {"batch_norm": self.batch_norm, "dtype": self.dtype, "param_dtype": self.param_dtype}
             return ConvUnit(features, (window, window), name=name, **options)(x, train=train)
 
         one, reduce3, three, reduce5, five, projection = self.widths
@@ -173,8 +173,8 @@ class GoogLeNet(nn.Module):
 
     | net | parameters | with auxiliary heads | MMAC | receptive field |
     |---|---|---|---|---|
-    | `googlenet` | 6,998,552 | 13,378,280 | 1,582.7 | 139, 427, 715 |
-    | `googlenet_bn` | 6,624,904 | 13,004,888 | 1,498.4 | 75, 235, 379 |
+    | `googlenet` | 6,998,552 | 13,378,280 | 1,582.7 | 91, 427, 715 |
+    | `googlenet_bn` | 6,624,904 | 13,004,888 | 1,498.4 | 59, 235, 379 |
 
     Attributes:
         num_classes: width of `output`; None ends with the 1,024 pooled features, without other heads.
@@ -208,7 +208,7 @@ class GoogLeNet(nn.Module):
     ) -> Float[Array, "batch outputs"] | AuxiliaryLogits:
         """Logits (or features) of a batch; `train` drops features, and adds the auxiliary heads' logits."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options = {"batch_norm": self.batch_norm, **types}
+        options: dict[str, Any] = {"batch_norm": self.batch_norm, **types}
         large, last_pool = (3, 2) if self.batch_norm else (5, 3)
         heads = self.auxiliary and self.num_classes is not None and (train or self.is_initializing())
         auxiliary = []

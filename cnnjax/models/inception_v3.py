@@ -158,7 +158,7 @@ class InceptionAuxiliaryHead(nn.Module):
 class InceptionV3(nn.Module):
     """Inception v3: a stem of five convolutions, eleven blocks of three kinds, and another head while training.
 
-    At 299x299 and 1,000 classes: 27,161,264 parameters (23,834,568 without the auxiliary head), 5,713 million
+    At 299x299 and 1,000 classes: 27,161,264 parameters (23,834,568 without the auxiliary head), 5,713,216,096
     multiply-accumulates; receptive fields of mixed_5d, 6e and 7c: 127, 927, 1311. Kernels start as in Glorot and Bengio
     (2010); the paper says nothing.
 

@@ -64,8 +64,8 @@ class PreactResNet(nn.Module):
 
     | net | n | parameters | of convolutions and dense | MMAC |
     |---|---|---|---|---|
-    | ResNet-164 | 18 | 1,703,258 | 1,678,346 | 253.8 |
-    | ResNet-1001 | 111 | 10,327,706 | 10,178,490 | 1,589.6 |
+    | ResNet-164 | 18 | 1,703,258 | 1,678,346 | 244.5 |
+    | ResNet-1001 | 111 | 10,327,706 | 10,178,490 | 1,487.8 |
 
     Attributes:
         depth: blocks of each stage, n.

@@ -82,6 +82,21 @@ def image_shape(name: str) -> tuple[int, int, int]:
     return _entry(name).image_shape
 
 
+def designed_for(model: Model) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures that a registered model's class was designed for.
+
+    Raises:
+        ValueError: the class is not registered.
+
+    >>> designed_for(create("lenet5", num_classes=2))
+    (32, 32, 1)
+    """
+    for entry in _ENTRIES.values():
+        if entry.builder is type(model):
+            return entry.image_shape
+    raise ValueError(f"{type(model).__name__} is not registered; say the shape of pictures (batch, *spatial, channels)")
+
+
 def _entry(name: str) -> Entry:
     if name not in _ENTRIES:
         near = get_close_matches(name, _ENTRIES, n=3)

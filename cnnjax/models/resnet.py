@@ -129,7 +129,7 @@ class ResNetStage(nn.Module):
             x = self.block(strides=self.strides, name="block1")(x, train=train)
             first = 2
         block = partial(self.block, strides=1)
-        return repeat(block, x, first=first, last=self.depth, scan=self.scan, train=train)
+        return repeat(self, block, x, first=first, last=self.depth, scan=self.scan, train=train)
 
 
 class ResNet(nn.Module):

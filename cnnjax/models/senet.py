@@ -61,7 +61,7 @@ class SENetBlock(nn.Module):
 class SENet154(nn.Module):
     """SENet-154: a stem of three 3x3 convolutions, four stages of 3, 8, 36 and 3 gated blocks, dropout.
 
-    At 224x224 and 1,000 classes: 115,088,984 parameters, 20,740,000,000 multiply-accumulates. Kernels start as in He et
+    At 224x224 and 1,000 classes: 115,088,984 parameters, 20,688,363,520 multiply-accumulates. Kernels start as in He et
     al. (2015); scales of norms at one.
 
     Attributes:
@@ -88,7 +88,7 @@ class SENet154(nn.Module):
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x: jax.Array = images
         for number, (width, strides) in enumerate(((64, 2), (64, 1), (128, 1)), 1):
-            options = {"use_bias": False, "kernel_init": HE_NORMAL, **types}
+            options: dict[str, Any] = {"use_bias": False, "kernel_init": HE_NORMAL, **types}
             x = Conv(width, (3, 3), strides=strides, padding=1, name=f"stem_conv{number}", **options)(x)
             x = nn.relu(BatchNorm(name=f"stem_bn{number}", **types)(x, train=train))
         x = MaxPool(3, strides=2, misfit="pad", name="pool1")(x)

@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_RUN = re.compile(r"(?P<base>.*?)(?P<first>\d+)-(?P<last>\d+)")
+# A run's name: what its blocks are called, the first and the last of them.
+RUN = re.compile(r"(?P<base>\w*?)(?P<first>\d+)-(?P<last>\d+)")
 
 
 def repeat(
+    parent: nn.Module,
     block: Callable[..., nn.Module],
     x: jax.Array,
     *,
@@ -26,23 +28,36 @@ def repeat(
     last: int,
     scan: bool,
     train: bool,
-    base: str = "block",
 ) -> jax.Array:
-    """Applies blocks `first` to `last`, made by `block(name=...)`, called as `(x, train=train)`, one after the other.
+    """Applies blocks `first` to `last` of a module, one after the other.
 
-    With `scan` they are one block in `jax.lax.scan`: compiled once, its variables stacked along a leading axis.
+    They are made by `block(name=...)` inside `parent` and called as `(x, train=train)`. With `scan` they are one block
+    in `jax.lax.scan`: compiled once, its variables stacked along a leading axis.
+
+    Raises:
+        ValueError: the variables of a model that scans are not stacked.
     """
     if not scan or last <= first:
         for number in range(first, last + 1):
-            x = block(name=f"{base}{number}")(x, train=train)
+            x = block(name=f"block{number}")(x, train=train)
         return x
+    if f"block{first}" in parent.variables.get("params", {}):
+        raise ValueError(
+            f"layer {'/'.join(parent.path)}: blocks {first} to {last} come one by one, but the model scans them; stack"
+            f" the variables (models.stack(variables, like=variables of the model)) or create it with scan=False"
+        )
+
+    def __call__(module: nn.Module, carry: jax.Array, _: None) -> tuple[jax.Array, None]:  # noqa: N807
+        # Flax writes any other name behind the module's, in the name of its scope.
+        return module(carry, train=train), None
+
     scanned = nn.scan(
-        lambda module, carry, _: (module(carry, train=train), None),
+        __call__,
         variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         length=last - first + 1,
     )
-    x, _ = scanned(block(name=f"{base}{first}-{last}"), x, None)
+    x, _ = scanned(block(name=f"block{first}-{last}"), x, None)
     return x
 
 
@@ -85,7 +100,7 @@ def _unstack(tree: Any) -> Any:
         return tree
     result: dict[str, Any] = {}
     for name, value in tree.items():
-        run = _RUN.fullmatch(str(name))
+        run = RUN.fullmatch(str(name))
         if run is None:
             result[name] = _unstack(value)
             continue
@@ -101,7 +116,7 @@ def _stack(like: Any, tree: Any, path: str = "") -> Any:
         return tree
     result = dict(tree)
     for name, shape in like.items():
-        run = _RUN.fullmatch(str(name))
+        run = RUN.fullmatch(str(name))
         if run is None:
             if name in tree:
                 result[name] = _stack(shape, tree[name], f"{path}{name}/")

@@ -17,9 +17,9 @@ from cnnjax.models.registry import Stage, register
 class ZFNet(nn.Module):
     """ZFNet: 7x7 windows two pixels apart, one column, contrast normalisation across maps after the first two pools.
 
-    At 224x224 and 1,000 classes: 62,357,608 parameters; maps of 110, 55, 26, 13 and 6 pixels a side as in figure 3;
-    receptive fields of conv1, pool1, conv2, pool2, conv3 to 5 and pool5: 7, 11, 27, 43, 75, 107, 139, 171. Kernels
-    start normal with deviation 0.01 and biases at zero, as in section 3.1.
+    At 224x224 and 1,000 classes: 62,357,608 parameters, 1,168,032,896 multiply-accumulates; maps of 110, 55, 26, 13
+    and 6 pixels a side as in figure 3; receptive fields of conv1, pool1, conv2, pool2, conv3 to 5 and pool5: 7, 11, 27,
+    43, 75, 107, 139, 171. Kernels start normal with deviation 0.01 and biases at zero, as in section 3.1.
 
     Attributes:
         num_classes: width of `output`; None ends with the 4,096 features of fc7.

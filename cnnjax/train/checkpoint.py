@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cnnjax.models import stack, unstack
 from cnnjax.train.state import TrainState
 
 
@@ -68,12 +69,15 @@ class Checkpoints:
     def restore(self, like: TrainState, step: int) -> TrainState:
         """Reads the state of a step, of the same shapes, types and shardings as `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
-        restored = self._read(step, ocp.args.StandardRestore(abstract))
-        fields = dict(restored)
+        restored = stack(self._read(step, ocp.args.StandardRestore(abstract)), _fields(like))
+        fields = jax.tree.map(lambda array, old: jax.device_put(array, old.sharding), restored, _fields(like))
         return dataclasses.replace(like, **(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
 
     def load_variables(self, step: int) -> dict[str, Any]:
-        """Parameters and running statistics of a step, on the default device, without a state to compare with."""
+        """Parameters and running statistics of a step, on the default device, without a state to compare with.
+
+        Blocks have each their own name, as in a model that does not scan.
+        """
         restored = self._read(step, ocp.args.StandardRestore())
         return {"params": restored["params"], "batch_stats": restored.get("batch_stats") or {}}
 
@@ -90,6 +94,8 @@ class Checkpoints:
 def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str, Any]:
     """What `model.apply` takes, from a run's folder: of the latest checkpoint, or of the one of a step.
 
+    Blocks have each their own name: apply a model with `scan=False`, or `models.stack` them for one that scans.
+
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
         ValueError: the checkpoint cannot be read.
@@ -105,7 +111,11 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-    """The state as a dictionary of ordinary arrays."""
+    """The state as it lies in the file: ordinary arrays, and the blocks of scanned models by their own names."""
+    return {name: unstack(value) for name, value in _fields(state).items()}
+
+
+def _fields(state: TrainState) -> dict[str, Any]:
     return {
         "step": state.step,
         "params": state.params,

@@ -1,0 +1,241 @@
+"""Weights as safetensors files, by the names and in the layout of PyTorch, so that public checkpoints load.
+
+A model says by `torch_name(path)` what a public library calls the module at a path of it; a model without that keeps
+its own names. Layouts: kernels are (outputs, inputs, *window); a dense layer that follows a flattening takes its inputs
+channel by channel, for which a model names it, with the size of the maps, in `flattened`.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.models.initialization import inference_options, initialize
+from cnnjax.models.registry import Model, designed_for
+from cnnjax.models.stacking import stack, unstack
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_COUNTERS = "num_batches_tracked"
+
+
+class _Entry(NamedTuple):
+    """A variable: where it lies, what it is called in a file, and its shape here and its layout there."""
+
+    path: tuple[str, ...]
+    name: str
+    shape: tuple[int, ...]
+    maps: tuple[int, int] | None
+
+    @property
+    def module(self) -> str:
+        return "/".join(self.path[1:-1])
+
+    @property
+    def is_head(self) -> bool:
+        return self.path[-2] == "output"
+
+    def to_file(self, array: np.ndarray) -> np.ndarray:
+        """(*window, inputs, outputs) to (outputs, inputs, *window); pixels of a flattened map after its channels."""
+        if self.path[-1] != "kernel":
+            return array
+        if self.maps is not None:
+            array = array.reshape(*self.maps, -1, array.shape[-1]).transpose(2, 0, 1, 3).reshape(array.shape)
+        return np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array
+
+    def from_file(self, array: np.ndarray) -> np.ndarray:
+        """The inverse. A 1x1 convolution in the place of a dense layer loses its window."""
+        if self.path[-1] != "kernel":
+            return array
+        if len(self.shape) == 2 and array.ndim == 4 and array.shape[2:] == (1, 1):
+            array = array[..., 0, 0]
+        array = np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array
+        if self.maps is not None and array.ndim == 2 and array.shape[0] % np.prod(self.maps) == 0:
+            array = array.reshape(-1, *self.maps, array.shape[-1]).transpose(1, 2, 0, 3).reshape(array.shape)
+        return array
+
+
+def load_torch_weights(
+    model: Model,
+    source: Path | str,
+    *,
+    revision: str | None = None,
+    sha256: str | None = None,
+    filename: str = "model.safetensors",
+    fresh_head: jax.Array | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Any:
+    """Variables of a model from a `.safetensors` file, or from a repository on the Hugging Face Hub.
+
+    Args:
+        model: what the weights are for; its variables come back stacked where it scans.
+        source: a file, or a Hub repository such as "timm/resnet50.tv_in1k".
+        revision: the Hub commit, all 40 digits of it, since a branch can change under one's feet.
+        sha256: checksum of the file, which is compared; needed for the Hub.
+        filename: the file's name in the Hub repository.
+        fresh_head: a random key. Given, heads of another number of classes than the file's start anew.
+        shape: of a batch of pictures; those that the model was designed for where None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no safetensors file or has another checksum; a tensor is missing, left over or
+            misshapen (one message names all, by both names); the Hub is asked without revision and checksum.
+        ImportError: the extra `weights` is not installed.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = _from_hub(str(source), revision, sha256, filename)
+    if sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256.lower():
+            raise ValueError(f"{path} has the sha256 {found}; expected {sha256}")
+    return from_torch(model, _read(path), source=str(source), fresh_head=fresh_head, shape=shape)
+
+
+def save_weights(model: Model, variables: Any, path: Path | str, *, shape: tuple[int, ...] | None = None) -> None:
+    """Writes a model's variables as a `.safetensors` file that `load_torch_weights`, and PyTorch's users, can read.
+
+    Raises:
+        ValueError: the variables are not those of the model.
+        ImportError: the extra `weights` is not installed.
+    """
+    safetensors = _safetensors()
+    tensors = {name: np.ascontiguousarray(array) for name, array in to_torch(model, variables, shape=shape).items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    safetensors.save_file(tensors, str(path), metadata={"format": "pt"})
+
+
+def to_torch(model: Model, variables: Any, *, shape: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:
+    """A model's variables by the names and in the layout of PyTorch.
+
+    Raises:
+        ValueError: the variables are not those of the model.
+    """
+    entries, found = _entries(model, shape), _flat(unstack(variables))
+    paths = {entry.path for entry in entries}
+    if differing := [*sorted("/".join(path) for path in paths ^ set(found))]:
+        raise ValueError(f"variables are not those of {type(model).__name__}: they differ in {_listed(differing)}")
+    return {entry.name: entry.to_file(np.asarray(found[entry.path])) for entry in entries}
+
+
+def from_torch(
+    model: Model,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    source: str = "the tensors",
+    fresh_head: jax.Array | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Any:
+    """Variables of a model from arrays by PyTorch's names; see `load_torch_weights`.
+
+    Raises:
+        ValueError: a tensor is missing, left over or misshapen; one message names all, by both names.
+    """
+    like = _shapes(model, shape)
+    entries, types = _entries(model, shape), _flat(unstack(like))
+    names = {entry.name for entry in entries}
+    missing = [f"{entry.name} (here {entry.module})" for entry in entries if entry.name not in tensors]
+    extra = sorted(name for name in tensors if name not in names and not name.endswith(_COUNTERS))
+    found = {entry.path: entry.from_file(tensors[entry.name]) for entry in entries if entry.name in tensors}
+    misshapen = [entry for entry in entries if entry.path in found and found[entry.path].shape != entry.shape]
+    heads = [entry for entry in misshapen if entry.is_head]
+    if fresh_head is not None and heads:
+        start = _flat(unstack(initialize(model, fresh_head, _pictures(model, shape))))
+        found |= {entry.path: np.asarray(start[entry.path]) for entry in heads}
+        misshapen = [entry for entry in misshapen if not entry.is_head]
+    if missing or extra or misshapen:
+        wrong = [f"missing {_listed(missing)}"] if missing else []
+        wrong += [f"left over {_listed(extra)}"] if extra else []
+        different = [
+            f"{entry.name} (here {entry.module}) is {found[entry.path].shape}, expected {entry.shape}"
+            for entry in misshapen
+        ]
+        wrong += [f"misshapen {_listed(different)}"] if different else []
+        only_heads = not missing and not extra and all(entry.is_head for entry in misshapen)
+        cure = "; to replace the head, pass fresh_head=jax.random.key(0)" if only_heads else ""
+        raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {'; '.join(wrong)}{cure}")
+    arrays = {path: jnp.asarray(array, types[path].dtype) for path, array in found.items()}
+    return stack(_nested(arrays), like)
+
+
+def _pictures(model: Model, shape: tuple[int, ...] | None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape or (1, *designed_for(model)), jnp.float32)
+
+
+def _shapes(model: Model, shape: tuple[int, ...] | None) -> Any:
+    init = partial(model.init, **inference_options(model))
+    return dict(jax.eval_shape(init, jax.random.key(0), _pictures(model, shape)))
+
+
+def _entries(model: Model, shape: tuple[int, ...] | None) -> list[_Entry]:
+    rename: Callable[[str], str] = getattr(model, "torch_name", lambda module: module.replace("/", "."))
+    flattened: Mapping[str, tuple[int, int]] = getattr(model, "flattened", {})
+    entries = []
+    for path, leaf in _flat(unstack(_shapes(model, shape))).items():
+        module = "/".join(path[1:-1])
+        name = f"{rename(module)}.{_LEAVES.get(path[-1], path[-1])}"
+        entries.append(_Entry(path, name, leaf.shape, flattened.get(module)))
+    return entries
+
+
+def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
+    return {tuple(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = array
+    return tree
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError('weight files need the extra "weights": pip install "cnnjax[weights]"') from None
+    return safetensors.numpy
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    safetensors = _safetensors()
+    if path.suffix in (".pth", ".pt", ".bin", ".tar"):
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is read; expected a .safetensors file, such as"
+            f" safetensors.torch.save_file(state_dict, path) writes"
+        )
+    try:
+        return safetensors.load_file(str(path))
+    except Exception as error:
+        # The library has one exception for all, which is not a ValueError.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ValueError(f"{path} is no safetensors file, or is damaged: {error}") from error
+
+
+def _from_hub(repository: str, revision: str | None, sha256: str | None, filename: str) -> Path:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.endswith((".safetensors", ".pth", ".pt")):
+        raise FileNotFoundError(f"there is no weights file {repository}")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision or "") or sha256 is None:
+        raise ValueError(
+            f"{repository} is no file here; from the Hub, weights need revision=, a commit of 40 hexadecimal digits"
+            f" ({revision!r} came), and sha256=, the checksum of {filename}"
+        )
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ImportError('the Hub needs the extra "weights": pip install "cnnjax[weights]"') from None
+    return Path(hf_hub_download(repository, filename, revision=revision))
