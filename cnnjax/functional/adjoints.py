@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -33,6 +34,7 @@ def input_adjoint(
     Raises:
         ValueError: as `correlate`, or the cotangent is not of the correlation's output shape.
     """
+    kernel, cotangent = jnp.asarray(kernel), jnp.asarray(cotangent)
     check_images("cotangent", cotangent)
     check_alike("cotangent", cotangent, "kernel", kernel)
     check_groups(groups, {"output": kernel.shape[-1]})
@@ -78,6 +80,7 @@ def kernel_adjoint(
     Raises:
         ValueError: as `correlate`, or the cotangent is not of the correlation's output shape.
     """
+    images, cotangent = jnp.asarray(images), jnp.asarray(cotangent)
     check_images("images", images)
     check_alike("images", images, "cotangent", cotangent)
     check_groups(groups, {"input": images.shape[-1], "output": cotangent.shape[-1]})

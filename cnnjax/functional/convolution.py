@@ -103,7 +103,7 @@ def convolve(
     """
     return correlate(
         images,
-        _flip(kernel),
+        _flip(jnp.asarray(kernel)),
         strides=strides,
         padding=padding,
         padding_mode=padding_mode,

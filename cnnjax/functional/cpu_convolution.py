@@ -23,9 +23,11 @@ from cnnjax.functional.primitives import vary_alike
 
 # Three quarters of a core's own cache on the machines measured; a third less or more costs up to a fifth.
 _CACHE_BYTES = 3 << 19
+# XLA convolves to so few channels by another routine, which pieces of few examples slow down three times and more.
+_FEW_OUTPUTS, _FEW_EXAMPLES = 16, 8
 # Windows of more taps stay convolutions, for each tap costs compile time; so do kernels from one channel to many that
 # hold more numbers than this.
-_MOST_TAPS = 256
+_MOST_TAPS = 64
 _MOST_PRODUCTS = 512
 # More groups than this stay one grouped convolution, for each costs compile time.
 _MOST_GROUPS_APART = 32
@@ -57,7 +59,7 @@ def cpu_product(
             return _by_multiplying(first, second, result, form)
         if form.groups == 1 and _matrix_products_are_better(result, form, channels, outputs):
             return _by_taps(first, second, result, form)
-        if form.groups == 1 and result == "images" and channels <= 8:
+        if form.groups == 1 and result == "images" and channels <= 8 and _is_worth_planes(form, channels):
             return _to_few_channels(first, second, form)
     wide = min(channels, outputs) >= _LEAST_CHANNELS_APART * form.groups
     if 1 < form.groups <= _MOST_GROUPS_APART and (wide or partitioned or result == "kernel"):
@@ -77,6 +79,11 @@ def _matrix_products_are_better(result: Factor, form: Correlation, channels: int
         return result != "output"
     few = 64 if result == "output" else 256
     return math.prod(form.positions) <= few and min(channels, outputs) >= 128
+
+
+def _is_worth_planes(form: Correlation, channels: int) -> bool:
+    """Whether images' planes are better than a convolution: what is given to each plane holds few numbers a pixel."""
+    return channels * math.prod(form.window) <= 100 * math.prod(form.strides)
 
 
 def _by_multiplying(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:
@@ -163,7 +170,8 @@ def _kernel_in_pieces(images: jax.Array, cotangent: jax.Array, form: Correlation
     """The kernel's cotangent, summed over pieces of the batch, or bands of an image, that fit a core's cache."""
     examples, positions = cotangent.shape[:2]
     room = images.dtype.itemsize * (images[:1].size + cotangent[:1].size) / _CACHE_BYTES
-    if examples * room <= 1 or examples == positions == 1:
+    few = cotangent.shape[-1] <= _FEW_OUTPUTS and room * _FEW_EXAMPLES > 1
+    if few or examples * room <= 1 or examples == positions == 1:
         return _kernel_by_convolution(images, cotangent, form)
     if room > 1 and positions > 1:
         return _kernel_in_bands(images, cotangent, form, -(-positions // math.ceil(room)))

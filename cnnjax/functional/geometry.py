@@ -5,7 +5,7 @@ One axis at a time, on Python integers; nothing here touches an array.
 Reference: Dumoulin and Visin (2016), "A guide to convolution arithmetic for deep learning", sections 2 to 5.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from operator import index
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -334,8 +334,11 @@ def _integers(value: int | Sequence[int], count: int, name: str, minimum: int, e
 
 
 def _paddings(padding: Padding, rank: int) -> Sequence[str | int | tuple[int, int]]:
-    if isinstance(padding, str) or not isinstance(padding, Sequence):
+    if isinstance(padding, Mapping | Set):
+        raise ValueError(f"padding={padding!r} has no order; expected a name, integers, or pairs of them in a tuple")
+    if isinstance(padding, str) or not isinstance(padding, Iterable):
         return (padding,) * rank
+    padding = tuple(padding)
     if len(padding) != rank:
         raise ValueError(f"padding={padding!r} has {len(padding)} entries; expected {rank}, one per axis")
     return padding

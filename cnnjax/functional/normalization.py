@@ -43,6 +43,7 @@ def batch_statistics(
     """
     values = _precise(images)
     if where is not None:
+        where = jnp.asarray(where)
         if where.shape != images.shape[:1]:
             raise ValueError(f"where has shape {where.shape}; expected {images.shape[:1]}, a flag per example")
         if where.dtype != jnp.bool_:

@@ -21,6 +21,7 @@ def require_shape(name: str, array: jax.Array, expected: Sequence[int], meaning:
 def require_mask(where: jax.Array | None, shape: Sequence[int], meaning: str = "a flag per example") -> None:
     """Raises ValueError unless the mask is None, or booleans of that shape."""
     if where is not None:
+        where = jnp.asarray(where)
         require_shape("where", where, shape, meaning)
         if where.dtype != bool:
             raise ValueError(f"where: {where.dtype} came, bool was expected; compare first, as in where=count > 0")
@@ -33,6 +34,7 @@ def masked(array: jax.Array, where: jax.Array | None) -> jax.Array:
     """
     if where is None:
         return array
+    where = jnp.asarray(where)
     return jnp.where(where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim)), array, jnp.zeros_like(array))
 
 

@@ -121,7 +121,11 @@ class InceptionBlock(nn.Module):
         """The branches' maps, one after the other."""
 
         def unit(name: str, features: int, window: int, x: jax.Array) -> jax.Array:
-            options: dict[str, Any] = {"batch_norm": self.batch_norm, "dtype": self.dtype, "param_dtype": self.param_dtype}
+            options: dict[str, Any] = {
+                "batch_norm": self.batch_norm,
+                "dtype": self.dtype,
+                "param_dtype": self.param_dtype,
+            }
             return ConvUnit(features, (window, window), name=name, **options)(x, train=train)
 
         one, reduce3, three, reduce5, five, projection = self.widths

@@ -1,0 +1,153 @@
+"""Compile time against depth, with equal blocks scanned and unrolled.
+
+Claim: scanned, the training step of a 1,001-layer net compiles within twice the time of the 29-layer net of the same
+kind, and in at most a fifth of its own unrolled time, while a step takes at most 1.1 times as long as unrolled.
+
+    python experiments/depth_scaling.py                        # every net; about half an hour, most of it unrolled nets
+    python experiments/depth_scaling.py --only resnet20 preact29 --rounds 3        # prints, and writes nothing
+
+Expected: EXPECTED
+
+Each net is traced and compiled in a process of its own, on batches of eight CIFAR pictures; the steps of the scanned
+and of the unrolled program are then timed in turn in one process.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+from cnnjax import models
+from cnnjax.report.figures import png, style
+from cnnjax.report.results import write_results
+from cnnjax.report.timing import interleaved, medians
+
+RESULTS = Path(__file__).parent / "results"
+BATCH = 8
+
+# Layers, and what makes the net.
+NETS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "resnet20": (20, "resnet20", {}),
+    "resnet56": (56, "resnet56", {}),
+    "resnet110": (110, "resnet110", {}),
+    "preact29": (29, "preact_resnet164", {"depth": 3}),
+    "preact_resnet164": (164, "preact_resnet164", {}),
+    "preact_resnet1001": (1001, "preact_resnet1001", {}),
+}
+
+
+def training_step(name: str, *, scan: bool) -> tuple[Any, tuple[Any, ...]]:
+    """A step of stochastic gradient descent with momentum, and its first arguments."""
+    _, model_name, options = NETS[name]
+    model = models.create(model_name, scan=scan, **options)
+    images = jax.random.normal(jax.random.key(0), (BATCH, 32, 32, 3))
+    labels = jnp.arange(BATCH, dtype=jnp.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(1), images)
+    # Constants start quicker than draws, whose program would grow with depth too.
+    variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.05, leaf.dtype), variables)
+    optimizer = optax.sgd(1e-4, momentum=0.9)
+
+    def step(params: Any, batch_stats: Any, opt_state: Any, images: jax.Array, labels: jax.Array) -> Any:
+        def loss(params: Any) -> Any:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return jnp.mean(losses), updates["batch_stats"]
+
+        gradients, statistics = jax.grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(gradients, opt_state)
+        return optax.apply_updates(params, updates), statistics, opt_state
+
+    params = variables["params"]
+    return jax.jit(step), (params, variables["batch_stats"], optimizer.init(params), images, labels)
+
+
+def build(name: str, *, scan: bool) -> tuple[dict[str, float], partial[Any]]:
+    """Seconds to trace and to compile a step, and the compiled step with its arguments."""
+    step, arguments = training_step(name, scan=scan)
+    began = time.perf_counter()
+    lowered = step.lower(*arguments)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = {"trace": traced - began, "compile": time.perf_counter() - traced}
+    return seconds, partial(compiled, *arguments)
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Trace, compile and step seconds of both forms of a net, and the step's ratio."""
+    row: dict[str, Any] = {"net": name, "layers": NETS[name][0]}
+    steps = {}
+    for form in ("scanned", "unrolled"):
+        seconds, steps[form] = build(name, scan=form == "scanned")
+        row[form] = {kind: round(value, 3) for kind, value in seconds.items()}
+    for form, seconds in medians(interleaved(steps, rounds=rounds)).items():
+        row[form]["step"] = round(seconds, 4)
+    row["step_ratio"] = round(row["scanned"]["step"] / row["unrolled"]["step"], 3)
+    return row
+
+
+def draw(rows: list[dict[str, Any]]) -> Any:
+    """Seconds of tracing, compiling and one step over the number of layers."""
+    with style():
+        figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+        for axis, kind in zip(axes, ("trace", "compile", "step"), strict=True):
+            for form, marker in (("scanned", "o"), ("unrolled", "s")):
+                points = sorted((row["layers"], row[form][kind]) for row in rows)
+                axis.plot(*zip(*points, strict=True), marker=marker, label=form)
+            axis.set(xscale="log", yscale="log", title=f"{kind}, seconds", xlabel="layers")
+            axis.set_xticks([row["layers"] for row in rows], [str(row["layers"]) for row in rows], minor=False)
+            axis.set_xticks([], minor=True)
+        axes[0].legend()
+        return figure
+
+
+def main() -> None:
+    """Measures every net in a process of its own, writes JSON and picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--only", nargs="*", choices=NETS, help="these nets; prints only")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of the steps' timing")
+    parser.add_argument("--alone", choices=NETS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        print(json.dumps(measure(options.alone, options.rounds)))
+        return
+    rows = []
+    for name in options.only or NETS:
+        command = [sys.executable, __file__, "--alone", name, "--rounds", str(options.rounds)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise SystemExit(f"{name} failed:\n{answer.stderr}")
+        rows.append(json.loads(answer.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
+    if options.only:
+        return
+    by_name = {row["net"]: row for row in rows}
+    deep, shallow = by_name["preact_resnet1001"], by_name["preact29"]
+    compiled = {name: row["scanned"]["compile"] for name, row in by_name.items()}
+    bars = {
+        "compile of 1,001 layers, scanned over unrolled (at most 0.2)": compiled["preact_resnet1001"]
+        / deep["unrolled"]["compile"],
+        "compile of 1,001 layers over 29, scanned (at most 2)": compiled["preact_resnet1001"]
+        / shallow["scanned"]["compile"],
+        "step of 1,001 layers, scanned over unrolled (at most 1.1)": deep["step_ratio"],
+        "step of all nets, scanned over unrolled, largest": float(np.max([row["step_ratio"] for row in rows])),
+    }
+    bars = {name: round(value, 3) for name, value in bars.items()}
+    print(json.dumps(bars, indent=2))
+    write_results(RESULTS / "depth_scaling.json", {"batch": BATCH, "bars": bars, "rows": rows})
+    (RESULTS / "depth_scaling.png").write_bytes(png(draw(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Every registered model: counts as published, names, stages, shapes, types, gradients, training against inference."""
+
+import math
+import re
+from functools import cache
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import models
+from cnnjax.analysis import cost
+from cnnjax.analysis.program import trace
+from cnnjax.analysis.receptive_field import fields_of
+from tests.models.quick import drawn, run_unoptimised
+
+# Parameters, and multiply-accumulates on one picture of the size the model was designed for, both as published
+# (torchvision's and timm's tables, the papers) to the digits given; None where nothing was published.
+PUBLISHED = {
+    "lenet5": (61_706, None),
+    "lenet5_1998": (60_000, None),
+    "convnet": (421_642, None),
+    "alexnet": (60_965_224, "0.72"),
+    "alexnet_owt": (61_100_840, "0.714"),
+    "zfnet": (62_357_608, None),
+    "vgg11": (132_863_336, "7.609"),
+    "vgg13": (133_047_848, "11.308"),
+    "vgg16": (138_357_544, "15.470"),
+    "vgg19": (143_667_240, "19.632"),
+    "googlenet": (13_378_280, None),
+    "googlenet_bn": (13_004_888, "1.498"),
+    "inception_v3": (27_161_264, "5.713"),
+    "resnet18": (11_689_512, "1.814"),
+    "resnet34": (21_797_672, "3.664"),
+    "resnet50": (25_557_032, "4.089"),
+    "resnet101": (44_549_160, "7.801"),
+    "resnet152": (60_192_808, "11.514"),
+    "resnet20": (269_722, "0.041"),
+    "resnet32": (464_154, "0.069"),
+    "resnet44": (658_586, None),
+    "resnet56": (853_018, "0.125"),
+    "resnet110": (1_727_962, "0.253"),
+    "resnet1202": (19_421_274, None),
+    "preact_resnet164": (1_703_258, None),
+    "preact_resnet1001": (10_327_706, None),
+    "se_resnet18": (11_778_592, None),
+    "se_resnet34": (21_958_868, None),
+    "se_resnet50": (28_088_024, None),
+    "se_resnet101": (49_326_872, None),
+    "se_resnet152": (66_821_848, None),
+    "senet154": (115_088_984, None),
+    "mobilenet_v1": (4_231_976, "0.569"),
+    "densenet121": (7_978_856, "2.834"),
+}
+WITHOUT_AUXILIARY = {"googlenet": 6_998_552, "googlenet_bn": 6_624_904, "inception_v3": 23_834_568}
+BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, "vgg19": 143_678_248}
+
+# Neither normalises nor drops by default.
+SAME_IN_TRAINING = ("lenet5", "lenet5_1998", "convnet")
+
+# As others here but for the number of equal blocks, which are scanned: their gradients would compile the same program.
+DEEPER = (
+    *("vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "resnet152", "se_resnet34", "se_resnet101", "se_resnet152"),
+    *("resnet32", "resnet44", "resnet56", "resnet110", "preact_resnet164"),
+)
+
+# Sides of the smallest pictures that some take, for what is really computed.
+SIDES = {"alexnet": 67, "alexnet_owt": 63, "zfnet": 63, "googlenet": 79, "inception_v3": 299, "convnet": 28}
+
+
+def key():
+    return jax.random.key(0)
+
+
+def pictures(name, batch=1, side=None):
+    height, _, channels = models.image_shape(name)
+    side = side or height
+    return jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
+
+
+def count(variables):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+@cache
+def shapes(name, **options):
+    model = models.create(name, **options)
+    return jax.eval_shape(model.init, key(), pictures(name))
+
+
+def test_all_models_have_expectations():
+    assert set(PUBLISHED) == set(models.names())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parameters_are_those_published(name):
+    assert count(shapes(name)) == PUBLISHED[name][0]
+
+
+@pytest.mark.parametrize("name", WITHOUT_AUXILIARY)
+def test_parameters_without_auxiliary_heads(name):
+    assert count(shapes(name, auxiliary=False)) == WITHOUT_AUXILIARY[name]
+
+
+@pytest.mark.parametrize("name", BATCH_NORM)
+def test_parameters_with_batch_norm(name):
+    assert count(shapes(name, batch_norm=True)) == BATCH_NORM[name]
+
+
+def test_thousand_layers_hold_the_published_ten_million_in_kernels():
+    flat = jax.tree_util.tree_leaves_with_path(shapes("preact_resnet1001")["params"])
+    kernels = [leaf for path, leaf in flat if path[-1].key == "kernel" or "output" in jax.tree_util.keystr(path)]
+    assert sum(math.prod(leaf.shape) for leaf in kernels) == 10_178_490
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_modules_have_names_of_their_own_and_stages_are_among_them(name):
+    model = models.create(name)
+    seen = {}
+
+    def record(call, arguments, options, context):
+        output = call(*arguments, **options)
+        if context.method_name == "__call__" and context.module.path:
+            seen["/".join(context.module.path)] = getattr(output, "shape", None)
+        return output
+
+    with nn.intercept_methods(record):
+        output = jax.eval_shape(model.apply, shapes(name), pictures(name))
+    assert output.shape == (1, model.num_classes)
+    automatic = [path for path in seen if re.search(r"(^|/)[A-Z]\w*_\d+", path)]
+    assert not automatic, "modules without an explicit name"
+    assert [(stage.name, seen[stage.name][-1]) for stage in model.stages] == [tuple(stage) for stage in model.stages]
+    sides = [seen[stage.name][1] for stage in model.stages]
+    assert sides == sorted(sides, reverse=True), "stages run from fine to coarse"
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_options(name):
+    """Half precision, features, few classes and pictures of another size, in shapes and types alone."""
+    larger = pictures(name, 2, models.image_shape(name)[0] + 64)
+    features = models.create(name, num_classes=None, dtype=jnp.bfloat16)
+    result, variables = jax.eval_shape(features.init_with_output, key(), larger)
+    assert (result.dtype, result.ndim, result.shape[0]) == (jnp.bfloat16, 2, 2)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert not [path for path in variables["params"] if path.startswith(("output", "aux"))]
+    small = models.create(name, num_classes=7, dtype=jnp.float32, param_dtype=jnp.bfloat16)
+    result, variables = jax.eval_shape(small.init_with_output, key(), pictures(name))
+    assert (result.dtype, result.shape) == (jnp.float32, (1, 7))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER])
+def test_gradients_reach_every_parameter_and_training_differs_from_inference(name):
+    options = {"scan": True} if "scan" in type(models.create(name)).__dataclass_fields__ else {}
+    model = models.create(name, num_classes=10, **options)
+    side = SIDES.get(name, min(models.image_shape(name)[0], 32))
+    images = np.random.default_rng(1).standard_normal(pictures(name, 2, side).shape, np.float32)
+    variables = drawn(model, images)
+
+    def loss(params, variables, images):
+        everything = {**variables, "params": params}
+        rngs = {"dropout": jax.random.key(1)}
+        output, updates = model.apply(everything, images, train=True, mutable=["batch_stats"], rngs=rngs)
+        heads = [output.logits, *output.auxiliary] if isinstance(output, models.AuxiliaryLogits) else [output]
+        loss = sum(jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 3]) for logits in heads)
+        return loss, (heads[0], updates)
+
+    def run(variables, images):
+        gradients, trained = jax.grad(loss, has_aux=True)(variables["params"], variables, images)
+        return gradients, *trained, model.apply(variables, images)
+
+    gradients, trained, updates, inferred = run_unoptimised(run, variables, images)
+    assert trained.shape == inferred.shape == (2, 10)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(leaf).all(), path
+        assert np.any(leaf != 0), f"no gradient reaches {jax.tree_util.keystr(path)}"
+    assert np.array_equal(trained, inferred) == (name in SAME_IN_TRAINING)
+    before, after = (jax.tree_util.tree_leaves_with_path(tree.get("batch_stats", {})) for tree in (variables, updates))
+    for (path, old), (_, new) in zip(before, after, strict=True):
+        assert np.any(old != new), f"{jax.tree_util.keystr(path)} does not follow the batch"
+
+
+# Receptive fields and strides of layers, on pictures of the size the model was designed for.
+INCEPTION = "mixed_5b mixed_5c mixed_5d mixed_6a mixed_6b mixed_6c mixed_6d mixed_6e mixed_7a mixed_7b mixed_7c"
+FIELDS = {
+    "lenet5": ("c1 s2 c3 s4 c5", (5, 6, 14, 16, 32), (1, 2, 2, 4, 4)),
+    "lenet5_1998": ("c1 s2 c3 s4 c5", (5, 6, 14, 16, 32), (1, 2, 2, 4, 4)),
+    "alexnet": (
+        "conv1 pool1 conv2 conv3 conv4 conv5 pool5",
+        (11, 19, 51, 99, 131, 163, 195),
+        (4, 8, 8, 16, 16, 16, 32),
+    ),
+    "alexnet_owt": ("conv1 pool1 conv2 pool5", (11, 19, 51, 195), (4, 8, 8, 32)),
+    "zfnet": (
+        "conv1 pool1 conv2 pool2 conv3 conv4 conv5 pool5",
+        (7, 11, 27, 43, 75, 107, 139, 171),
+        (2, 4, 8, 16, 16, 16, 16, 32),
+    ),
+    "vgg11": ("pool5", (150,), (32,)),
+    "vgg13": ("pool5", (156,), (32,)),
+    "vgg16": ("pool1 pool2 pool3 pool4 pool5", (6, 16, 44, 100, 212), (2, 4, 8, 16, 32)),
+    "vgg19": ("pool5", (268,), (32,)),
+    "googlenet": ("inception5b", (715,), (32,)),
+    "googlenet_bn": ("inception5b", (379,), (32,)),
+    "inception_v3": (
+        INCEPTION,
+        (63, 95, 127, 159, 351, 543, 735, 927, 1055, 1183, 1311),
+        (8,) * 3 + (16,) * 5 + (32,) * 3,
+    ),
+    "mobilenet_v1": ("stage5", (315,), (32,)),
+    "resnet18": ("stage4", (435,), (32,)),
+    "resnet34": ("stage4", (899,), (32,)),
+    "resnet50": ("stage3 stage4", (267, 427), (16, 32)),
+    "resnet101": ("stage4", (971,), (32,)),
+    "resnet152": ("stage4", (1451,), (32,)),
+}
+FIELDS_OF_V1_STRIDES = {
+    "resnet50": ("stage1 stage2 stage3 stage4", (35, 99, 291, 483), (4, 8, 16, 32)),
+    "resnet101": ("stage4", (1027,), (32,)),
+    "resnet152": ("stage4", (1507,), (32,)),
+}
+# Pixels of padding before the first position's field: the P of the tables, of nets that pad as the tables' do.
+PADDING = {
+    "alexnet_owt": 66,
+    "vgg11": 59,
+    "vgg13": 62,
+    "vgg16": 90,
+    "vgg19": 118,
+    "resnet18": 217,
+    "resnet34": 449,
+    "resnet50": 213,
+    "resnet101": 485,
+    "resnet152": 725,
+}
+
+
+def check_fields(program, layers, sizes, strides):
+    fields = fields_of(program)
+    assert [fields[layer].size for layer in layers.split()] == [(size, size) for size in sizes]
+    assert [fields[layer].stride for layer in layers.split()] == [(stride, stride) for stride in strides]
+    return fields[layers.split()[-1]].start
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name in FIELDS or PUBLISHED[name][1] is not None])
+def test_costs_and_receptive_fields_are_those_published(name):
+    scan = {"scan": True} if "scan" in type(models.create(name)).__dataclass_fields__ else {}
+    program = trace(models.create(name, **scan), pictures(name).shape)
+    expected = PUBLISHED[name][1]
+    if expected is not None:
+        macs = sum(cost.multiply_accumulates(program))
+        assert f"{macs / 1e9:.{len(expected.split('.')[1])}f}" == expected
+    if name in FIELDS:
+        start = check_fields(program, *FIELDS[name])
+        assert name not in PADDING or start == (-PADDING[name],) * 2
+
+
+@pytest.mark.parametrize("name", FIELDS_OF_V1_STRIDES)
+def test_receptive_fields_with_the_papers_strides(name):
+    model = models.create(name, v1_strides=True, scan=True)
+    check_fields(trace(model, pictures(name).shape), *FIELDS_OF_V1_STRIDES[name])
