@@ -97,7 +97,7 @@ def test_models(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train lenett", "unknown model 'lenett'; did you mean lenet5?"),
+        ("train lenett", "unknown model 'lenett'; did you mean lenet5"),
         ("train lenet5 --data digit", "unknown data 'digit' (did you mean 'digits'?)"),
         ("train lenet5 --train-split trian", "no split 'trian'"),
         ("train lenet5 --optimizer.learnin-rate 3", "--optimizer.learning-rate"),
@@ -115,7 +115,7 @@ def test_models(capsys):
         ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
         ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
         ("analyze lenet5 --image-size 0", "image_size=0"),
-        ("models nothing", "no model matches 'nothing'; there are lenet5"),
+        ("models nothing", "no model matches 'nothing'; there are alexnet"),
         ("trian", "trian"),
     ],
 )

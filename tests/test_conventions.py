@@ -12,6 +12,12 @@ SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 # Modules whose tests are those of the module they serve.
 COVERED_BY = {
+    **{
+        f"models/{module}.py": "models/test_all_models.py"
+        for module in (
+            "alexnet convnet densenet inception inception_v3 mobilenet preact_resnet resnet senet vgg zfnet".split()
+        )
+    },
     "analysis/reach.py": "analysis/test_receptive_field.py",
     "analysis/propagation.py": "analysis/test_receptive_field.py",
     "train/state.py": "train/test_step.py",

@@ -57,6 +57,22 @@ def test_the_readmes_operations_are_of_the_shapes_it_says():
     assert claims == 6
 
 
+def test_the_readmes_models_are_made():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# models\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["logits"].shape == (2, 10)
+    assert {name: value.shape for name, value in names["maps"].items()} == {
+        "stage1": (2, 32, 32, 16),
+        "stage2": (2, 16, 16, 32),
+        "stage3": (2, 8, 8, 64),
+    }
+    claimed = re.search(r"lists all (\d+) with", code)
+    assert claimed is not None
+    assert int(claimed[1]) == len(names["models"].names())
+
+
 def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()

@@ -59,8 +59,8 @@ def cpu_product(
             return _by_multiplying(first, second, result, form)
         if form.groups == 1 and _matrix_products_are_better(result, form, channels, outputs):
             return _by_taps(first, second, result, form)
-        if form.groups == 1 and result == "images" and channels <= 8 and _is_worth_planes(form, channels):
-            return _to_few_channels(first, second, form)
+    if max(form.input_dilation) == form.groups == 1 and result == "images" and _is_worth_planes(form, channels):
+        return _to_few_channels(first, second, form)
     wide = min(channels, outputs) >= _LEAST_CHANNELS_APART * form.groups
     if 1 < form.groups <= _MOST_GROUPS_APART and (wide or partitioned or result == "kernel"):
         return _apart(first, second, result, form, partitioned)
@@ -82,8 +82,9 @@ def _matrix_products_are_better(result: Factor, form: Correlation, channels: int
 
 
 def _is_worth_planes(form: Correlation, channels: int) -> bool:
-    """Whether images' planes are better than a convolution: what is given to each plane holds few numbers a pixel."""
-    return channels * math.prod(form.window) <= 100 * math.prod(form.strides)
+    """Whether images' planes are better than a convolution: few channels, and few numbers for each pixel of a plane."""
+    taps = math.prod(form.window)
+    return channels <= 8 and taps <= 256 and channels * taps <= 100 * math.prod(form.strides)
 
 
 def _by_multiplying(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:

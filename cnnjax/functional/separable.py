@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -26,14 +28,16 @@ def depthwise_conv(
     $$y[n, p, c m + j] = \sum_t x[n, p s + t d - P, c] \, w[t, 0, c m + j]$$
 
     `out_channels` is a multiple of the channels; the multiple m is the depth multiplier. The options
-    are those of `correlate`.
+    are those of `correlate`, which takes `input_dilation` too.
 
     Raises:
-        ValueError: as `correlate`.
+        ValueError: the kernel's last axes are not 1 and a multiple of the channels, or as `correlate`.
 
     Reference: Howard et al. (2017), "MobileNets", section 3.1.
     """
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
+    _check_depthwise("kernel", kernel, images)
     return correlate(
         images,
         kernel,
@@ -63,9 +67,9 @@ def pointwise_conv(
 
     Reference: Lin, Chen and Yan (2014), "Network in network", section 3.1.
     """
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
-    if kernel.ndim != 2:
-        raise ValueError(f"kernel has shape {kernel.shape}; expected (in_channels, out_channels)")
+    _check_pointwise("kernel", kernel, images.shape[-1])
     window = (1,) * (images.ndim - 2)
     return correlate(
         images, kernel.reshape(*window, *kernel.shape), strides=strides, padding="VALID", precision=precision
@@ -93,6 +97,10 @@ def separable_conv(
 
     Reference: Sifre (2014), "Rigid-motion scattering for image classification", section 6.2; Howard et al. (2017).
     """
+    images, depthwise_kernel, pointwise_kernel = map(jnp.asarray, (images, depthwise_kernel, pointwise_kernel))
+    check_images("images", images)
+    _check_depthwise("depthwise_kernel", depthwise_kernel, images)
+    _check_pointwise("pointwise_kernel", pointwise_kernel, depthwise_kernel.shape[-1])
     middle = depthwise_conv(
         images,
         depthwise_kernel,
@@ -104,3 +112,17 @@ def separable_conv(
         precision=precision,
     )
     return pointwise_conv(middle, pointwise_kernel, precision=precision)
+
+
+def _check_depthwise(name: str, kernel: jax.Array, images: jax.Array) -> None:
+    channels = images.shape[-1]
+    if kernel.ndim != images.ndim or kernel.shape[-2] != 1 or kernel.shape[-1] % channels:
+        raise ValueError(
+            f"{name} has shape {kernel.shape}; expected (*window, 1, a multiple of {channels}) with"
+            f" {images.ndim - 2} spatial axes, since images have shape {images.shape}"
+        )
+
+
+def _check_pointwise(name: str, kernel: jax.Array, channels: int) -> None:
+    if kernel.ndim != 2 or kernel.shape[0] != channels:
+        raise ValueError(f"{name} has shape {kernel.shape}; expected ({channels}, out_channels)")

@@ -230,6 +230,13 @@ def _convolve(
     **options: Any,
 ) -> jax.Array:
     """The operation with the layer's kernel, which has this shape, and its bias."""
+    if layer.has_variable("params", "kernel"):
+        held = layer.get_variable("params", "kernel").shape
+        if held != tuple(shape):
+            raise ValueError(
+                f"images of shape {images.shape} need a kernel of shape {tuple(shape)}, the variables hold one of"
+                f" {held}; apply them to images of as many channels as they were made for"
+            )
     kernel = layer.param("kernel", kernel_init or layer.kernel_init, tuple(shape), layer.param_dtype)
     bias = layer.param("bias", layer.bias_init, (features,), layer.param_dtype) if layer.use_bias else None
     images, kernel, bias = promote_dtype(images, kernel, bias, dtype=layer.dtype)

@@ -9,7 +9,7 @@ from cnnjax.models.initialization import check_inputs, inference_options, initia
 from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, Stage, create, image_shape, names, register
+from cnnjax.models.registry import Model, Stage, create, image_shape, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.senet import SENet154
 from cnnjax.models.stacking import stack, unstack
@@ -41,6 +41,7 @@ __all__ = [
     "inference_options",
     "initialize",
     "names",
+    "options_of",
     "register",
     "smallest_image_size",
     "stack",

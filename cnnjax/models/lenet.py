@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.functional import correlate
@@ -208,8 +208,8 @@ def digit_codes() -> np.ndarray:
     )
 
 
-def _per_channel(numbers: jax.Array, dtype: DTypeLike) -> jax.Array:
-    return numbers.astype(dtype).reshape(1, 1, 1, -1)
+def _per_channel(numbers: ArrayLike, dtype: DTypeLike) -> jax.Array:
+    return jnp.asarray(numbers, dtype).reshape(1, 1, 1, -1)
 
 
 register("lenet5", LeNet5, (32, 32, 1))

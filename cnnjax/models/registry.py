@@ -60,14 +60,26 @@ def create(name: str, **options: Any) -> Model:
     >>> create("lenet5", num_classes=7).num_classes
     7
     """
-    entry = _entry(name)
-    allowed = [option for option in inspect.signature(entry.builder).parameters if option not in ("parent", "name")]
+    entry, allowed = _entry(name), options_of(name)
     for option in options:
         if option not in allowed:
             near = get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
             raise ValueError(f"model {name!r} has no option {option!r}; {hint}")
     return entry.builder(**{**entry.variant, **options})
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """The options that `create` takes for a model.
+
+    Raises:
+        ValueError: no model has that name.
+
+    >>> options_of("lenet5")
+    ('num_classes', 'dtype', 'param_dtype')
+    """
+    options = inspect.signature(_entry(name).builder).parameters
+    return tuple(option for option in options if option not in ("parent", "name"))
 
 
 def image_shape(name: str) -> tuple[int, int, int]:

@@ -97,7 +97,7 @@ def _on_dictionaries(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 def _unstack(tree: Any) -> Any:
     if not isinstance(tree, Mapping):
-        return tree
+        return unstack(tree)
     result: dict[str, Any] = {}
     for name, value in tree.items():
         run = RUN.fullmatch(str(name))
@@ -113,7 +113,7 @@ def _unstack(tree: Any) -> Any:
 
 def _stack(like: Any, tree: Any, path: str = "") -> Any:
     if not isinstance(like, Mapping):
-        return tree
+        return stack(tree, like)
     result = dict(tree)
     for name, shape in like.items():
         run = RUN.fullmatch(str(name))

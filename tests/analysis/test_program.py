@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from cnnjax import layers
+from cnnjax.analysis import program as program_module
+from cnnjax.analysis import receptive_field
 from cnnjax.analysis.program import trace
 
 SHAPE = (2, 4, 3)
@@ -151,3 +153,29 @@ def test_outputs_are_named_by_their_path():
 def test_shapes_without_spatial_axes_are_refused(shape):
     with pytest.raises(ValueError, match="has no spatial axes"):
         trace(jnp.sin, shape)
+
+
+def test_scans_are_written_out():
+    """Turns in order, what is carried, what each turn takes and gives; backwards too."""
+    weights = jnp.arange(1.0, 4.0)
+
+    def function(x):
+        return jax.lax.scan(lambda carry, weight: (carry * weight, jnp.sin(carry)), x, weights, reverse=True)
+
+    program = trace(function, SHAPE)
+    assert "scan" not in {equation.primitive for equation in program.equations}
+    assert [equation.primitive for equation in program.equations].count("sin") == 3
+    (_, carried), (_, collected) = program.outputs
+    assert program.shapes[carried] == SHAPE
+    assert program.shapes[collected] == (3, *SHAPE)
+    stack = next(equation for equation in program.equations if equation.outputs == (collected,))
+    sines = [equation.outputs[0] for equation in program.equations if equation.primitive == "sin"]
+    # The last element's turn comes first.
+    assert list(stack.inputs) == sines[::-1]
+    assert len(receptive_field(function, SHAPE).unknown) == 0
+
+
+def test_scans_too_long_to_write_out_stay_one_equation(monkeypatch):
+    monkeypatch.setattr(program_module, "_MOST_SCANNED", 5)
+    program = trace(lambda x: jax.lax.fori_loop(0, 10, lambda _, value: jnp.sin(value), x), SHAPE)
+    assert "scan" in {equation.primitive for equation in program.equations}

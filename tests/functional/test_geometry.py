@@ -519,3 +519,16 @@ def test_relationship_15_dilation(i, k, s, p, d):
 def test_the_guides_figures(i, k, s, p, o, a):
     assert output_size((i, i), k, strides=s, padding=p) == (o, o)
     assert transposed_size((o, o), k, strides=s, padding=p, output_padding=a) == (i, i)
+
+
+@pytest.mark.parametrize("padding", [[1, 2], (1, 2), np.array([1, 2]), range(1, 3)], ids=type)
+def test_padding_per_axis_may_be_any_ordered_numbers(padding, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    assert output_size((8, 8), 3, padding=padding) == (8, 10)
+
+
+@pytest.mark.parametrize("padding", [{1: 0, 2: 0}, {1, 2}])
+def test_padding_without_an_order_is_refused(padding, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=r"padding=.* has no order"):
+        output_size((8, 8), 3, padding=padding)

@@ -126,14 +126,16 @@ IMAGES = jnp.ones((2, 6, 6, 4))
 @pytest.mark.parametrize(
     ("function", "kernels", "message"),
     [
-        (depthwise_conv, [(3, 3, 2, 8)], r"kernel has shape \(3, 3, 2, 8\), that is 2 input channels for each of 4"),
-        (depthwise_conv, [(3, 3, 1, 6)], "groups=4 must divide the 4 input and 6 output channels"),
-        (depthwise_conv, [(3, 1, 4)], "expected one rank"),
+        (depthwise_conv, [(3, 3, 2, 8)], r"^kernel has shape \(3, 3, 2, 8\); expected \(\*window, 1, a multiple of 4"),
+        (depthwise_conv, [(3, 3, 1, 6)], r"^kernel has shape \(3, 3, 1, 6\); expected .* a multiple of 4"),
+        (depthwise_conv, [(3, 3, 4, 1)], r"^kernel has shape \(3, 3, 4, 1\); expected .* a multiple of 4"),
+        (depthwise_conv, [(3, 1, 4)], "expected .* with 2 spatial axes"),
         (depthwise_conv, [(9, 3, 1, 4)], "window of 9 does not fit an input of 6"),
-        (pointwise_conv, [(1, 1, 4, 3)], r"kernel has shape \(1, 1, 4, 3\); expected \(in_channels, out_channels\)"),
-        (pointwise_conv, [(3, 4)], "3 input channels for each of 1 group.*; images .* need 4"),
-        (separable_conv, [(3, 3, 1, 8), (4, 5)], "4 input channels for each of 1 group.*; images .* need 8"),
-        (separable_conv, [(3, 3, 1, 8), (1, 1, 8, 5)], r"kernel has shape \(1, 1, 8, 5\); expected \(in_channels"),
+        (pointwise_conv, [(1, 1, 4, 3)], r"^kernel has shape \(1, 1, 4, 3\); expected \(4, out_channels\)"),
+        (pointwise_conv, [(3, 4)], r"^kernel has shape \(3, 4\); expected \(4, out_channels\)"),
+        (separable_conv, [(3, 3, 2, 8), (8, 5)], r"^depthwise_kernel has shape \(3, 3, 2, 8\)"),
+        (separable_conv, [(3, 3, 1, 8), (4, 5)], r"^pointwise_kernel has shape \(4, 5\); expected \(8, out"),
+        (separable_conv, [(3, 3, 1, 8), (1, 1, 8, 5)], r"^pointwise_kernel has shape \(1, 1, 8, 5\); expected \(8"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

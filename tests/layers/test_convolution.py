@@ -290,3 +290,10 @@ def test_an_unknown_padding_mode_and_an_integer_kernel_size(monkeypatch):
         layers.Conv(2, 3).init(KEY, IMAGES)
     with pytest.raises(ValueError, match="layer Conv: padding_mode='mirror' is unknown; expected zeros, reflect"):
         layers.Conv(2, (3, 3), padding_mode="mirror").init(KEY, IMAGES)
+
+
+def test_images_of_other_channels_than_the_variables_were_made_for():
+    layer = layers.Conv(4, (3, 3))
+    variables = layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 3)))
+    with pytest.raises(ValueError, match=r"kernel of shape \(3, 3, 1, 4\), the variables hold one of \(3, 3, 3, 4\)"):
+        layer.apply(variables, jnp.ones((1, 5, 5, 1)))

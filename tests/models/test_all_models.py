@@ -153,7 +153,7 @@ def test_options(name):
 
 @pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER])
 def test_gradients_reach_every_parameter_and_training_differs_from_inference(name):
-    options = {"scan": True} if "scan" in type(models.create(name)).__dataclass_fields__ else {}
+    options = {"scan": True} if "scan" in models.options_of(name) else {}
     model = models.create(name, num_classes=10, **options)
     side = SIDES.get(name, min(models.image_shape(name)[0], 32))
     images = np.random.default_rng(1).standard_normal(pictures(name, 2, side).shape, np.float32)
@@ -245,7 +245,7 @@ def check_fields(program, layers, sizes, strides):
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name in FIELDS or PUBLISHED[name][1] is not None])
 def test_costs_and_receptive_fields_are_those_published(name):
-    scan = {"scan": True} if "scan" in type(models.create(name)).__dataclass_fields__ else {}
+    scan = {"scan": True} if "scan" in models.options_of(name) else {}
     program = trace(models.create(name, **scan), pictures(name).shape)
     expected = PUBLISHED[name][1]
     if expected is not None:

@@ -67,6 +67,9 @@ def test_round_trip_in_an_optimizer_state():
     jax.tree.map(np.testing.assert_array_equal, together, state)
     np.testing.assert_array_equal(models.unstack(params)["stage"]["block3"]["w"], [2.0, 3.0])
     assert models.unstack(3.0) == 3.0
+    # A dictionary around the tuples changes nothing.
+    whole = models.stack(models.unstack({"state": state, "step": 3}), {"state": state, "step": 0})
+    assert jax.tree.structure(whole["state"]) == jax.tree.structure(state)
 
 
 def test_shapes_are_unstacked_too():

@@ -7,6 +7,7 @@ import pytest
 import scipy.special
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
+from cnnjax.models import AuxiliaryLogits
 from cnnjax.tasks import Classification, confusion
 
 CLASSES = ("cat", "dog", "newt")
@@ -93,3 +94,11 @@ def test_bad_options(options, message):
 def test_logits_of_another_number_of_classes():
     with pytest.raises(ValueError, match=r"logits have shape \(10, 4\) and labels \(10, 3\)"):
         TASK.loss(jnp.ones((10, 4)), BATCH)
+
+
+def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
+    others = tuple(jnp.asarray(np.roll(LOGITS, shift, axis=1)) for shift in (1, 2))
+    output = AuxiliaryLogits(jnp.asarray(LOGITS), others, weight=0.4)
+    alone = [float(TASK.loss(logits, BATCH)) for logits in (output.logits, *others)]
+    np.testing.assert_allclose(jax.jit(TASK.loss)(output, BATCH), alone[0] + 0.4 * (alone[1] + alone[2]), rtol=1e-6)
+    assert TASK.summarize(TASK.metrics(output, BATCH)) == TASK.summarize(TASK.metrics(output.logits, BATCH))

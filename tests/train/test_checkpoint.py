@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from cnnjax import models
-from cnnjax.train import create_state
+from cnnjax.train import create_state, load_variables
 from cnnjax.train.checkpoint import Checkpoints
 
 
@@ -39,3 +39,22 @@ def test_round_trip_and_what_is_kept(tmp_path):
                 if jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
                     found, saved = jax.random.key_data(found), jax.random.key_data(saved)
                 np.testing.assert_array_equal(found, saved)
+
+
+def test_scanned_models_are_saved_block_by_block(tmp_path):
+    """Parameters, statistics and moments lie there by each block's name, and come back stacked."""
+    model = models.CifarResNet(3, scan=True)
+    state = create_state(model, optax.adam(1e-3), jnp.zeros((1, 8, 8, 3)), seed=0)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state, 1, score=0.5)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(state, 1)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, restored.opt_state, state.opt_state)
+    variables = load_variables(tmp_path)
+    kernel = variables["params"]["stage2"]["block3"]["conv2"]["kernel"]
+    np.testing.assert_array_equal(kernel, state.params["stage2"]["block2-3"]["conv2"]["kernel"][1])
+    images = jnp.ones((1, 8, 8, 3))
+    logits = models.CifarResNet(3).apply(variables, images)
+    np.testing.assert_allclose(logits, model.apply(state.variables, images), rtol=1e-5)
