@@ -18,7 +18,7 @@ there is no ImageNet; tested are every step on made pictures, and the logits aga
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ def evaluate(
 
     @jax.jit
     def hits(variables: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply(variables, images)
+        logits = cast(jax.Array, model.apply(variables, images))
         _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
         right = best == labels[:, None]
         return jnp.sum(right[:, 0]), jnp.sum(jnp.any(right, axis=-1))
