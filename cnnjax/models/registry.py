@@ -46,7 +46,7 @@ def names(pattern: str = "*") -> tuple[str, ...]:
     """Names of the registered models that match a shell pattern, sorted.
 
     >>> names("lenet*")
-    ('lenet5',)
+    ('lenet5', 'lenet5_1998')
     """
     return tuple(sorted(name for name in _ENTRIES if fnmatchcase(name, pattern)))
 

@@ -85,7 +85,7 @@ def test_missing_blocks_are_named():
 
 def test_unstacked_variables_in_a_scanned_model_are_refused():
     images = jnp.zeros((1, 8, 8, 3))
-    variables = drawn(models.CifarResNet(2), images)
+    variables = jax.tree.map(jnp.asarray, drawn(models.CifarResNet(2), images))
     with pytest.raises(ValueError, match=r"layer stage1: blocks 1 to 2 come one by one.*scan=False"):
         models.CifarResNet(2, scan=True).apply(variables, images)
 
