@@ -1,7 +1,7 @@
 """ResNet-20 learns CIFAR-10: by the paper's recipe, or by a one-cycle of ten epochs that a CPU can do.
 
-Claim: not shown yet; aimed at is 80 % test accuracy after ten epochs of the one-cycle recipe. The data is prepared as ArrayRecord (the
-README says how), for instance under `path/to/tfds/cifar10/3.0.2`.
+Claim: not shown yet; aimed at is 80 % test accuracy after ten epochs of the one-cycle recipe. The data is prepared as
+ArrayRecord (the README says how), for instance under `path/to/tfds/cifar10/3.0.2`.
 
     python experiments/resnet20_cifar10.py --data-dir path/to/tfds             # ten epochs, one cycle
     python experiments/resnet20_cifar10.py --data-dir path/to/tfds --seeds 3   # writes results/resnet20_cifar10.json
