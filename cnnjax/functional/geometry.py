@@ -338,10 +338,10 @@ def _paddings(padding: Padding, rank: int) -> Sequence[str | int | tuple[int, in
         raise ValueError(f"padding={padding!r} has no order; expected a name, integers, or pairs of them in a tuple")
     if isinstance(padding, str) or not isinstance(padding, Iterable):
         return (padding,) * rank
-    padding = tuple(padding)
-    if len(padding) != rank:
-        raise ValueError(f"padding={padding!r} has {len(padding)} entries; expected {rank}, one per axis")
-    return padding
+    paddings = tuple(padding)
+    if len(paddings) != rank:
+        raise ValueError(f"padding={padding!r} has {len(paddings)} entries; expected {rank}, one per axis")
+    return paddings
 
 
 def _pad_amounts(size: int, extent: int, stride: int, padding: str | int | tuple[int, int]) -> tuple[int, int]:
