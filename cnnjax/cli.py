@@ -101,7 +101,7 @@ def experiment_main(
 
     A variant is asked for by its name, as the first argument. With several seeds, the accuracies, their mean and
     deviation go to `results` (JSON; a variant's name is appended), and the first run's picture of receptive fields
-    beside it.
+    beside it. `--run-dir FOLDER` then holds a folder for each seed, and `--resume` goes on where they were interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in variants:
@@ -118,13 +118,15 @@ def experiment_main(
         """
         if seeds < 1:
             raise ValueError(f"seeds={seeds}; expected a number above 0")
-        if seeds > 1 and experiment.run_dir is not None:
-            raise ValueError("several seeds need several run folders; leave out --run-dir")
         from cnnjax.experiment import run, write_seeds
 
         outcomes = []
         for seed in range(experiment.seed, experiment.seed + seeds):
-            outcomes.append(run(dataclasses.replace(experiment, seed=seed)))
+            of_seed = dataclasses.replace(experiment, seed=seed)
+            if seeds > 1 and experiment.run_dir is not None:
+                folder = experiment.run_dir / f"seed-{seed}"
+                of_seed = dataclasses.replace(of_seed, run_dir=folder, resume=experiment.resume and folder.exists())
+            outcomes.append(run(of_seed))
             print(_outcome(outcomes[-1]))
         if seeds > 1:
             print(write_seeds(results, outcomes))

@@ -74,16 +74,24 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
 
 
 def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
-    """Writes what several seeds reached as JSON, beside the first run's receptive fields; says it in a line."""
+    """Writes what several seeds reached as JSON, beside the first run's receptive fields; says it in a line.
+
+    The seconds of a run that was resumed are not known, and are null.
+    """
     runs = [
-        {"seed": outcome.experiment.seed, **outcome.fit.evaluation.summary, "seconds": round(outcome.fit.seconds, 1)}
+        {
+            "seed": outcome.experiment.seed,
+            **outcome.fit.evaluation.summary,
+            "seconds": None if outcome.fit.first_step else round(outcome.fit.seconds, 1),
+        }
         for outcome in outcomes
     ]
+    longest = max((run["seconds"] for run in runs if run["seconds"] is not None), default=None)
     accuracy = mean_and_deviation([run["accuracy"] for run in runs])
     write_results(path, {"settings": to_json(outcomes[0].experiment), "test_accuracy": accuracy, "runs": runs})
     picture = path.with_name(f"{path.stem}_receptive_fields.png")
     shutil.copy(outcomes[0].fit.run_dir / "analysis" / "receptive_fields.png", picture)
     return (
         f"test accuracy {accuracy['mean']:.2%} +- {accuracy['deviation']:.2%} over {len(runs)} seeds,"
-        f" at most {max(run['seconds'] for run in runs)} s each; written to {path} and {picture.name}"
+        f" {'all resumed' if longest is None else f'at most {longest} s each'}; written to {path} and {picture.name}"
     )

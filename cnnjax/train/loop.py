@@ -47,13 +47,17 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a run leaves: its folder, the last state, the last evaluation, the best step with its score, seconds."""
+    """What a run leaves: its folder, the last state, the last evaluation, the best step with its score.
+
+    `seconds` are those since `first_step`, where the run began or was resumed.
+    """
 
     run_dir: Path
     state: TrainState
     evaluation: Evaluation
     best_step: int | None
     best_score: float
+    first_step: int
     seconds: float
 
 
@@ -146,7 +150,7 @@ def fit(
             evaluation = evaluation or evaluate(state, keep=True)
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
-    return Fit(folder, state, evaluation, best, best_score, time.perf_counter() - began)
+    return Fit(folder, state, evaluation, best, best_score, done, time.perf_counter() - began)
 
 
 def _epoch(step: int, experiment: Experiment, source: Source) -> int:
