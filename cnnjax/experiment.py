@@ -86,12 +86,12 @@ def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
         }
         for outcome in outcomes
     ]
-    longest = max((run["seconds"] for run in runs if run["seconds"] is not None), default=None)
-    accuracy = mean_and_deviation([run["accuracy"] for run in runs])
+    whole = [outcome.fit.seconds for outcome in outcomes if not outcome.fit.first_step]
+    accuracy = mean_and_deviation([outcome.fit.evaluation.summary["accuracy"] for outcome in outcomes])
     write_results(path, {"settings": to_json(outcomes[0].experiment), "test_accuracy": accuracy, "runs": runs})
     picture = path.with_name(f"{path.stem}_receptive_fields.png")
     shutil.copy(outcomes[0].fit.run_dir / "analysis" / "receptive_fields.png", picture)
     return (
         f"test accuracy {accuracy['mean']:.2%} +- {accuracy['deviation']:.2%} over {len(runs)} seeds,"
-        f" {'all resumed' if longest is None else f'at most {longest} s each'}; written to {path} and {picture.name}"
+        f" {f'at most {max(whole):.1f} s each' if whole else 'all resumed'}; written to {path} and {picture.name}"
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import cnnjax
-from cnnjax.cli import main, one_line_errors
+from cnnjax.cli import experiment_main, main, one_line_errors
+from cnnjax.train import Experiment
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,23 @@ def test_train_leaves_a_folder_with_a_page(capsys, tmp_path):
     assert "run is not empty; pass --resume" in message
     message = refused(capsys, "train", "lenet5", "--steps", "3", "--batch-size", "16", "--run-dir", "run", "--resume")
     assert "run belongs to another experiment (steps: 2 there, 3 here)" in message
+
+
+def test_several_seeds_of_a_variant_are_measured_and_resumed(capsys, tmp_path):
+    long = Experiment(steps=10_000)
+    arguments = ["short", "--seeds", "2", "--batch-size", "16", "--run-dir", "runs"]
+    for first in (True, False):
+        resume = [] if first else ["--resume"]
+        experiment_main(long, tmp_path / "found.json", [*arguments, *resume], short=Experiment(steps=1))
+        found = json.loads((tmp_path / "found_short.json").read_text())
+        assert [run["seed"] for run in found["runs"]] == [0, 1]
+        accuracies = [run["accuracy"] for run in found["runs"]]
+        assert found["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+        # How long a resumed run took in all, nobody knows.
+        assert [run["seconds"] is not None for run in found["runs"]] == [first, first]
+        assert f"{sum(accuracies) / 2:.2%} +- " in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"seed-0", "seed-1"}
+    assert (tmp_path / "found_short_receptive_fields.png").is_file()
 
 
 def test_analyze(capsys, tmp_path):

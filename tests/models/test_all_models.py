@@ -2,7 +2,7 @@
 
 import math
 import re
-from functools import cache
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -60,14 +60,21 @@ BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, 
 # Neither normalises nor drops by default.
 SAME_IN_TRAINING = ("lenet5", "lenet5_1998", "convnet")
 
-# As others here but for the number of equal blocks, which are scanned: their gradients would compile the same program.
+# As others here but for the number of equal blocks: their gradients would be those of the same layers once more.
 DEEPER = (
     *("vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "resnet152", "se_resnet34", "se_resnet101", "se_resnet152"),
-    *("se_resnet18", "resnet32", "resnet44", "resnet56", "resnet110", "preact_resnet164"),
+    *("se_resnet18", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202", "preact_resnet1001"),
 )
+# Each of their gradients is compared with PyTorch's in test_torch_parity.
+COMPARED = ("resnet18", "googlenet_bn")
 
-# Layers that no loop can take together, of which a few stand for all.
-SHALLOWER = {"densenet121": {"depths": (2, 2, 2, 2)}}
+# Equal layers, of which a few stand for all.
+SHALLOWER = {
+    "densenet121": {"depths": (2, 2, 2, 2)},
+    "resnet50": {"depths": (2, 1, 1, 1)},
+    "se_resnet50": {"depths": (2, 1, 1, 1)},
+    "preact_resnet164": {"depth": 2, "scan": False},
+}
 
 # Sides of the smallest pictures that some take, for what is really computed.
 SIDES = {"alexnet": 67, "alexnet_owt": 63, "zfnet": 63, "googlenet": 79, "inception_v3": 299, "convnet": 28}
@@ -87,19 +94,18 @@ def count(variables):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
-@cache
+def scanned(name, **options):
+    """The model, its equal blocks scanned where it can: of the same parameters and sooner traced."""
+    scan = {"scan": True} if "scan" in models.options_of(name) else {}
+    return models.create(name, **scan, **options)
+
+
 def shapes(name, **options):
-    model = models.create(name, **options)
-    return jax.eval_shape(model.init, key(), pictures(name))
+    return jax.eval_shape(scanned(name, **options).init, key(), pictures(name))
 
 
 def test_all_models_have_expectations():
     assert set(PUBLISHED) == set(models.names())
-
-
-@pytest.mark.parametrize("name", models.names())
-def test_parameters_are_those_published(name):
-    assert count(shapes(name)) == PUBLISHED[name][0]
 
 
 @pytest.mark.parametrize("name", WITHOUT_AUXILIARY)
@@ -119,8 +125,8 @@ def test_thousand_layers_hold_the_published_ten_million_in_kernels():
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_modules_have_names_of_their_own_and_stages_are_among_them(name):
-    model = models.create(name)
+def test_parameters_are_those_published_and_every_module_has_a_name_stages_too(name):
+    model = scanned(name)
     seen = {}
 
     def record(call, arguments, options, context):
@@ -130,7 +136,8 @@ def test_modules_have_names_of_their_own_and_stages_are_among_them(name):
         return output
 
     with nn.intercept_methods(record):
-        output = jax.eval_shape(model.apply, shapes(name), pictures(name))
+        output, variables = jax.eval_shape(partial(model.init_with_output, train=False), key(), pictures(name))
+    assert count(variables) == PUBLISHED[name][0]
     assert output.shape == (1, model.num_classes)
     automatic = [path for path in seen if re.search(r"(^|/)[A-Z]\w*_\d+", path)]
     assert not automatic, "modules without an explicit name"
@@ -143,21 +150,22 @@ def test_modules_have_names_of_their_own_and_stages_are_among_them(name):
 def test_options(name):
     """Half precision, features, few classes and pictures of another size, in shapes and types alone."""
     larger = pictures(name, 2, models.image_shape(name)[0] + 64)
-    features = models.create(name, num_classes=None, dtype=jnp.bfloat16)
+    features = scanned(name, num_classes=None, dtype=jnp.bfloat16)
     result, variables = jax.eval_shape(features.init_with_output, key(), larger)
     assert (result.dtype, result.ndim, result.shape[0]) == (jnp.bfloat16, 2, 2)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     assert not [path for path in variables["params"] if path.startswith(("output", "aux"))]
-    small = models.create(name, num_classes=7, dtype=jnp.float32, param_dtype=jnp.bfloat16)
+    small = scanned(name, num_classes=7, dtype=jnp.float32, param_dtype=jnp.bfloat16)
     result, variables = jax.eval_shape(small.init_with_output, key(), pictures(name))
     assert (result.dtype, result.shape) == (jnp.float32, (1, 7))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER])
+@pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER + COMPARED])
 def test_gradients_reach_every_parameter_and_training_differs_from_inference(name):
-    options = {"scan": True} if "scan" in models.options_of(name) else SHALLOWER.get(name, {})
-    model = models.create(name, num_classes=10, **options)
+    shallower = SHALLOWER.get(name)
+    build = models.create if shallower else scanned
+    model = build(name, num_classes=10, **(shallower or {}))
     side = SIDES.get(name, min(models.image_shape(name)[0], 32))
     images = np.random.default_rng(1).standard_normal(pictures(name, 2, side).shape, np.float32)
     variables = drawn(model, images)
@@ -248,8 +256,7 @@ def check_fields(program, layers, sizes, strides):
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name in FIELDS or PUBLISHED[name][1] is not None])
 def test_costs_and_receptive_fields_are_those_published(name):
-    scan = {"scan": True} if "scan" in models.options_of(name) else {}
-    program = trace(models.create(name, **scan), pictures(name).shape)
+    program = trace(scanned(name), pictures(name).shape)
     expected = PUBLISHED[name][1]
     if expected is not None:
         macs = sum(cost.multiply_accumulates(program))
@@ -261,5 +268,4 @@ def test_costs_and_receptive_fields_are_those_published(name):
 
 @pytest.mark.parametrize("name", FIELDS_OF_V1_STRIDES)
 def test_receptive_fields_with_the_papers_strides(name):
-    model = models.create(name, v1_strides=True, scan=True)
-    check_fields(trace(model, pictures(name).shape), *FIELDS_OF_V1_STRIDES[name])
+    check_fields(trace(scanned(name, v1_strides=True), pictures(name).shape), *FIELDS_OF_V1_STRIDES[name])
