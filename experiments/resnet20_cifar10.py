@@ -1,14 +1,15 @@
 """ResNet-20 learns CIFAR-10: by the paper's recipe, or by a one-cycle of ten epochs that a CPU can do.
 
-Claim: not shown yet; aimed at is 80 % test accuracy after ten epochs of the one-cycle recipe. The data is prepared as
+Claim: at least 80 % test accuracy after ten epochs of the one-cycle recipe, shown for one seed. The data is prepared as
 ArrayRecord (the README says how), for instance under `path/to/tfds/cifar10/3.0.2`.
 
     python experiments/resnet20_cifar10.py --data-dir path/to/tfds             # ten epochs, one cycle
     python experiments/resnet20_cifar10.py --data-dir path/to/tfds --seeds 3   # writes results/resnet20_cifar10.json
+    python experiments/resnet20_cifar10.py --data-dir path/to/tfds --seeds 3 --run-dir runs/cifar --resume   # goes on
     python experiments/resnet20_cifar10.py paper --data-dir path/to/tfds       # 64,000 steps, for an accelerator
 
-Expected: no run of ten epochs was finished. The one that was followed, on two CPU cores with 0.5 s a step, stood at
-71.0 % after six epochs, with the learning rate still high.
+Expected: 83.65 % with seed 0, resumed once, at 0.6 to 0.75 s a step on two CPU cores (about 45 minutes a seed). Other
+seeds were not run to the end.
 """
 
 from pathlib import Path
