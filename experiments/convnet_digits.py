@@ -6,8 +6,8 @@ Claim: at least 98.0 % test accuracy, on digits brought to 28x28 and on MNIST's.
     python experiments/convnet_digits.py --seeds 3      # writes results/convnet_digits.json
     python experiments/convnet_digits.py mnist --data idx:path/to/mnist --seeds 3        # MNIST's 10,000 test digits
 
-Expected (mean and deviation of seeds 0 to 2): 99.35 % +- 0.16 % on digits, 98.82 % +- 0.06 % on 2,000 MNIST digits
-after training on 8,000; at most 29 s a run on two CPU cores.
+Expected: 99.35 % +- 0.16 % on digits, 98.82 % +- 0.06 % on 2,000 MNIST digits after training on 8,000 (mean and
+deviation of seeds 0 to 2); at most 29 s a run on two CPU cores.
 """
 
 from pathlib import Path
