@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -29,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import optax
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cnnjax import models
 from cnnjax.report.figures import png, style
@@ -124,17 +126,22 @@ def rounded(tree: Any) -> Any:
 
 
 def draw(rows: list[dict[str, Any]]) -> Any:
-    """Seconds of tracing, compiling and one step over the number of layers."""
+    """Seconds of tracing, compiling and one step over the number of layers, a line for each kind of net and form."""
     with style():
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
         for axis, kind in zip(axes, ("trace", "compile", "step"), strict=True):
-            for form, marker in (("scanned", "o"), ("unrolled", "s")):
-                points = sorted((row["layers"], row[form][kind]) for row in rows if kind in row[form])
-                axis.plot(*zip(*points, strict=True), marker=marker, label=form)
+            forms = (("scanned", "C0o"), ("unrolled", "C1s"))
+            for (net, dash), (form, look) in product((("resnet", "--"), ("preact", "-")), forms):
+                found = [row for row in rows if row["net"].startswith(net) and kind in row[form]]
+                points = sorted((row["layers"], row[form][kind]) for row in found)
+                axis.plot(*zip(*points, strict=True), f"{look}{dash}", label=f"{net}, {form}")
             axis.set(xscale="log", yscale="log", title=f"{kind}, seconds", xlabel="layers")
             axis.set_xticks([row["layers"] for row in rows], [str(row["layers"]) for row in rows], minor=False)
             axis.set_xticks([], minor=True)
-        axes[0].legend()
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        axes[2].legend()
         return figure
 
 
