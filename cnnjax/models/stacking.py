@@ -88,11 +88,15 @@ def stack(tree: Any, like: Any) -> Any:
 
 def _on_dictionaries(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Changes the outermost dictionaries of a tree, whatever tuples and classes they stand in."""
+    return jax.tree.map(partial(_changed, change), tree, *rest, is_leaf=_is_dictionary)
 
-    def visit(node: Any, *others: Any) -> Any:
-        return change(node, *others) if isinstance(node, Mapping) else (others or (node,))[0]
 
-    return jax.tree.map(visit, tree, *rest, is_leaf=lambda node: isinstance(node, Mapping))
+def _changed(change: Callable[..., Any], node: Any, *others: Any) -> Any:
+    return change(node, *others) if _is_dictionary(node) else (others or (node,))[0]
+
+
+def _is_dictionary(node: Any) -> bool:
+    return isinstance(node, Mapping)
 
 
 def _unstack(tree: Any) -> Any:

@@ -117,7 +117,7 @@ def to_torch(model: Model, variables: Any, *, shape: tuple[int, ...] | None = No
     Raises:
         ValueError: the variables are not those of the model.
     """
-    entries, found = _entries(model, shape), _flat(unstack(variables))
+    entries, found = _entries(model, _shapes(model, shape)), _flat(unstack(variables))
     paths = {entry.path for entry in entries}
     if differing := [*sorted("/".join(path) for path in paths ^ set(found))]:
         raise ValueError(f"variables are not those of {type(model).__name__}: they differ in {_listed(differing)}")
@@ -138,7 +138,7 @@ def from_torch(
         ValueError: a tensor is missing, left over or misshapen; one message names all, by both names.
     """
     like = _shapes(model, shape)
-    entries, types = _entries(model, shape), _flat(unstack(like))
+    entries, types = _entries(model, like), _flat(unstack(like))
     names = {entry.name for entry in entries}
     missing = [f"{entry.name} (here {entry.module})" for entry in entries if entry.name not in tensors]
     extra = sorted(name for name in tensors if name not in names and not name.endswith(_COUNTERS))
@@ -173,11 +173,11 @@ def _shapes(model: Model, shape: tuple[int, ...] | None) -> Any:
     return dict(jax.eval_shape(init, jax.random.key(0), _pictures(model, shape)))
 
 
-def _entries(model: Model, shape: tuple[int, ...] | None) -> list[_Entry]:
+def _entries(model: Model, like: Any) -> list[_Entry]:
     rename: Callable[[str], str] = getattr(model, "torch_name", lambda module: module.replace("/", "."))
     flattened: Mapping[str, tuple[int, int]] = getattr(model, "flattened", {})
     entries = []
-    for path, leaf in _flat(unstack(_shapes(model, shape))).items():
+    for path, leaf in _flat(unstack(like)).items():
         module = "/".join(path[1:-1])
         name = f"{rename(module)}.{_LEAVES.get(path[-1], path[-1])}"
         entries.append(_Entry(path, name, leaf.shape, flattened.get(module)))

@@ -322,7 +322,7 @@ def test_a_task_with_padded_boxes_trains_through_the_same_loop(tmp_path):
         return batch | {"boxes": jnp.where(batch["present"][..., None], batch["boxes"] + amount, batch["boxes"])}
 
     result = run(
-        settings(tmp_path / "run", epochs=30.0, optimizer=Optimizer("adam", 1e-2)),
+        settings(tmp_path / "run", epochs=8.0, optimizer=Optimizer("adam", 5e-2)),
         model=BoxNet(),
         task=Boxes(),
         train_source=source(64),
