@@ -1,89 +1,153 @@
 """Encoded pictures to arrays that mean what the picture shows, and arrays to one common size."""
 
+import contextlib
 import io
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-Fit = Literal["resize", "pad", "crop"]
+Fit = Literal["resize", "cover", "pad", "crop"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", "La", *_SIXTEEN_BIT)
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+MAX_PIXELS = 100_000_000
+
+
+class Box(NamedTuple):
+    """A part of a picture: its first row and column, and how many rows and columns it has."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 def decode_image(
-    data: bytes, *, channels: int | None = None, max_pixels: int = 100_000_000
+    data: bytes,
+    *,
+    channels: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    at_least: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Decodes JPEG, PNG, WEBP, BMP, GIF or TIFF bytes to uint8 grey or RGB, upright.
 
-    Palettes are looked up, CMYK becomes RGB, one-bit pictures become 0 and 255, 16-bit grey is scaled to 8 bits,
-    the EXIF orientation is applied, and transparency is composited onto white. Of an animation the first frame
-    is taken. Colour profiles are not applied.
+    Palettes are looked up, CMYK becomes RGB (in a JPEG inverted as Adobe does, whoever wrote it), one-bit pictures
+    become 0 and 255, 16-bit grey is scaled to 8 bits and rounded, of 16-bit colour the upper 8 bits are taken, the EXIF
+    orientation is applied, and transparency is composited onto white. Of an animation the first frame is taken. Colour
+    profiles are not applied. Grey of 32 bits or floating point, which says no range, is refused.
 
     Args:
         data: The encoded file.
         channels: 1 for grey, 3 for RGB; None keeps grey pictures grey and makes all others RGB.
         max_pixels: The largest width x height that is decoded. Pillow has a limit of its own beside it: it
             warns above `PIL.Image.MAX_IMAGE_PIXELS` (89 million) and refuses twice that number.
+        at_least: A height and a width that suffice. A JPEG is then decoded at a half, a quarter or an eighth of
+            its size, rounded up, the smallest that is no smaller; all else comes at full size.
 
     Raises:
         ValueError: If the bytes are no such picture, are damaged, or hold more than `max_pixels` pixels.
     """
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or None (as the picture is)")
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-            width, height = opened.size
-            if width * height > max_pixels:
-                raise Image.DecompressionBombError(f"it has {width} x {height} pixels")
-            if opened.mode not in _GREY + _COLOUR:
-                raise ValueError(f"pictures of Pillow's mode {opened.mode!r} have no exact 8-bit form")
-            grey = opened.mode in _GREY
-            picture = _opaque(_eight_bit(ImageOps.exif_transpose(opened)))
-            mode = "L" if channels == 1 or (channels is None and grey) else "RGB"
-            pixels = np.array(picture.convert(mode))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"the image is larger than max_pixels={max_pixels:,} allows ({error}); "
-            "shrink it, or raise max_pixels if you trust the file"
-        ) from error
-    # Pillow's decoders raise whatever the damaged byte led them to: OSError, SyntaxError, IndexError, struct.error.
-    except Exception as error:
-        raise ValueError(
-            f"{len(data):,} bytes do not decode as an image ({error}); "
-            f"expected an undamaged {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file"
-        ) from error
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    _check_channels(channels)
+    if at_least is not None:
+        _check_size("at_least", at_least)
+    with _explained(data, max_pixels):
+        stored = _open(data, channels, max_pixels)
+        if at_least is not None:
+            _reduce(stored, stored.turn.sides(at_least), stored.image.size[::-1])
+        return _pixels(_in_mode(stored.image, stored.mode), stored.turn)
+
+
+def decode_box(
+    data: bytes,
+    choose: Callable[[int, int], Box],
+    size: tuple[int, int],
+    *,
+    channels: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Decodes the part of a picture that `choose(height, width)` names, stretched to `size`.
+
+    It is `fit_image(decode_image(data)[part], size)` with the work left out that does not show: colours are converted
+    in the part alone, and a JPEG whose part is at least twice `size` each way is decoded at a half, a quarter or an
+    eighth of its size. Without such a reduction the two are equal; with it they differ by one to two grey levels of
+    255 in the mean (0.8 to 1.7 over the crops of two photographs, 4 in the one that differed most).
+
+    Args:
+        data: The encoded file.
+        choose: From the height and width of the upright picture, the part wanted.
+        size: The height and width of the result.
+        channels: As for `decode_image`.
+        max_pixels: As for `decode_image`.
+
+    Raises:
+        ValueError: As `decode_image` does, or if the part is empty or not within the picture.
+    """
+    _check_channels(channels)
+    _check_size("size", size)
+    with _explained(data, max_pixels):
+        stored = _open(data, channels, max_pixels)
+    sides = stored.image.size[::-1]
+    height, width = stored.turn.sides(sides)
+    chosen = choose(height, width)
+    if min(chosen) < 0 or 0 in chosen[2:] or chosen.top + chosen.height > height or chosen.left + chosen.width > width:
+        raise ValueError(f"{chosen} was chosen of a picture of {height}x{width}; expected a part of it, not empty")
+    with _explained(data, max_pixels):
+        part, wanted = stored.turn.box(chosen, sides), stored.turn.sides(size)
+        factor = _reduce(stored, wanted, (part.height, part.width))
+        # The pixels that the part touches: at a reduced size its edges may lie within pixels.
+        top, left = part.top // factor, part.left // factor
+        bottom, right = -(-(part.top + part.height) // factor), -(-(part.left + part.width) // factor)
+        touched = stored.image.crop((left, top, right, bottom))
+        window = part.top / factor - top, part.left / factor - left, part.height / factor, part.width / factor
+        return _pixels(_resize(_in_mode(touched, stored.mode), wanted, window), stored.turn)
 
 
 def fit_image(
-    image: Shaped[np.ndarray, "height width channels"], size: tuple[int, int], how: Fit = "resize"
+    image: Shaped[np.ndarray, "height width channels"],
+    size: tuple[int, int],
+    how: Fit = "resize",
+    *,
+    share: float = 1.0,
 ) -> Shaped[np.ndarray, "new_height new_width channels"]:
     """Brings an image of any number of channels to one size.
 
     Args:
-        image: Height, width, channels. "resize" takes uint8 only; "pad" and "crop" take any dtype.
+        image: Height, width, channels. "resize" and "cover" take uint8 only; "pad" and "crop" take any dtype.
         size: The height and width wanted.
-        how: "resize" stretches, bilinear with antialiasing; "pad" centres the image on zeros; "crop" takes
-            the centre. Where the difference is odd, the extra row or column is at the bottom or the right.
+        how: "resize" stretches, bilinear with antialiasing; "cover" scales likewise, but both sides alike, until
+            the image covers `size`, and takes the centre; "pad" centres the image on zeros; "crop" takes the
+            centre. Where the difference is odd, the extra row or column is at the bottom or the right.
+        share: For "cover" alone: how much of the side that fits is kept. 0.875 with a size of (224, 224) scales the
+            shorter side to 256, the way ImageNet's classifiers are usually evaluated.
 
     Raises:
         ValueError: If the image is larger than `size` when padding, or smaller when cropping, or not uint8
-            when resizing.
+            when scaling, or `share` is not above 0 and at most 1, or is given where nothing is covered.
     """
     if how not in get_args(Fit):
         raise ValueError(f"how is {how!r}; expected one of {', '.join(get_args(Fit))}")
-    if min(size) < 1:
-        raise ValueError(f"size is {size}; expected a height and a width of at least 1")
+    _check_size("size", size)
+    if not 0 < share <= 1 or (share != 1 and how != "cover"):
+        raise ValueError(f'share is {share} with "{how}"; expected above 0 and at most 1, and 1 except with "cover"')
     height, width = image.shape[:2]
-    if (height, width) == tuple(size):
+    if (height, width) == tuple(size) and share == 1:
         return image
-    if how == "resize":
-        return _resize(image, size)
+    if how in ("resize", "cover"):
+        if image.dtype != np.uint8:
+            raise ValueError(f'"{how}" takes uint8 images, this one is {image.dtype}; use "pad" or "crop"')
+        window = _covering(height, width, size, share) if how == "cover" else None
+        if image.shape[2] in (1, 3):
+            return _pixels(_resize(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image), size, window))
+        # Channel by channel, because Pillow would weigh the colours of a four-channel picture by its alpha.
+        planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[2])]
+        return np.concatenate([_pixels(_resize(plane, size, window)) for plane in planes], axis=-1)
     rows, columns = size[0] - height, size[1] - width
     if how == "pad":
         if rows < 0 or columns < 0:
@@ -96,19 +160,147 @@ def fit_image(
     if rows > 0 or columns > 0:
         raise ValueError(
             f"an image of {height}x{width} is too small to crop {size[0]}x{size[1]} from; "
-            'use "resize" or "pad", or a smaller size'
+            'use "resize", "cover" or "pad", or a smaller size'
         )
     top, left = -rows // 2, -columns // 2
     return image[top : top + size[0], left : left + size[1]]
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if image.dtype != np.uint8:
-        raise ValueError(f'"resize" takes uint8 images, this one is {image.dtype}; use "pad" or "crop"')
-    # Channel by channel, because Pillow would weigh the colours of a four-channel picture by its alpha.
-    planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[2])]
-    resized = [plane.resize((size[1], size[0]), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in resized], axis=-1)
+def _covering(height: int, width: int, size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
+    """Top, left, height and width of what "cover" shows, in pixels of the image before it is scaled."""
+    rows, columns = round(size[0] / share), round(size[1] / share)
+    # The side that fits is exact and the other is cut down to a whole number, as torchvision's Resize does.
+    if height * columns <= width * rows:
+        columns = rows * width // height
+    else:
+        rows = columns * height // width
+    top, left = (rows - size[0]) // 2, (columns - size[1]) // 2
+    tall, wide = height / rows, width / columns
+    return top * tall, left * wide, size[0] * tall, size[1] * wide
+
+
+def _resize(
+    picture: Image.Image, size: tuple[int, int], window: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """A window (top, left, height, width) of a grey or RGB picture, stretched to a size; the whole where None."""
+    box = None
+    if window is not None:
+        top, left, height, width = window
+        # The sums of floats may pass the last pixel by an ulp, which Pillow refuses.
+        box = left, top, min(left + width, picture.width), min(top + height, picture.height)
+    return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """How a stored picture is made upright: its rows or columns reversed, then rows and columns exchanged."""
+
+    method: Image.Transpose | None = None
+    rows_reversed: bool = False
+    columns_reversed: bool = False
+    exchanged: bool = False
+
+    def sides(self, sides: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the upright picture from the stored one's, or the reverse."""
+        return sides[::-1] if self.exchanged else sides
+
+    def box(self, upright: Box, sides: tuple[int, int]) -> Box:
+        """Where a part of the upright picture lies in the stored one, whose height and width are `sides`."""
+        top, left, height, width = upright
+        if self.exchanged:
+            top, left, height, width = left, top, width, height
+        top = sides[0] - top - height if self.rows_reversed else top
+        left = sides[1] - left - width if self.columns_reversed else left
+        return Box(top, left, height, width)
+
+
+_ORIENTATION_TAG = 0x0112
+_AS_STORED = _Turn()
+_TURNS = {
+    2: _Turn(Image.Transpose.FLIP_LEFT_RIGHT, columns_reversed=True),
+    3: _Turn(Image.Transpose.ROTATE_180, rows_reversed=True, columns_reversed=True),
+    4: _Turn(Image.Transpose.FLIP_TOP_BOTTOM, rows_reversed=True),
+    5: _Turn(Image.Transpose.TRANSPOSE, exchanged=True),
+    6: _Turn(Image.Transpose.ROTATE_270, rows_reversed=True, exchanged=True),
+    7: _Turn(Image.Transpose.TRANSVERSE, rows_reversed=True, columns_reversed=True, exchanged=True),
+    8: _Turn(Image.Transpose.ROTATE_90, columns_reversed=True, exchanged=True),
+}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A picture as it lies in its file, the mode it is wanted in ("L" or "RGB"), and how it is made upright."""
+
+    image: Image.Image
+    mode: str
+    turn: _Turn
+
+
+def _open(data: bytes, channels: int | None, max_pixels: int) -> _Stored:
+    """Reads the header of a JPEG, and all of any other."""
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    if image.width * image.height > max_pixels:
+        raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels")
+    if image.mode not in _GREY + _COLOUR:
+        raise ValueError(f"pictures of Pillow's mode {image.mode!r} have no exact 8-bit form")
+    packing = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
+    grey = image.mode in _GREY or packing.startswith("LA")
+    _scale_clear(image, packing)
+    if not isinstance(image, JpegImageFile):
+        # Only then PNG knows its EXIF, which may follow the pixels, and TIFF is upright by itself.
+        image.load()
+    return _Stored(image, "L" if channels == 1 or (channels is None and grey) else "RGB", _turn(image))
+
+
+@contextlib.contextmanager
+def _explained(data: bytes, max_pixels: int) -> Iterator[None]:
+    """Whatever goes wrong with these bytes is told as a ValueError."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"the image is larger than max_pixels={max_pixels:,} allows ({error}); "
+            "shrink it, or raise max_pixels if you trust the file"
+        ) from error
+    # Pillow's decoders raise whatever the damaged byte led them to: OSError, SyntaxError, IndexError, struct.error.
+    except Exception as error:
+        raise ValueError(
+            f"{len(data):,} bytes do not decode as an image ({error}); "
+            f"expected an undamaged {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file"
+        ) from error
+
+
+def _turn(image: Image.Image) -> _Turn:
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1), _AS_STORED)
+    # EXIF that cannot be read says nothing; Pillow passes over it in a JPEG and stumbles over it elsewhere.
+    except Exception:
+        return _AS_STORED
+
+
+def _reduce(stored: _Stored, wanted: tuple[int, int], part: tuple[int, int]) -> int:
+    """Has a JPEG decoded at 1/2, 1/4 or 1/8 if a part of it stays as large as wanted; returns 2, 4 or 8, or 1."""
+    height, width = stored.image.size[::-1]
+    for factor in (8, 4, 2):
+        if part[0] >= factor * wanted[0] and part[1] >= factor * wanted[1]:
+            # Without a mode, which would have grey taken from other values than a full decode's.
+            return factor if stored.image.draft(None, (width // factor, height // factor)) else 1
+    return 1
+
+
+def _scale_clear(image: Image.Image, packing: str) -> None:
+    """Brings the one transparent value of a PNG, which Pillow leaves as it is in the file, to the pixels' scale."""
+    clear = image.info.get("transparency")
+    if clear is not None and packing in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if packing == "L;2" else 17)
+    if clear is not None and packing == "RGB;16B":
+        raise ValueError("its transparent colour is of 16 bits, of which Pillow gives 8")
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in 8 bits, opaque, grey or RGB."""
+    picture = _opaque(_eight_bit(picture))
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -116,11 +308,11 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     if picture.mode not in _SIXTEEN_BIT:
         return picture
     values = np.asarray(picture).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its grey values are outside 0..65535")
     scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    scaled.info = picture.info
-    return scaled
+    if "transparency" not in picture.info:
+        return scaled
+    seen = np.where(values == picture.info["transparency"], 0, 255).astype(np.uint8)
+    return Image.merge("LA", (scaled, Image.fromarray(seen)))
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
@@ -129,3 +321,19 @@ def _opaque(picture: Image.Image) -> Image.Image:
         return picture
     seen = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+
+
+def _pixels(picture: Image.Image, turn: _Turn = _AS_STORED) -> np.ndarray:
+    """Height x width x channels, upright."""
+    pixels = np.array(picture if turn.method is None else picture.transpose(turn.method))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _check_size(name: str, size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise ValueError(f"{name} is {size}; expected a height and a width of at least 1")
+
+
+def _check_channels(channels: int | None) -> None:
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or None (as the picture is)")
