@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from cnnjax.functional.losses import example_weights, softmax_cross_entropy
 from cnnjax.models import AuxiliaryLogits
 from cnnjax.tasks import classification_figures
+from cnnjax.tasks.heads import loss_over_heads, main_logits
 from cnnjax.tasks.task import Mean, masked_mean, means
 
 
@@ -54,17 +56,13 @@ class Classification:
         self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]
     ) -> Float[Array, ""]:
         """Weighted mean cross-entropy; that of auxiliary heads is added with the weight they come with."""
-        if isinstance(output, AuxiliaryLogits):
-            others = [self.loss(logits, batch) for logits in output.auxiliary]
-            return self.loss(output.logits, batch) + output.weight * sum(others, jnp.zeros((), jnp.float32))
-        loss = self._mean_loss(output, batch)
-        return loss.total / jnp.maximum(loss.count, jnp.finfo(jnp.float32).tiny)
+        return loss_over_heads(partial(self._mean_loss, batch=batch), output)
 
     def metrics(
         self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]
     ) -> dict[str, Mean]:
         """Loss and accuracy of the main head: the share whose largest logit is the (most likely) label's."""
-        output = output.logits if isinstance(output, AuxiliaryLogits) else output
+        output = main_logits(output)
         labels = batch["label"] if batch["label"].ndim == 1 else jnp.argmax(batch["label"], axis=-1)
         correct = jnp.argmax(output, axis=-1).astype(labels.dtype) == labels
         return {

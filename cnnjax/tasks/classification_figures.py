@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from cnnjax.tasks.pictures import shorten, show_image
+
 MOST_SHOWN = 24
 MOST_NAMED = 30
 
@@ -57,13 +59,8 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     for axes in grid.flat:
         axes.axis("off")
     for axes, index in zip(grid.flat, chosen, strict=False):
-        image = images[index]
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray")
-        said = f"{_short(classes[predicted[index]])}, {certainty[index]:.0%}"
-        caption = f"{_short(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
+        show_image(axes, images[index])
+        said = f"{shorten(classes[predicted[index]])}, {certainty[index]:.0%}"
+        caption = f"{shorten(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
         axes.set_title(caption, fontsize=8, fontweight="normal", parse_math=False)
     return figure
-
-
-def _short(name: str, length: int = 12) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -4,7 +4,7 @@ A batch and a model's output are pytrees of arrays whose meaning only the task k
 elements, a batch holds `id` (the example's index) and `valid` (False for the padding of a last, short batch).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -19,6 +19,30 @@ class Mean(NamedTuple):
 
     total: Float[Array, ""]
     count: Float[Array, ""]
+
+
+class Rows(NamedTuple):
+    """One entry per example, joined and not summed: for metrics that no sums make, such as those of a ranking.
+
+    All rows since the last summary are kept, on the device and whole on each, so they should be short.
+
+    Attributes:
+        values: arrays, or pytrees of them, with an entry per example.
+        valid: False for the entries that are padding.
+    """
+
+    values: Any
+    valid: Bool[Array, "batch"]
+
+    @staticmethod
+    def merge(parts: Sequence["Rows"]) -> "Rows":
+        """The rows of all parts in their order, in NumPy."""
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(list(parts)))
+
+    def kept(self) -> Any:
+        """The values of the valid examples, in NumPy."""
+        values, valid = jax.device_get((self.values, self.valid))
+        return jax.tree.map(lambda array: array[valid], values)
 
 
 @runtime_checkable
@@ -39,11 +63,15 @@ class Task(Protocol):
         ...
 
     def metrics(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Sums over the valid examples: pytrees that merge by addition."""
+        """What the valid examples of a batch add to the metrics, such as `Mean` and `Rows`.
+
+        Metrics of several batches are merged part by part: by the method `merge` of a part that has one, as `Rows`
+        has, which takes the parts of all batches in their order; and else, array by array, by addition.
+        """
         ...
 
     def summarize(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Numbers to log, from merged sums."""
+        """Numbers to log, from merged metrics."""
         ...
 
     def score(self, summary: Mapping[str, float]) -> float:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.tasks import Classification, Mean, Task, masked_mean, means
+from cnnjax.tasks import Classification, Mean, Rows, Task, masked_mean, means
 
 VALUES = np.float32([3, -1, 4, 1, -5, 9])
 VALID = np.array([True, False, True, True, False, True])
@@ -42,6 +42,20 @@ def test_means_of_several_and_of_nothing():
     assert found["a"] == 0.75
     assert np.isnan(found["b"])
     assert all(type(value) is float for value in found.values())
+
+
+def test_rows_are_joined_in_order_and_lose_their_padding():
+    def part(rows):
+        return Rows(
+            {"value": jnp.asarray(VALUES[rows]), "pair": jnp.asarray(VALUES[rows, None])}, jnp.asarray(VALID[rows])
+        )
+
+    merged = Rows.merge([part(slice(0, 2)), part(slice(2, 6))])
+    assert isinstance(merged, Rows)
+    np.testing.assert_array_equal(merged.values["value"], VALUES)
+    np.testing.assert_array_equal(merged.valid, VALID)
+    np.testing.assert_array_equal(merged.kept()["pair"], VALUES[VALID][:, None])
+    np.testing.assert_array_equal(part(slice(2, 6)).kept()["value"], [4, 1, 9])
 
 
 def test_classification_is_a_task():
