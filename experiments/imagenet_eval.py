@@ -16,7 +16,7 @@ Expected: 76.13 % and 92.86 %, the figures torchvision prints for these weights.
 there is no ImageNet; tested are every step on made pictures, and the logits against torchvision's on equal weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,41 +29,17 @@ from rich.progress import track
 
 from cnnjax import models
 from cnnjax.cli import one_line_errors
-from cnnjax.data.decode import decode_image, fit_image
+from cnnjax.data import Source, fit_image, open_source
+from cnnjax.data.sources import read_example
 from cnnjax.models.weights import load_torch_weights
 
 # ImageNet's, on the scale of 0 to 1: what torchvision's and most of timm's weights were trained with.
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-def labelled_pictures(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Files with their labels, and the classes' names in order.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or it has no pictures in folders.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    pictures = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not pictures:
-        raise FileNotFoundError(f"{folder} has no pictures in folders of classes, as in {folder}/n01440764/1.JPEG")
-    return pictures, classes
-
-
-def prepare(path: Path, *, resize: int, crop: int) -> np.ndarray:
+def prepare(image: np.ndarray, *, resize: int, crop: int) -> np.ndarray:
     """A picture resized along its shorter side, cropped in the middle, and standardised."""
-    try:
-        image = decode_image(path.read_bytes(), channels=3)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
     height, width = image.shape[:2]
     shorter = min(height, width)
     # torchvision cuts the longer side down to a whole number.
@@ -72,30 +48,28 @@ def prepare(path: Path, *, resize: int, crop: int) -> np.ndarray:
     return (cropped.astype(np.float32) / 255 - MEAN) / DEVIATION
 
 
-def batches(
-    pictures: Sequence[tuple[Path, int]], batch_size: int, *, resize: int, crop: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(source: Source, batch_size: int, *, resize: int, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and labels, the last batch filled with a label that no class has."""
-    for start in range(0, len(pictures), batch_size):
-        part = pictures[start : start + batch_size]
+    for start in range(0, len(source), batch_size):
         images = np.zeros((batch_size, crop, crop, 3), np.float32)
         labels = np.full(batch_size, -1, np.int32)
-        for place, (path, label) in enumerate(part):
-            images[place], labels[place] = prepare(path, resize=resize, crop=crop), label
+        for place, index in enumerate(range(start, min(start + batch_size, len(source)))):
+            example = read_example(source, index)
+            images[place], labels[place] = prepare(example["image"], resize=resize, crop=crop), example["label"]
         yield images, labels
 
 
 def evaluate(
     model: models.Model,
     variables: Any,
-    pictures: Sequence[tuple[Path, int]],
+    source: Source,
     *,
     batch_size: int = 50,
     resize: int = 256,
     crop: int = 224,
     console: Console | None = None,
 ) -> dict[str, float]:
-    """Top-1 and top-5 accuracy over labelled files."""
+    """Top-1 and top-5 accuracy over labelled pictures."""
 
     @jax.jit
     def hits(variables: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -105,11 +79,11 @@ def evaluate(
         return jnp.sum(right[:, 0]), jnp.sum(jnp.any(right, axis=-1))
 
     found = np.zeros(2)
-    steps = batches(pictures, batch_size, resize=resize, crop=crop)
-    total = -(-len(pictures) // batch_size)
+    steps = batches(source, batch_size, resize=resize, crop=crop)
+    total = -(-len(source) // batch_size)
     for images, labels in track(steps, "evaluating", total, console=console or Console(stderr=True)):
         found += np.array(jax.device_get(hits(variables, images, labels)))
-    return {"top1": float(found[0]) / len(pictures), "top5": float(found[1]) / len(pictures)}
+    return {"top1": float(found[0]) / len(source), "top5": float(found[1]) / len(source)}
 
 
 def main(
@@ -140,11 +114,11 @@ def main(
                 raise ValueError(f"{name}={value}; expected a number above 0")
         if resize < crop:
             raise ValueError(f"resize={resize} is less than crop={crop}; expected at least as much")
-        pictures, classes = labelled_pictures(folder)
-        built = models.create(model, num_classes=len(classes))
+        source = open_source(f"folder:{folder}", "all")
+        built = models.create(model, num_classes=len(source.info.classes))
         variables = load_torch_weights(built, weights, revision=revision, sha256=sha256)
-        scores = evaluate(built, variables, pictures, batch_size=batch_size, resize=resize, crop=crop)
-        print(f"{model} on {len(pictures)} pictures: top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}")
+        scores = evaluate(built, variables, source, batch_size=batch_size, resize=resize, crop=crop)
+        print(f"{model} on {len(source)} pictures: top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}")
 
 
 if __name__ == "__main__":

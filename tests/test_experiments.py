@@ -6,6 +6,7 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
+from cnnjax.data import open_source
 from experiments import imagenet_eval
 
 
@@ -18,8 +19,9 @@ class Brightest(nn.Module):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """Three classes by name; one red picture lies among the blue ones."""
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / ".cache"))
     colours = {"a_red": [(200, 0, 0)] * 3, "b_green": [(0, 200, 0)] * 2, "c_blue": [(0, 0, 200), (200, 0, 0)]}
     for name, pictures in colours.items():
         (tmp_path / name).mkdir()
@@ -30,29 +32,24 @@ def folder(tmp_path):
 
 
 def test_accuracy_over_a_folder(folder):
-    pictures, classes = imagenet_eval.labelled_pictures(folder)
-    assert classes == ["a_red", "b_green", "c_blue"]
-    assert [label for _, label in pictures] == [0, 0, 0, 1, 1, 2, 2]
-    scores = imagenet_eval.evaluate(Brightest(), {}, pictures, batch_size=4, resize=16, crop=12)
+    source = open_source(f"folder:{folder}", "all")
+    assert len(source) == 7
+    scores = imagenet_eval.evaluate(Brightest(), {}, source, batch_size=4, resize=16, crop=12)
     assert scores == {"top1": pytest.approx(6 / 7), "top5": 1.0}
 
 
-def test_pictures_are_resized_cropped_and_standardised(tmp_path):
+def test_pictures_are_resized_cropped_and_standardised():
     """The left half is black, the right white; the middle of 60x30 at half size."""
     pixels = np.zeros((30, 60, 3), np.uint8)
     pixels[:, 30:] = 255
-    Image.fromarray(pixels).save(tmp_path / "half.png")
-    found = imagenet_eval.prepare(tmp_path / "half.png", resize=15, crop=10)
+    found = imagenet_eval.prepare(pixels, resize=15, crop=10)
     assert found.shape == (10, 10, 3)
     np.testing.assert_allclose(found[:, 0, 1], (0 - 0.456) / 0.224, rtol=1e-5)
     np.testing.assert_allclose(found[:, -1, 2], (1 - 0.406) / 0.225, rtol=1e-5)
 
 
-def test_folders_without_pictures(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        imagenet_eval.labelled_pictures(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match="has no pictures in folders of classes"):
-        imagenet_eval.labelled_pictures(tmp_path)
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"bad\.png: .* do not decode"):
-        imagenet_eval.prepare(tmp_path / "bad.png", resize=8, crop=8)
+def test_a_picture_that_cannot_be_read_is_named(folder):
+    (folder / "b_green" / "0.PNG").write_bytes(b"no picture")
+    source = open_source(f"folder:{folder}", "all")
+    with pytest.raises(ValueError, match=r"b_green/0\.PNG: .* do not decode"):
+        imagenet_eval.evaluate(Brightest(), {}, source, batch_size=4, resize=8, crop=8)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data.sources import SPELLINGS, ArraySource, Info
+from cnnjax.data.sources import ArraySource, Info, local_path
 
 # What MNIST calls its splits.
 _STEMS = {"train": "train", "test": "t10k"}
@@ -22,11 +22,7 @@ def idx_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, 
     Raises:
         FileNotFoundError: If there is no such folder, it holds no split, or one of a split's files is missing.
     """
-    folder = (data_dir or Path()) / Path(argument).expanduser()
-    if not argument or not folder.is_dir():
-        raise FileNotFoundError(
-            f"{spelling!r}: there is no folder {str(folder) if argument else ''!r}; expected {SPELLINGS}"
-        )
+    folder = local_path(spelling, argument, data_dir, kind="folder")
     parts = {}
     for split, stem in _STEMS.items():
         names = (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte")

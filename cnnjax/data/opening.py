@@ -1,4 +1,4 @@
-"""Opening a source by its spelling: digits, prepared TFDS sets, IDX folders; one split of it, or a slice of one.
+"""Opening a source by its spelling, from the digits to folders of pictures; one split of it, or a slice of one.
 
 Every kind of spelling has one opener in `_KINDS`, which says what splits lie there and how each is read.
 """
@@ -11,33 +11,42 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnjax.data.cifar_source import cifar_parts
+from cnnjax.data.csv_source import csv_parts
+from cnnjax.data.folder_source import folder_parts
 from cnnjax.data.idx_source import idx_parts
-from cnnjax.data.sources import SPELLINGS, ArraySource, Info, Source, Subset, permutation
-from cnnjax.data.tfds_source import TfdsSource, tfds_parts
+from cnnjax.data.npz_source import npz_parts
+from cnnjax.data.sources import SPELLINGS, ArraySource, Info, Source, Subset, labels_of, permutation
+from cnnjax.data.tfds_source import tfds_parts
 
-Parts = Mapping[str, Callable[[], ArraySource | TfdsSource]]
+Parts = Mapping[str, Callable[[], Source]]
 
 _BOUNDARY = r"-?(?:\d+|(?:100|\d?\d)%)"
 
 
-def open_source(spelling: str, split: str = "train", *, data_dir: Path | str | None = None) -> Source:
-    """Opens the data called `spelling`, one split of it or a slice of one.
+def open_source(data: str | Source, split: str = "train", *, data_dir: Path | str | None = None) -> Source:
+    """Opens the data of a spelling, or a ready-made source: one split of it or a slice of one.
 
-    Data with several splits on disk offers these. Data with one offers "train" and "test", a fixed part of 80 % and
-    20 % of each class that is the same on every machine, and "all".
+    Data with several splits on disk offers these; folders and CSV files with "train" and "val" or "validation" but no
+    "test" offer that under the name "test" too. Data with one, such as a ready-made source, offers "train" and
+    "test", a fixed part of 80 % and 20 % of each class that is the same on every machine, and "all".
 
     Args:
-        spelling: `digits` (scikit-learn's 1,797 handwritten digits, at 32 x 32), `tfds:NAME[:VERSION]` (a set
-            prepared as ArrayRecord, the newest version by default), or `idx:FOLDER` (MNIST's files).
+        data: `digits` (scikit-learn's 1,797 handwritten digits, at 32 x 32), `tfds:NAME[:VERSION]` (a set prepared
+            as ArrayRecord or parquet, the newest version by default), `folder:PATH` (pictures in folders of classes),
+            `csv:PATH` (a table of pictures with a label or tags), `npz:PATH` (NumPy's arrays), `idx:PATH` (the folder
+            of MNIST's files), `cifar:PATH` (the folder of CIFAR's binary files); or any object that is a `Source`.
         split: A split's name, or a slice of it by examples or percent: "train[:90%]", "test[100:200]".
         data_dir: Where prepared sets lie, in any folder below; by default $TFDS_DATA_DIR, or else
-            ~/tensorflow_datasets. A relative FOLDER of `idx:` starts from it too, where it is given.
+            ~/tensorflow_datasets. A relative PATH starts from it too, where it is given.
 
     Raises:
-        ValueError: If the spelling or the split is not on offer, or a file is damaged.
-        FileNotFoundError: If a folder or a prepared set is missing.
+        ValueError: If the spelling or the split is not on offer, or what lies there is damaged or no such data.
+        TypeError: If `data` is neither a spelling nor a source.
+        FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    parts = _parts(spelling, data_dir)
+    parts = _parts(data, data_dir)
+    spelling = data if isinstance(data, str) else data.info.name
     match = re.fullmatch(rf"([^\[\]:%+]+)(?:\[({_BOUNDARY})?:({_BOUNDARY})?\])?", split)
     if match is None:
         raise ValueError(
@@ -60,31 +69,43 @@ def open_source(spelling: str, split: str = "train", *, data_dir: Path | str | N
     return Subset(whole, indices[first:last], replace(whole.info, split=split))
 
 
-def splits(spelling: str, *, data_dir: Path | str | None = None) -> tuple[str, ...]:
-    """The names of the splits that `open_source` offers for this spelling.
+def splits(data: str | Source, *, data_dir: Path | str | None = None) -> tuple[str, ...]:
+    """The names of the splits that `open_source` offers for this spelling or source.
 
     Raises:
         ValueError: If the spelling is unknown.
-        FileNotFoundError: If a folder or a prepared set is missing.
+        TypeError: If `data` is neither a spelling nor a source.
+        FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    return _on_offer(_parts(spelling, data_dir))
+    return _on_offer(_parts(data, data_dir))
 
 
 def shared_examples(first: Source, second: Source) -> int:
-    """How many examples two opened splits of one data set have in common."""
+    """How many examples two opened splits of one data set have in common.
+
+    One data set are two splits that were cut from one source, or from sources of one fingerprint.
+    """
     if not (isinstance(first, Subset) and isinstance(second, Subset)):
         return 0
-    origins = [(part.info.name, part.source.info.split) for part in (first, second)]
-    return len(np.intersect1d(first.indices, second.indices)) if origins[0] == origins[1] else 0
+    marks = [part.source.info.fingerprint for part in (first, second)]
+    one = first.source is second.source or (marks[0] == marks[1] != "")
+    return len(np.intersect1d(first.indices, second.indices)) if one else 0
 
 
-def _parts(spelling: str, data_dir: Path | str | None) -> Parts:
-    kind, _, argument = spelling.partition(":")
+def _parts(data: str | Source, data_dir: Path | str | None) -> Parts:
+    if not isinstance(data, str):
+        if not isinstance(data, Source) or not isinstance(data.info, Info):
+            raise TypeError(
+                f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or an object with len(), "
+                "[index] and an info of the type Info"
+            )
+        return {"all": lambda: data}
+    kind, _, argument = data.partition(":")
     if kind not in _KINDS:
         near = difflib.get_close_matches(kind, _KINDS, n=1)
         hint = f" (did you mean {':'.join([near[0], argument] if argument else near)!r}?)" if near else ""
-        raise ValueError(f"unknown data {spelling!r}{hint}; expected {SPELLINGS}")
-    return _KINDS[kind](spelling, argument, None if data_dir is None else Path(data_dir).expanduser())
+        raise ValueError(f"unknown data {data!r}{hint}; expected {SPELLINGS}")
+    return _KINDS[kind](data, argument, None if data_dir is None else Path(data_dir).expanduser())
 
 
 def _on_offer(parts: Parts) -> tuple[str, ...]:
@@ -98,9 +119,9 @@ def _boundary(text: str | None, size: int, *, default: int) -> int:
     return value + size if text.startswith("-") else value
 
 
-def _fixed_split(whole: ArraySource | TfdsSource) -> dict[str, np.ndarray]:
+def _fixed_split(whole: Source) -> dict[str, np.ndarray]:
     """Indices of "train" and "test": in a fixed shuffle, the first fifth of every class is for testing."""
-    labels = whole.labels()
+    labels = labels_of(whole)
     shuffled = permutation(len(whole), seed=0)
     classes = [shuffled] if labels is None else [shuffled[labels[shuffled] == c] for c in np.unique(labels)]
     test = np.concatenate([members[: (len(members) + 2) // 5] for members in classes])
@@ -128,5 +149,9 @@ def _digits(spelling: str, argument: str, data_dir: Path | None) -> Parts:
 _KINDS: dict[str, Callable[[str, str, Path | None], Parts]] = {
     "digits": _digits,
     "tfds": tfds_parts,
+    "folder": folder_parts,
+    "csv": csv_parts,
+    "npz": npz_parts,
     "idx": idx_parts,
+    "cifar": cifar_parts,
 }

@@ -3,14 +3,18 @@
 `cnnjax.data.opening` finds sources by their spelling; here is what every kind of them shares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from cnnjax.data.decode import decode_image
+from cnnjax.data.fingerprint import fingerprint
+
 # The spellings that `open_source` knows, as its errors tell them.
-SPELLINGS = "digits, tfds:NAME[:VERSION] or idx:FOLDER"
+SPELLINGS = "digits, tfds:NAME[:VERSION], folder:PATH, csv:PATH, npz:PATH, idx:PATH or cifar:PATH"
 
 
 @dataclass(frozen=True)
@@ -20,19 +24,27 @@ class Info:
     Attributes:
         name: The spelling it was opened by.
         split: The split expression, such as "train[:90%]".
-        shapes: The shape of each element of an example; None for an axis that varies.
-        classes: The names of the classes by label; empty when the data has none.
+        shapes: The shape of each element of an example; None for an axis that varies. The last axis of "image" says
+            how many channels an encoded picture is decoded to: 1, 3, or None for as many as it has.
+        classes: The names of the classes by label, or of the tags; empty when the data has none.
+        fingerprint: The same for the same data on every machine, and no other's; empty when there is none.
     """
 
     name: str
     split: str
     shapes: Mapping[str, tuple[int | None, ...]]
     classes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by index: images are uint8 height x width x channels, labels int32 scalars."""
+    """Examples by index: images are uint8 height x width x channels, labels int32 scalars.
+
+    An "image" may also be the bytes of an encoded picture, which `read_example` decodes. Two more methods are
+    welcome: `labels()`, all labels as one array, by which splits are stratified; and `where(index)`, the file of an
+    example, by which errors name it.
+    """
 
     @property
     def info(self) -> Info:
@@ -41,7 +53,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +61,8 @@ class ArraySource:
     """Examples held in memory, one per entry of the arrays' first axis.
 
     `ArraySource({"image": images, "label": labels})` is enough; an `info` names the source and its classes, and
-    its shapes are read from the arrays. Labels, a one-axis integer array called "label", are kept as int32.
+    its shapes are read from the arrays, and so is its fingerprint unless they hold Python objects. Labels, a
+    one-axis integer array called "label", are kept as int32.
 
     Raises:
         ValueError: If there are no arrays, their lengths differ, or a label names no class.
@@ -70,8 +83,10 @@ class ArraySource:
             check_labels(arrays["label"], np.arange(len(self)), self.info)
             arrays["label"] = arrays["label"].astype(np.int32)
         shapes = {name: array.shape[1:] for name, array in arrays.items()}
+        parts = [part for name in sorted(arrays) for part in (name, arrays[name])]
+        mark = "" if any(a.dtype.hasobject for a in arrays.values()) else fingerprint(*parts, *self.info.classes)
         object.__setattr__(self, "arrays", arrays)
-        object.__setattr__(self, "info", replace(self.info, shapes=shapes))
+        object.__setattr__(self, "info", replace(self.info, shapes=shapes, fingerprint=mark))
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -84,20 +99,105 @@ class ArraySource:
         labels = self.arrays.get("label")
         return labels if labels is not None and _are_labels(labels) else None
 
+    def tags(self) -> np.ndarray | None:
+        """All tags in order, one row each, or None where the examples have none."""
+        return self.arrays.get("tags")
+
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """The examples of another source at `indices`, in that order."""
+    """The examples of another source at `indices`, in that order; its fingerprint is made from both."""
 
     source: Source
     indices: np.ndarray
     info: Info
 
+    def __post_init__(self) -> None:
+        whole = self.source.info.fingerprint
+        mark = fingerprint(whole, np.asarray(self.indices, np.int64)) if whole else ""
+        object.__setattr__(self, "info", replace(self.info, fingerprint=mark))
+
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         return self.source[int(self.indices[index])]
+
+    def labels(self) -> np.ndarray | None:
+        """The labels of these examples, or None where the source tells none."""
+        labels = labels_of(self.source)
+        return None if labels is None else labels[self.indices]
+
+    def tags(self) -> np.ndarray | None:
+        """The tags of these examples, one row each, or None where the source has none."""
+        tags = tags_of(self.source)
+        return None if tags is None else tags[self.indices]
+
+    def where(self, index: int) -> str:
+        """Where the source has this example, or nothing if it does not say."""
+        return self.source.where(int(self.indices[index])) if hasattr(self.source, "where") else ""
+
+
+def as_pixels(picture: bytes | np.ndarray, *, channels: int | None = None) -> np.ndarray:
+    """An encoded picture decoded by `decode_image`; an array as it is."""
+    return decode_image(picture, channels=channels) if isinstance(picture, bytes) else picture
+
+
+def read_example(source: Source, index: int, *, pixels: Callable[..., np.ndarray] = as_pixels) -> dict[str, Any]:
+    """One example as arrays, its picture decoded to the channels that `source.info` asks for.
+
+    Args:
+        source: Any source.
+        index: From 0 to `len(source) - 1`, or from the end if negative.
+        pixels: What makes pixels of the "image", encoded or not; called as `pixels(picture, channels=...)`.
+
+    Raises:
+        IndexError: If there is no such example.
+        ValueError: If it cannot be read, for whatever reason; the message names the source, the split, the index,
+            the file if the source says which, and the reason.
+    """
+    if not -len(source) <= index < len(source):
+        raise IndexError(f"index {index} of {source.info.name} ({source.info.split}), which has {len(source)} examples")
+    place = index % len(source)
+    try:
+        example = source[place]
+        if not isinstance(example, Mapping):
+            raise TypeError(f"it is a {type(example).__name__}; expected a dict of arrays")
+        if "image" not in example:
+            return dict(example)
+        channels = (source.info.shapes.get("image") or (None,))[-1]
+        return {**example, "image": pixels(example["image"], channels=channels)}
+    # Files, records and decoders of many makers fail in as many ways.
+    except Exception as error:
+        file = source.where(place) if hasattr(source, "where") else ""
+        raise ValueError(
+            f"example {place} of {source.info.name} ({source.info.split}) cannot be read"
+            f"{f' from {file}' if file else ''}: {str(error) or type(error).__name__}"
+        ) from error
+
+
+def labels_of(source: Source) -> np.ndarray | None:
+    """All labels of a source in order, or None where it tells none."""
+    return source.labels() if hasattr(source, "labels") else None
+
+
+def tags_of(source: Source) -> np.ndarray | None:
+    """All tags of a source in order, one row each, or None where it tells none."""
+    return source.tags() if hasattr(source, "tags") else None
+
+
+def local_path(spelling: str, argument: str, data_dir: Path | None, *, kind: Literal["folder", "file"]) -> Path:
+    """The folder or file that a spelling names, starting from `data_dir` if it is relative.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+    """
+    path = (data_dir or Path()) / Path(argument).expanduser()
+    if not argument or not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise FileNotFoundError(
+            f"{spelling!r}: there is no {kind} {str(path) if argument else ''!r}; expected {SPELLINGS}"
+        )
+    return path
 
 
 def permutation(size: int, *, seed: int, stream: int = 0) -> np.ndarray:

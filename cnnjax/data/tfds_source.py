@@ -1,4 +1,4 @@
-"""TFDS sets prepared as ArrayRecord: found, checked and read without TensorFlow."""
+"""TFDS sets prepared as ArrayRecord or parquet: found, checked and read without TensorFlow."""
 
 import difflib
 import json
@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from cnnjax.data.decode import decode_image
+from cnnjax.data.fingerprint import fingerprint
 from cnnjax.data.sources import Info
+
+# The formats that can be read in any order; parquet, unlike ArrayRecord, is read into memory whole.
+_FORMATS = ("array_record", "parquet")
 
 
 @dataclass(frozen=True)
 class _Element:
-    """What becomes of one TFDS feature: `channels` for an image to decode, `dtype` for numbers."""
+    """What becomes of one TFDS feature: `channels` for an image, `dtype` for numbers."""
 
     feature: str
     dtype: Any = None
@@ -28,10 +32,10 @@ class _Element:
 
 @dataclass(frozen=True, eq=False)
 class TfdsSource:
-    """One split of a prepared TFDS set, its pictures decoded by `decode_image`.
+    """One split of a prepared TFDS set, whose "image" is the bytes of an encoded picture.
 
     `records` is TFDS's own data source with decoding skipped; `elements` maps the names of an example's elements
-    to the features they come from.
+    to the features they come from. Further pictures of an example, such as masks, are decoded here.
     """
 
     records: Any
@@ -41,18 +45,11 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {self.info.name}, which has {len(self)} examples")
-        place = index % len(self)
-        try:
-            record = self.records[place]
-            return {name: _read_element(record[e.feature], e) for name, e in self.elements.items()}
-        # array_record says RuntimeError; protobuf and TFDS fail in their own ways on what a damaged record yields.
-        except Exception as error:
-            raise ValueError(
-                f"example {place} of {self.info.name} ({self.info.split}) cannot be read: {error}"
-            ) from error
+        record = self.records[index % len(self)]
+        return {name: _read_element(name, record[e.feature], e) for name, e in self.elements.items()}
 
     def labels(self) -> np.ndarray | None:
         """All labels in order, read without decoding a picture, or None where the examples have none."""
@@ -80,12 +77,12 @@ def tfds_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str,
         builder = tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS has no error of its own for a folder it cannot restore.
         raise ValueError(f"{folder} is no intact TFDS set ({error}); {_prepare_command(name)}") from error
-    if file_format != "array_record":
+    if file_format not in _FORMATS:
         raise ValueError(
-            f"{spelling}: {folder} is in {file_format} format; expected array_record, which can be read in any "
-            f"order; {_prepare_command(name)}"
+            f"{spelling}: {folder} is in {file_format} format; expected {' or '.join(_FORMATS)}, which can be read in "
+            f"any order; {_prepare_command(name)}"
         )
-    return {split: partial(_open_tfds, builder, split, spelling) for split in builder.info.splits}
+    return {split: partial(_open_tfds, builder, folder, split, spelling) for split in builder.info.splits}
 
 
 def _prepare_command(name: str) -> str:
@@ -120,11 +117,16 @@ def _find_prepared(spelling: str, name: str, version: str, data_dir: Path | None
     )
 
 
-def _open_tfds(builder: Any, split: str, spelling: str) -> TfdsSource:
+def _open_tfds(builder: Any, folder: Path, split: str, spelling: str) -> TfdsSource:
     import tensorflow_datasets as tfds
 
+    shards = builder.info.splits[split].file_instructions
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(_check_shard, builder.info.splits[split].file_instructions))
+        sizes = list(pool.map(_check_shard, shards))
+    listed = [
+        part for shard, size in zip(shards, sizes, strict=True) for part in (Path(shard.filename).name, str(size))
+    ]
+    mark = fingerprint((folder / "dataset_info.json").read_bytes(), split, *listed)
     features = builder.info.features
     elements = _tfds_elements(features, builder.info.supervised_keys or (None, None))
     skipped = {name: tfds.decode.SkipDecoding() for name, f in features.items() if isinstance(f, tfds.features.Image)}
@@ -132,8 +134,12 @@ def _open_tfds(builder: Any, split: str, spelling: str) -> TfdsSource:
     shapes |= {name: (*shapes[name][:2], e.channels) for name, e in elements.items() if e.dtype is None}
     label = features[elements["label"].feature] if "label" in elements else None
     classes = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
-    records = builder.as_data_source(split, decoders=skipped)
-    return TfdsSource(records, elements, Info(spelling, split, shapes, classes))
+    try:
+        records = builder.as_data_source(split, decoders=skipped)
+    except Exception as error:  # parquet is read whole here, and pyarrow has errors of several kinds for damage.
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: split {split!r} cannot be read ({reason}); copy or prepare it again") from error
+    return TfdsSource(records, elements, Info(spelling, split, shapes, classes, mark))
 
 
 def _tfds_elements(features: Any, supervised: tuple[Any, ...]) -> dict[str, _Element]:
@@ -160,30 +166,50 @@ def _tfds_elements(features: Any, supervised: tuple[Any, ...]) -> dict[str, _Ele
     return elements
 
 
-def _read_element(value: Any, element: _Element) -> np.ndarray:
-    if element.dtype is None:
-        return decode_image(value, channels=element.channels)
-    return np.asarray(value, element.dtype)
+def _read_element(name: str, value: Any, element: _Element) -> np.ndarray | bytes:
+    if element.dtype is not None:
+        return np.asarray(value, element.dtype)
+    # Where a record was lost, TFDS gives None without a word.
+    if not isinstance(value, bytes):
+        raise ValueError(f"its {name} is {value!r}; expected the bytes of a picture")
+    return value if name == "image" else decode_image(value, channels=element.channels)
 
 
-def _check_shard(instruction: Any) -> None:
-    """Reads the first and the last record of an ArrayRecord file, and counts them."""
+def _check_shard(instruction: Any) -> int:
+    """Counts the records of a shard, of an ArrayRecord file also reads the first and the last; returns its size."""
+    path, expected = Path(instruction.filename), instruction.examples_in_shard
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, though dataset_info.json lists it; copy or prepare the set again")
+    if expected:
+        check = _parquet_problem if ".parquet" in path.name else _array_record_problem
+        if problem := check(str(path), expected):
+            raise ValueError(
+                f"{path} is truncated or damaged: {problem}, dataset_info.json says {expected}; "
+                "copy or prepare it again"
+            )
+    return path.stat().st_size
+
+
+def _array_record_problem(path: str, expected: int) -> str:
     from array_record.python.array_record_module import ArrayRecordReader
 
-    path, expected = str(instruction.filename), instruction.examples_in_shard
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is missing, though dataset_info.json lists it; copy or prepare the set again")
-    if not expected:
-        return
     try:
         reader = ArrayRecordReader(path, options="readahead_buffer_size:0")
-        problem = f"it holds {reader.num_records()} readable records"
-        sound = reader.num_records() == expected and None not in reader.read([0, expected - 1])
+        count = reader.num_records()
+        sound = count == expected and None not in reader.read([0, expected - 1])
         # Closing a file that failed raises again, with the cause.
         reader.close()
     except RuntimeError as error:
-        sound, problem = False, str(error)
-    if not sound:
-        raise ValueError(
-            f"{path} is truncated or damaged: {problem}, dataset_info.json says {expected}; copy or prepare it again"
-        )
+        return str(error)
+    return "" if sound else f"it holds {count} readable records"
+
+
+def _parquet_problem(path: str, expected: int) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        count = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as error:
+        return str(error)
+    return "" if count == expected else f"it holds {count} records"

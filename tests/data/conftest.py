@@ -1,4 +1,4 @@
-"""Tiny sources made here: an IDX folder packed by hand, and a TFDS set prepared without TensorFlow."""
+"""Tiny sources made here: an IDX folder packed by hand, and TFDS sets prepared without TensorFlow."""
 
 import contextlib
 import io
@@ -9,6 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.data.tiny_sources import encode, write_idx
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    folder = tmp_path_factory.mktemp("cache") / "cnnjax"
+    monkeypatch.setenv("CNNJAX_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -22,7 +30,7 @@ def idx_folder(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def tfds_root(tmp_path_factory) -> Path:
-    """Two sets: "tiny" (train of 20, test of 5, two versions) and "single" (one split of 50).
+    """Three sets: "tiny" (train of 20, test of 5, two versions), "single" (one split of 50), "columns" (parquet).
 
     Every picture is filled with its "number"; those of odd numbers are 6x5, the others 4x5; kind is number modulo 3.
     """
@@ -68,10 +76,14 @@ def tfds_root(tmp_path_factory) -> Path:
     class Single(Numbered, skip_registration=True):
         counts = {"train": 50}  # noqa: RUF012
 
+    class Columns(Numbered, skip_registration=True):
+        pass
+
     root = tmp_path_factory.mktemp("tfds")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for kind, version in ((Tiny, "9.0.0"), (Tiny, "10.0.0"), (Single, "9.0.0")):
+        for kind, version in ((Tiny, "9.0.0"), (Tiny, "10.0.0"), (Single, "9.0.0"), (Columns, "9.0.0")):
             # For a class of a dotted module, TFDS imports importlib_resources, which it does not bring along.
             kind.__module__ = "conftest"
-            kind(data_dir=root, version=version, file_format="array_record").download_and_prepare()
+            file_format = "parquet" if kind is Columns else "array_record"
+            kind(data_dir=root, version=version, file_format=file_format).download_and_prepare()
     return root

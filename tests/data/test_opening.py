@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.data import open_source, shared_examples, splits
+from cnnjax.data import ArraySource, Info, open_source, shared_examples, splits
 from tests.data.tiny_sources import images_of
 
 
@@ -86,7 +86,7 @@ def test_bad_splits(idx_folder, split, words):
     [
         ("digit", "did you mean 'digits'"),
         ("tdfs:cifar10", "did you mean 'tfds:cifar10'"),
-        ("voc", r"unknown data 'voc'; expected digits, tfds:NAME\[:VERSION\] or idx:FOLDER"),
+        ("voc", r"unknown data 'voc'; expected digits, tfds:NAME\[:VERSION\], folder:PATH, .* or cifar:PATH"),
         ("digits:8", "expected digits"),
     ],
 )
@@ -104,3 +104,56 @@ def test_shared_examples_are_counted_within_one_data_set(idx_folder):
     assert shared_examples(open_source("digits", "train"), open_source("digits", "test")) == 0
     assert shared_examples(first, open_source(spelling, "train")) == 0
     assert shared_examples(open_source(spelling, "train"), open_source(spelling, "test")) == 0
+
+
+class Numbers:
+    """A source from a notebook: the numbers 0 to 99, with an info and no more."""
+
+    info = Info("numbers", "all", {"number": ()})
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        return {"number": np.int64(index)}
+
+
+def test_a_ready_made_source_is_opened_like_a_spelling():
+    numbers = Numbers()
+    assert splits(numbers) == ("train", "test", "all")
+    parts = {split: open_source(numbers, split) for split in ("train", "test", "all", "all[10:20]", "train[:50%]")}
+    assert {split: len(part) for split, part in parts.items()} == {
+        "train": 80,
+        "test": 20,
+        "all": 100,
+        "all[10:20]": 10,
+        "train[:50%]": 40,
+    }
+    assert [int(parts["all[10:20]"][i]["number"]) for i in range(10)] == list(range(10, 20))
+    assert parts["test"].info == Info("numbers", "test", {"number": ()})
+    assert shared_examples(parts["train"], parts["test"]) == 0
+    assert shared_examples(parts["all"], parts["test"]) == 20
+    assert shared_examples(parts["all"], open_source(Numbers(), "test")) == 0
+    with pytest.raises(ValueError, match="numbers has no split 'val'; it offers train, test, all"):
+        open_source(numbers, "val")
+
+
+def test_a_ready_made_source_with_labels_is_split_by_them():
+    labels = np.repeat([0, 1], [10, 30])
+    test = open_source(ArraySource({"label": labels}), "test")
+    assert np.bincount(labels[test.indices]).tolist() == [2, 6]
+    assert test.labels().tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_equal_data_shares_its_examples_whatever_it_is_called():
+    arrays = {"image": np.arange(12, dtype=np.uint8).reshape(4, 3)}
+    first, second = (open_source(ArraySource(arrays, Info(name, "all", {})), "all") for name in ("one", "two"))
+    assert shared_examples(first, second) == 4
+
+
+def test_what_is_no_source_is_an_error():
+    class Nameless(Numbers):
+        info = "numbers"
+
+    with pytest.raises(TypeError, match=r"data is a Nameless; expected a spelling \(digits, .* of the type Info"):
+        open_source(Nameless())

@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -6,9 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnjax.data import ArraySource, Info, eval_batches, train_batches
+from cnnjax.data.crop import RandomCrop
+from tests.data.tiny_sources import encode
 
+FIFTY = ArraySource({"number": np.arange(50)})
 TEN = ArraySource({"image": np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), "label": np.arange(10) % 3})
 
 
@@ -69,13 +74,13 @@ def test_a_batch_holds_what_its_ids_say():
 def test_any_step_can_be_the_first(batch_size):
     straight = first(train_batches(TEN, batch_size=batch_size, seed=1), 21)
     for start in range(20):
-        resumed = first(train_batches(TEN, batch_size=batch_size, seed=1, start_step=start), 2)
+        resumed = first(train_batches(TEN, batch_size=batch_size, seed=1, start=start * batch_size), 2)
         assert ids(resumed) == ids(straight[start : start + 2])
 
 
 def test_a_far_step_costs_nothing():
     began = time.perf_counter()
-    (batch,) = first(train_batches(TEN, batch_size=4, seed=1, start_step=10**12), 1)
+    (batch,) = first(train_batches(TEN, batch_size=4, seed=1, start=4 * 10**12), 1)
     assert time.perf_counter() - began < 5
     epoch, place = divmod(4 * 10**12, 10)
     words = np.random.PCG64(np.random.SeedSequence(1, spawn_key=(epoch,))).random_raw(10).tolist()
@@ -86,7 +91,7 @@ def test_a_far_step_costs_nothing():
     "make",
     [
         lambda **k: train_batches(TEN, seed=2, **k),
-        lambda **k: train_batches(TEN, seed=2, start_step=7, **k),
+        lambda **k: train_batches(TEN, seed=2, start=7, **k),
         lambda **k: eval_batches(TEN, **k),
     ],
 )
@@ -124,6 +129,102 @@ def test_boxes_maps_and_nested_elements_are_stacked():
     assert batch["boxes"][4, 0, 0] == 4
     assert batch["mask"].tolist() == [e["mask"].tolist() for e in examples]
     assert batch["deep"]["map"][3].tolist() == [[3, 0], [0, 3]]
+
+
+@pytest.mark.parametrize(("workers", "processes", "threads"), [(0, 1, 0), (0, 4, 2), (1, 1, 2), (2, 2, 1), (4, 1, 0)])
+def test_the_order_is_the_same_for_any_workers_and_processes_and_after_a_resume(workers, processes, threads):
+    """From place 36 on, which is where a run of other numbers may have stopped; ids only, over two epochs and more."""
+    words = [
+        np.random.PCG64(np.random.SeedSequence(3, spawn_key=(epoch,))).random_raw(50).tolist() for epoch in (0, 1, 2)
+    ]
+    stream = [index for epoch in words for index in sorted(range(50), key=epoch.__getitem__)]
+    options = {"batch_size": 12, "seed": 3, "start": 36, "threads": threads, "workers": workers}
+    parts = [
+        first(train_batches(FIFTY, process_index=p, process_count=processes, **options), 8) for p in range(processes)
+    ]
+    found = [i for step in zip(*parts, strict=True) for batch in step for i in batch["id"].tolist()]
+    assert found == stream[36 : 36 + 96]
+
+
+def test_workers_close_with_the_iterator():
+    batches = train_batches(FIFTY, batch_size=10, seed=0, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) >= 2
+    batches.close()
+    deadline = time.monotonic() + 20
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not multiprocessing.active_children()
+
+
+class Torn(Listed):
+    """The first two examples from one on cannot be read."""
+
+    def __init__(self, examples, first=2):
+        super().__init__(examples)
+        self.first = first
+
+    def __getitem__(self, index):
+        if index in (self.first, self.first + 1):
+            raise OSError(f"file {index} is torn")
+        return self.examples[index]
+
+
+def torn(count=6):
+    return Torn([{"image": np.full((2, 2, 1), i, np.uint8), "label": np.int32(i)} for i in range(count)])
+
+
+def test_unreadable_examples_are_skipped():
+    faults = []
+    batches = list(eval_batches(torn(), batch_size=3, unreadable="skip", on_fault=faults.append))
+    assert [batch["id"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5]]
+    assert [batch["valid"].tolist() for batch in batches] == [[True, True, False], [False, True, True]]
+    assert [batch["label"].tolist() for batch in batches] == [[0, 1, 0], [4, 4, 5]]
+    assert [tuple(fault) for fault in faults] == [
+        ("listed", "all", i, f"example {i} of listed (all) cannot be read: file {i} is torn") for i in (2, 3)
+    ]
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(0, 0), (3, 0), (1, 2)])
+def test_unreadable_examples_are_substituted_by_the_next(threads, workers):
+    faults = []
+    options = {"unreadable": "substitute", "threads": threads, "workers": workers, "on_fault": faults.append}
+    batches = list(eval_batches(torn(), batch_size=3, **options))
+    assert [batch["label"].tolist() for batch in batches] == [[0, 1, 4], [4, 4, 5]]
+    assert [batch["id"].tolist() for batch in batches] == [[0, 1, 4], [4, 4, 5]]
+    assert all(batch["valid"].all() for batch in batches)
+    assert [fault.index for fault in faults] == [2, 3, 3]
+
+
+def test_unreadable_examples_stop_by_default_and_where_they_are_too_many(caplog):
+    with pytest.raises(ValueError, match=r"example 2 of listed \(all\) cannot be read: file 2 is torn"):
+        list(eval_batches(torn(), batch_size=3))
+    with pytest.raises(ValueError, match="more than 1 examples cannot be read; the last: example 3"):
+        list(eval_batches(torn(), batch_size=3, unreadable="skip", most_unreadable=1))
+    assert "example 2 of listed (all) cannot be read" in caplog.text
+    with pytest.raises(ValueError, match="no example of the batch of 2 of listed can be read"):
+        list(eval_batches(Torn(torn().examples, first=0), batch_size=2, unreadable="skip"))
+
+
+def test_encoded_pictures_are_decoded_and_brought_to_size():
+    data = [encode(Image.new("RGB", (20 + 4 * i, 30), (10 * i, 0, 0)), "PNG") for i in range(3)]
+    source = Listed([{"image": picture, "label": np.int32(0)} for picture in data])
+    (batch,) = eval_batches(source, batch_size=3, image_size=(6, 8))
+    assert batch["image"].shape == (3, 6, 8, 3)
+    assert batch["image"][:, 0, 0, 0].tolist() == [0, 10, 20]
+
+
+def test_random_crops_depend_on_seed_and_place_alone():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 24, 30, 3), np.uint8)
+    source = Listed([{"image": picture} for picture in pixels])
+    options = {"batch_size": 4, "seed": 5, "image_size": (8, 8), "random_crop": RandomCrop()}
+    straight = np.concatenate([batch["image"] for batch in first(train_batches(source, **options), 5)])
+    later = np.concatenate([batch["image"] for batch in first(train_batches(source, start=6, **options), 3)])
+    np.testing.assert_array_equal(later, straight[6:18])
+    again = np.concatenate([batch["image"] for batch in first(train_batches(source, **options | {"seed": 6}), 5)])
+    assert not np.array_equal(again, straight)
+    with pytest.raises(ValueError, match="random_crop needs the size of the crops"):
+        train_batches(source, batch_size=4, seed=0, random_crop=RandomCrop())
 
 
 def sized(*sizes):
@@ -173,15 +274,17 @@ def test_a_label_that_names_no_class_is_an_error(label):
         ({"process_index": -1}, "process_index is -1"),
         ({"process_count": 0}, "process_count 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"workers": -1}, "workers is -1"),
+        ({"most_unreadable": -1}, "most_unreadable is -1"),
         ({"image_size": (0, 4)}, r"image_size is \(0, 4\)"),
         ({"seed": -1}, "seed is -1"),
-        ({"start_step": -1}, "start_step is -1"),
+        ({"start": -1}, "start is -1"),
     ],
 )
 def test_bad_arguments_are_errors_at_once(changes, words):
     with pytest.raises(ValueError, match=words):
         train_batches(TEN, **({"batch_size": 4, "seed": 0} | changes))
-    if not {"seed", "start_step"} & changes.keys():
+    if not {"seed", "start"} & changes.keys():
         with pytest.raises(ValueError, match=words):
             eval_batches(TEN, **({"batch_size": 4} | changes))
     with pytest.raises(ValueError, match="no examples"):

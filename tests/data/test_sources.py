@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnjax.data import ArraySource, Info
-from cnnjax.data.sources import permutation
+from cnnjax.data.sources import Subset, local_path, permutation, read_example
+from tests.data.tiny_sources import encode
 
 
 def test_permutation_sorts_raw_words():
@@ -24,3 +26,107 @@ def test_arrays_from_a_notebook():
         ArraySource({"label": np.array([0, -1])}, Info("mine", "all", {}, ("a", "b")))
     with pytest.raises(IndexError):
         source[3]
+
+
+def test_the_fingerprint_of_arrays_is_that_of_what_they_hold():
+    images, labels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3, 1), np.array([0, 1])
+
+    def mark(classes=(), **arrays):
+        return ArraySource(arrays, Info("arrays", "all", {}, classes)).info.fingerprint
+
+    first = mark(image=images, label=labels)
+    assert len(first) == 64
+    # The order, the type of the labels, and how the memory is laid out are no part of the data.
+    assert first == mark(label=labels.astype(np.uint8), image=np.asfortranarray(images))
+    others = [
+        mark(image=images[::-1], label=labels),
+        mark(image=images.reshape(2, 3, 4, 1), label=labels),
+        mark(image=images, label=labels[::-1]),
+        mark(picture=images, label=labels),
+        mark(("a", "b"), image=images, label=labels),
+        mark(image=images),
+    ]
+    assert len({first, *others}) == 7
+    assert mark(image=np.array([b"a", "b"], object)) == ""
+
+
+def test_a_changed_source_does_not_keep_its_fingerprint():
+    whole = ArraySource({"image": np.arange(6).reshape(2, 3)})
+    assert ArraySource({"image": whole.arrays["image"][:, :2]}, whole.info).info.fingerprint != whole.info.fingerprint
+
+
+class Files:
+    """A source of encoded pictures that says where they are."""
+
+    def __init__(self, pictures, channels=None):
+        self.pictures = pictures
+        self.info = Info("files", "all", {"image": (None, None, channels)} if channels else {})
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, index):
+        return {"image": self.pictures[index], "label": np.int32(index)}
+
+    def where(self, index):
+        return f"/there/{index}.png"
+
+
+def test_a_subset_passes_on_what_its_source_tells():
+    whole = ArraySource({"image": np.zeros((5, 2, 2, 1), np.uint8), "label": np.array([3, 1, 4, 1, 5])})
+    part, other = (Subset(whole, np.array(order), whole.info) for order in ([4, 0], [0, 4]))
+    assert part.labels().tolist() == [5, 3]
+    assert (part.tags(), part.where(0)) == (None, "")
+    assert len({whole.info.fingerprint, part.info.fingerprint, other.info.fingerprint}) == 3
+    assert part.info.fingerprint == Subset(whole, np.array([4, 0], np.int32), whole.info).info.fingerprint
+    files = Subset(Files([b"", b""]), np.array([1]), Info("files", "all[1:]", {}))
+    assert (files.where(0), files.labels(), files.info.fingerprint) == ("/there/1.png", None, "")
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(None, (2, 3, 1)), (1, (2, 3, 1)), (3, (2, 3, 3))])
+def test_encoded_pictures_are_decoded_to_the_channels_asked_for(channels, expected):
+    grey = encode(Image.new("L", (3, 2), 7), "PNG")
+    example = read_example(Files([grey], channels), -1)
+    np.testing.assert_array_equal(example["image"], np.full(expected, 7))
+    assert example["label"] == 0
+
+
+def test_arrays_are_read_as_they_are_and_the_decoder_can_be_chosen():
+    image = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(read_example(ArraySource({"image": image}), 0)["image"], image[0])
+    found = read_example(Files([b"data"], 3), 0, pixels=lambda data, *, channels: np.array([len(data), channels]))
+    assert found["image"].tolist() == [4, 3]
+
+
+def test_what_cannot_be_read_is_named():
+    source = Subset(Files([b"", b"damaged"]), np.array([1, 0]), Info("files", "all[:]", {}))
+    words = r"example 0 of files \(all\[:\]\) cannot be read from /there/1\.png: 7 bytes do not decode"
+    with pytest.raises(ValueError, match=words):
+        read_example(source, 0)
+    with pytest.raises(IndexError, match=r"index 2 of files .*which has 2 examples"):
+        read_example(source, 2)
+
+    class Broken:
+        info = Info("broken", "all", {})
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index == 0:
+                raise KeyError
+            return [index]
+
+    with pytest.raises(ValueError, match=r"example 0 of broken \(all\) cannot be read: KeyError"):
+        read_example(Broken(), 0)
+    with pytest.raises(ValueError, match=r"example 1 of broken .* it is a list; expected a dict"):
+        read_example(Broken(), 1)
+
+
+def test_paths_start_from_the_data_dir(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    assert local_path("npz:there/file", "there/file", tmp_path, kind="file") == tmp_path / "there" / "file"
+    for argument, kind in (("there", "file"), ("there/file", "folder"), ("", "folder"), ("absent", "folder")):
+        with pytest.raises(FileNotFoundError, match=f"there is no {kind} '.*{argument}'; expected digits"):
+            local_path(f"x:{argument}", argument, tmp_path, kind=kind)

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +32,17 @@ def write_idx(folder: Path, stem: str, images: np.ndarray, labels: np.ndarray) -
 def images_of(source) -> list[int]:
     """The value that fills each image."""
     return [int(source[i]["image"].flat[0]) for i in range(len(source))]
+
+
+def write_pictures(folder: Path, **values: int) -> None:
+    """A 3x2 picture called NAME.png per value, filled with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in values.items():
+        Image.new("RGB", (3, 2), (value,) * 3).save(folder / f"{name}.png")
+
+
+def age(root: Path) -> None:
+    """Sets the time of change of a folder and all below back by a minute, as if nothing had happened since."""
+    then = time.time() - 60
+    for at, _, _ in os.walk(root):
+        os.utime(at, (then, then))

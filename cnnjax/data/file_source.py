@@ -1,0 +1,111 @@
+"""Pictures in files of their own: each is read, still encoded, when it is asked for."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.data.fingerprint import fingerprint
+from cnnjax.data.sources import Info, Source
+
+# The suffixes of the formats that `decode_image` reads.
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SPLITS = ("train", "val", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Many relative paths in two arrays, so that a million of them cost little more than their letters.
+
+    `text` is their bytes, one after another; path i ends before `ends[i]`.
+    """
+
+    text: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def pack(cls, paths: Iterable[str]) -> "Paths":
+        """The same paths, packed."""
+        encoded = [os.fsencode(path) for path in paths]
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(e) for e in encoded], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self.text[self.ends[index - 1] if index else 0 : self.ends[index]].tobytes())
+
+    def part(self, start: int, stop: int) -> "Paths":
+        """Those from `start` to before `stop`."""
+        before = int(self.ends[start - 1]) if start else 0
+        ends = self.ends[start:stop]
+        return Paths(self.text[before : int(ends[-1]) if len(ends) else before], ends - before)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Pictures by file: an "image" is the bytes of a file under `root`, to be decoded as RGB.
+
+    `elements` are what else an example has, one entry per picture: "label", int32, or "tags", float32. `rows` are the
+    rows of a table that tell of the pictures, where there is one called `table`.
+    """
+
+    root: Path
+    paths: Paths
+    elements: Mapping[str, np.ndarray]
+    info: Info
+    table: str = ""
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {self.info.name}, which has {len(self)} examples")
+        place = index % len(self)
+        with open(os.path.join(self.root, self.paths[place]), "rb") as file:
+            data = file.read()
+        return {"image": data, **{name: np.asarray(values[place]) for name, values in self.elements.items()}}
+
+    def labels(self) -> np.ndarray | None:
+        """All labels in order, or None where the pictures have tags."""
+        return self.elements.get("label")
+
+    def tags(self) -> np.ndarray | None:
+        """All tags, one row of zeros and ones per picture, or None where the pictures have labels."""
+        return self.elements.get("tags")
+
+    def where(self, index: int) -> str:
+        """The file of a picture, and its row in the table if there is one."""
+        path = os.path.join(self.root, self.paths[index])
+        return path if self.rows is None else f"{path} ({self.table}, row {self.rows[index]})"
+
+
+def describe(
+    name: str, split: str, classes: tuple[str, ...], paths: Paths, sizes: np.ndarray, elements: Mapping[str, np.ndarray]
+) -> Info:
+    """What a `FileSource` holds; its fingerprint is made of relative paths, sizes in bytes, elements and classes.
+
+    Times of change are left out, so that a copy elsewhere is the same data.
+    """
+    parts = [part for element in sorted(elements) for part in (element, elements[element])]
+    mark = fingerprint(paths.text, paths.ends, np.asarray(sizes, np.int64), *parts, *classes)
+    shapes = {"image": (None, None, 3), **{element: values.shape[1:] for element, values in elements.items()}}
+    return Info(name, split, shapes, classes, mark)
+
+
+def with_test(parts: dict[str, Callable[[], Source]]) -> dict[str, Callable[[], Source]]:
+    """The same splits in the order of `SPLITS`, and "val" or "validation" as "test" too if there is none.
+
+    ImageNet's test labels are not public, so its validation set is what everybody tests on.
+    """
+    known = [split for split in SPLITS if split in parts]
+    ordered = {split: parts[split] for split in [*known, *sorted(parts.keys() - set(known))]}
+    held_out = next((split for split in ("val", "validation") if split in ordered), None)
+    if "test" not in ordered and "train" in ordered and held_out is not None:
+        ordered["test"] = ordered[held_out]
+    return ordered

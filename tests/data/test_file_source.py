@@ -1,0 +1,74 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from cnnjax.data.file_source import FileSource, Paths, describe, with_test
+from cnnjax.data.sources import read_example
+from tests.data.tiny_sources import write_pictures
+
+NAMES = ["cat/1.png", "", "é/2.png", "bytes\udcff.png", "dog/3.png"]
+
+
+def test_packed_paths_come_back():
+    paths = Paths.pack(NAMES)
+    assert [paths[i] for i in range(len(paths))] == NAMES
+    assert paths.text.nbytes == len("cat/1.png" + "é/2.png" + "dog/3.png") + 1 + len("bytes.png") + 1
+    for start in range(6):
+        for stop in range(start, 6):
+            part = paths.part(start, stop)
+            assert [part[i] for i in range(len(part))] == NAMES[start:stop]
+    assert len(Paths.pack([])) == 0
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    write_pictures(tmp_path / "cat", one=11, two=12)
+    paths, elements = Paths.pack(["cat/two.png", "cat/one.png"]), {"label": np.array([1, 0], np.int32)}
+    info = describe("mine", "train", ("a", "b"), paths, np.array([5, 6]), elements)
+    return FileSource(tmp_path, paths, elements, info, "table.csv", np.array([2, 9]))
+
+
+def test_files_are_read_when_they_are_asked_for(pictures, tmp_path):
+    assert pictures[0]["image"] == (tmp_path / "cat" / "two.png").read_bytes()
+    assert pictures.info.shapes == {"image": (None, None, 3), "label": ()}
+    assert (pictures[-1]["label"], pictures[-1]["label"].dtype) == (0, np.int32)
+    assert (pictures.labels().tolist(), pictures.tags()) == ([1, 0], None)
+    with pytest.raises(IndexError, match="index 2 of mine, which has 2 examples"):
+        pictures[2]
+    example = read_example(pickle.loads(pickle.dumps(pictures)), 1)
+    np.testing.assert_array_equal(example["image"], np.full((2, 3, 3), 11))
+
+
+def test_a_file_that_went_away_is_named_with_its_row(pictures, tmp_path):
+    (tmp_path / "cat" / "one.png").unlink()
+    with pytest.raises(ValueError, match=r"example 1 of mine .* from .*cat/one\.png \(table\.csv, row 9\): .*No such"):
+        read_example(pictures, 1)
+
+
+def test_fingerprints_are_of_paths_sizes_elements_and_classes():
+    def mark(names=("a", "b"), sizes=(1, 2), classes=("x", "y"), **elements):
+        elements = elements or {"label": np.array([0, 1])}
+        return describe("name", "all", classes, Paths.pack(names), np.array(sizes), elements).fingerprint
+
+    others = [mark(("a", "c")), mark(("ab", "")), mark(sizes=(1, 3)), mark(classes=("x", "z"))]
+    others += [mark(label=np.array([1, 0])), mark(tags=np.array([0, 1]))]
+    assert mark() == mark()
+    assert len({mark(), *others}) == 7
+
+
+@pytest.mark.parametrize(
+    ("splits", "offered", "test"),
+    [
+        (("test", "train"), ("train", "test"), "test"),
+        (("val", "train"), ("train", "val", "test"), "val"),
+        (("validation", "val", "train"), ("train", "val", "validation", "test"), "val"),
+        (("validation", "train"), ("train", "validation", "test"), "validation"),
+        (("val",), ("val",), None),
+        (("b", "train", "a"), ("train", "a", "b"), None),
+    ],
+)
+def test_what_is_held_out_serves_as_test(splits, offered, test):
+    parts = with_test({split: lambda split=split: split for split in splits})
+    assert tuple(parts) == offered
+    assert test is None or parts["test"]() == test
