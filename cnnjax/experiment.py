@@ -10,13 +10,16 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from cnnjax import models
-from cnnjax.data import augment, open_source, shared_examples
+from cnnjax.data import Source, augment, open_source, shared_examples
+from cnnjax.data.sources import labels_of, tags_of
 from cnnjax.data.statistics import channel_statistics
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import write_report
-from cnnjax.tasks import Classification
-from cnnjax.train import Experiment, Fit, fit
+from cnnjax.tasks import Classification, Tagging, class_weights, positive_weights
+from cnnjax.train import Augmentation, Experiment, Fit, fit
 from cnnjax.train.config import to_json
+
+_POLICIES = {"rand_augment": augment.rand_augment, "trivial_augment": augment.trivial_augment}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,22 +40,25 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
     models.create(experiment.model)  # an unknown name is said before the data is opened
     train_source = open_source(experiment.data, experiment.train_split, data_dir=experiment.data_dir)
     test_source = open_source(experiment.data, experiment.test_split, data_dir=experiment.data_dir)
-    classes = train_source.info.classes
-    if len(classes) < 2:
-        raise ValueError(f"{experiment.data} names {len(classes)} classes; classification needs at least two")
-    task = Classification(classes, label_smoothing=experiment.label_smoothing)
+    return run_on(train_source, test_source, experiment, console=console)
+
+
+def run_on(
+    train_source: Source, test_source: Source, experiment: Experiment, *, console: Console | None = None
+) -> Outcome:
+    """`run` on sources of your own, for instance `ArraySource({"image": pictures, "label": labels}, info)`.
+
+    Raises:
+        ValueError, OSError, FloatingPointError: as `run`.
+    """
+    task = make_task(train_source, experiment)
     dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else jnp.float32
-    model = models.create(experiment.model, num_classes=len(classes), dtype=dtype)
+    model = models.create(experiment.model, num_classes=len(train_source.info.classes), dtype=dtype)
     console = console or Console()
     if shared := shared_examples(train_source, test_source):
         console.print(f"warning: {shared} of the {len(test_source)} test examples are also trained on", highlight=False)
-    mean, deviation = channel_statistics(train_source)
+    mean, deviation = channel_statistics(train_source, skip_unreadable=experiment.loading.unreadable != "raise")
     prepare = partial(augment.standardize, mean=mean, deviation=deviation)
-    changes = []
-    if experiment.augmentation.shift:
-        changes.append(partial(augment.shift, pixels=experiment.augmentation.shift))
-    if experiment.augmentation.flip:
-        changes.append(augment.flip)
     result = fit(
         model,
         task,
@@ -60,17 +66,70 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
         test_source,
         experiment,
         prepare=prepare,
-        augment=augment.on_images(*changes),
+        augment=make_augment(experiment.augmentation, num_classes=len(train_source.info.classes)),
         record={
-            "classes": list(classes),
+            "classes": list(train_source.info.classes),
             "mean": list(mean),
             "deviation": list(deviation),
             "train_examples": len(train_source),
             "test_examples": len(test_source),
+            "fingerprint of the training data": train_source.info.fingerprint,
+            "fingerprint of the test data": test_source.info.fingerprint,
         },
         console=console,
     )
     return Outcome(experiment, result, write_report(result, model, task, experiment, prepare=prepare))
+
+
+def make_task(source: Source, experiment: Experiment) -> Classification | Tagging:
+    """The task that an experiment asks for, with the classes or tags of its training data.
+
+    Raises:
+        ValueError: the data has tags where a class is asked for, or the other way; it names too few; a class or tag
+            that is to be weighed has no examples.
+    """
+    info, weighted = source.info, experiment.class_weights == "balanced"
+    wanted, other = ("label", "tagging") if experiment.task == "classification" else ("tags", "classification")
+    if wanted not in info.shapes and {"label", "tags"} & info.shapes.keys():
+        raise ValueError(f"{info.name} has no {wanted!r} for {experiment.task}; pass task={other!r} (--task {other})")
+    if len(info.classes) < 2 and experiment.task == "classification":
+        raise ValueError(f"{info.name} names {len(info.classes)} classes; classification needs at least two")
+    known = None
+    if weighted:
+        known = labels_of(source) if wanted == "label" else tags_of(source)
+        if known is None:
+            raise ValueError(f"{info.name} does not tell its {wanted} before training; leave out class_weights")
+    if experiment.task == "tagging":
+        weights = None if known is None else positive_weights(known)
+        return Tagging(info.classes, loss_name=experiment.tag_loss, positive_weights=weights)
+    weights = None if known is None else class_weights(known, len(info.classes))
+    return Classification(info.classes, label_smoothing=experiment.label_smoothing, class_weights=weights)
+
+
+def make_augment(settings: Augmentation, *, num_classes: int) -> augment.Augment:
+    """What the settings say happens to a training batch on the device; random crops are made before it gets there."""
+    strength = settings.colour_jitter
+    transforms = {
+        "shift": partial(augment.pad_and_crop, pixels=settings.shift),
+        "flip": augment.flip,
+        "rotation": partial(augment.rotation, degrees=settings.rotation),
+        "scale": partial(augment.scale, factors=(1 - settings.scale, 1 + settings.scale)),
+        "elastic": partial(augment.elastic, alpha=settings.elastic),
+        "colour_jitter": partial(
+            augment.colour_jitter, brightness=strength, contrast=strength, saturation=strength, hue=strength / 4
+        ),
+        "policy": _POLICIES.get(settings.policy),
+        "erasing": partial(augment.random_erasing, probability=settings.erasing),
+        "cutout": partial(augment.cutout, side=settings.cutout),
+    }
+    chosen = [transform for name, transform in transforms.items() if transform and getattr(settings, name)]
+    mixes = {"mixup": augment.mixup, "cutmix": augment.cutmix}
+    mixing = [
+        partial(mix, alpha=getattr(settings, name), num_classes=num_classes)
+        for name, mix in mixes.items()
+        if getattr(settings, name)
+    ]
+    return augment.in_turn(*([augment.on_batch(augment.compose(*chosen))] if chosen else []), *mixing)
 
 
 def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
@@ -87,11 +146,12 @@ def write_seeds(path: Path, outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes
     ]
     whole = [outcome.fit.seconds for outcome in outcomes if not outcome.fit.first_step]
-    accuracy = mean_and_deviation([outcome.fit.evaluation.summary["accuracy"] for outcome in outcomes])
-    write_results(path, {"settings": to_json(outcomes[0].experiment), "test_accuracy": accuracy, "runs": runs})
+    scored = "mean_average_precision" if outcomes[0].experiment.task == "tagging" else "accuracy"
+    score = mean_and_deviation([outcome.fit.evaluation.summary[scored] for outcome in outcomes])
+    write_results(path, {"settings": to_json(outcomes[0].experiment), f"test_{scored}": score, "runs": runs})
     picture = path.with_name(f"{path.stem}_receptive_fields.png")
     shutil.copy(outcomes[0].fit.run_dir / "analysis" / "receptive_fields.png", picture)
     return (
-        f"test accuracy {accuracy['mean']:.2%} +- {accuracy['deviation']:.2%} over {len(runs)} seeds,"
+        f"test {scored.replace('_', ' ')} {score['mean']:.2%} +- {score['deviation']:.2%} over {len(runs)} seeds,"
         f" {f'at most {max(whole):.1f} s each' if whole else 'all resumed'}; written to {path} and {picture.name}"
     )

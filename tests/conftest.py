@@ -1,4 +1,9 @@
-"""The strictness of the test run: no silent promotion, no silent broadcast, eight devices."""
+"""The strictness of the test run: no silent promotion, no silent broadcast, eight devices, no cache of its user's."""
+
+import atexit
+import os
+import shutil
+import tempfile
 
 import jax
 
@@ -10,3 +15,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 import matplotlib as mpl  # noqa: E402
 
 mpl.use("agg")
+
+# What is worked out about data is kept for this run alone.
+os.environ["CNNJAX_CACHE"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
+atexit.register(shutil.rmtree, os.environ["CNNJAX_CACHE"], ignore_errors=True)

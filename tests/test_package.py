@@ -73,6 +73,15 @@ def test_the_readmes_models_are_made():
     assert int(claimed[1]) == len(names["models"].names())
 
 
+def test_the_readmes_augmentation_runs():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# augmentation\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["pictures"].shape == (4, 32, 32, 3)
+    assert names["boxes"].boxes.shape == (4, 1, 4)
+
+
 def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()

@@ -1,21 +1,25 @@
-"""Batches of a source, in an order that is a function of the seed and the step, so any step can be the first."""
+"""Batches of a source, in an order that is a function of the seed and the place, so any place can be the first."""
 
-import functools
 import logging
 import math
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from cnnjax.data.decode import Fit, fit_image
-from cnnjax.data.sources import Source, check_labels, permutation
+from cnnjax.data.crop import RandomCrop
+from cnnjax.data.decode import Fit
+from cnnjax.data.loading import Fault, Loaded, Loader, Unreadable, stack_examples
+from cnnjax.data.order import Order, Part
+from cnnjax.data.sources import Source, check_labels
 
 # A thread loads this many examples at a time: grain's cost per task is 0.2 ms, many times that of a small picture.
 _CHUNK = 16
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def train_batches(
@@ -23,48 +27,53 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
-    start_step: int = 0,
+    start: int = 0,
     image_size: tuple[int, int] | None = None,
     fit: Fit = "resize",
+    random_crop: RandomCrop | None = None,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
+    workers: int = 0,
+    unreadable: Unreadable = "raise",
+    most_unreadable: int = 100,
+    on_fault: Callable[[Fault], None] | None = None,
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """Endless batches: epoch after epoch, each a fresh permutation of the whole source.
 
-    Global batch k holds the places [k * batch_size, (k + 1) * batch_size) of this stream, so a batch may straddle
-    two epochs, and within an epoch no example is lost or repeated. A batch holds the source's elements, stacked,
-    with "id" (int32, the example's index in the source) and "valid" (all True here).
+    The stream of examples is a function of the seed alone; global batch k holds its places
+    [start + k * batch_size, start + (k + 1) * batch_size), whatever the numbers of processes, threads and workers. A
+    batch may straddle two epochs, and within an epoch no example is lost or repeated. A batch holds the source's
+    elements, stacked, with "id" (int32, the example's index in the source) and "valid" (False for an example that was
+    skipped).
 
     Args:
         source: The examples. Every element must have one shape; images may differ if `image_size` is given.
         batch_size: The size of the global batch.
-        seed: Decides every permutation, together with the number of the epoch.
-        start_step: The first batch to give; going there costs nothing.
+        seed: Decides every permutation, together with the number of the epoch, and every random crop.
+        start: The place in the stream, counted in examples, that comes first; going there costs nothing.
         image_size: The height and width to bring "image" to.
         fit: How to bring it there, see `fit_image`.
+        random_crop: Instead, a part of the picture drawn for every place of the stream, brought to `image_size`.
         process_index: Which of the equal, contiguous parts of every global batch to give.
         process_count: How many parts there are.
         threads: How many threads load examples, two batches ahead of the one in use; 0 loads in the caller.
+        workers: How many processes load examples, each with these threads; 0 loads in this one. The source is
+            pickled to each, and a script needs its `if __name__ == "__main__":`.
+        unreadable: What to do about an example that cannot be read, see `Loader`.
+        most_unreadable: How many examples may be unreadable before it is an error after all.
+        on_fault: Called with every fault, in the order of the stream; by default they are logged.
 
     Raises:
         ValueError: At once if an argument is out of range; with the batch if an example cannot be read, a label
             names no class, or shapes differ.
     """
-    _check_arguments(source, batch_size, image_size, fit, process_index, process_count, threads)
-    for name, value in (("seed", seed), ("start_step", start_step)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}; expected 0 or more")
-    size = len(source)
-    shuffled = functools.lru_cache(maxsize=2)(lambda epoch: permutation(size, seed=seed, stream=epoch))
-
-    def example_at(place: int) -> tuple[int, bool]:
-        return int(shuffled(place // size)[place % size]), True
-
-    part = batch_size // process_count
-    offset = start_step * batch_size + process_index * part
-    plan = _Plan(source, example_at, offset, batch_size, part, None, image_size, fit)
-    return _batches(plan, threads)
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more")
+    loader = Loader(source, image_size, fit, random_crop, seed, unreadable)
+    part = Part(batch_size, start, process_index, process_count)
+    plan = _Plan(loader, Order(len(source), seed), part, None)
+    return _batches(plan, threads, workers, most_unreadable, on_fault)
 
 
 def eval_batches(
@@ -76,152 +85,107 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
+    workers: int = 0,
+    unreadable: Unreadable = "raise",
+    most_unreadable: int = 100,
+    on_fault: Callable[[Fault], None] | None = None,
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """Every example once, in the order of the source, in batches that are all of one size.
 
     The last batch is filled up with repetitions of the last example whose "valid" is False. Elements, arguments
     and errors are those of `train_batches`.
     """
-    _check_arguments(source, batch_size, image_size, fit, process_index, process_count, threads)
-    last = len(source) - 1
-
-    def example_at(place: int) -> tuple[int, bool]:
-        return min(place, last), place <= last
-
-    part = batch_size // process_count
-    steps = math.ceil(len(source) / batch_size)
-    plan = _Plan(source, example_at, process_index * part, batch_size, part, steps, image_size, fit)
-    return _batches(plan, threads)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    index: int
-    valid: bool
-    example: dict[str, Any]
+    loader = Loader(source, image_size, fit, unreadable=unreadable)
+    part = Part(batch_size, 0, process_index, process_count)
+    plan = _Plan(loader, Order(len(source)), part, math.ceil(len(source) / batch_size))
+    return _batches(plan, threads, workers, most_unreadable, on_fault)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What grain reads: chunk by chunk, the examples of this process's part of every batch.
+    """What grain reads: chunk by chunk, the examples of this process's part of every batch."""
 
-    Row r of this process's batch k is place `offset + k * stride + r` of the stream of examples.
-    """
-
-    source: Source
-    example_at: Callable[[int], tuple[int, bool]]
-    offset: int
-    stride: int
-    part: int
+    loader: Loader
+    order: Order
+    part: Part
     steps: int | None
-    image_size: tuple[int, int] | None
-    fit: Fit
 
     @property
     def pieces(self) -> int:
-        return math.ceil(self.part / _CHUNK)
+        return math.ceil(self.part.rows / _CHUNK)
 
     def __len__(self) -> int:
         return sys.maxsize if self.steps is None else self.steps * self.pieces
 
-    def __getitem__(self, chunk: int) -> list[_Loaded]:
-        step, piece = divmod(chunk, self.pieces)
-        start = self.offset + step * self.stride
-        rows = range(piece * _CHUNK, min((piece + 1) * _CHUNK, self.part))
-        return [self._load(*self.example_at(start + row)) for row in rows]
-
-    def _load(self, index: int, valid: bool) -> _Loaded:
-        example = self.source[index]
-        if self.image_size is not None:
-            if "image" not in example:
-                raise ValueError(f'{self.source.info.name} has no "image" to bring to image_size; leave it out')
-            try:
-                example = example | {"image": fit_image(example["image"], self.image_size, self.fit)}
-            except ValueError as error:
-                raise ValueError(f"example {index} of {self.source.info.name}: {error}") from error
-        return _Loaded(index, valid, example)
+    def __getitem__(self, chunk: int) -> list[Loaded]:
+        batch, piece = divmod(chunk, self.pieces)
+        loaded = []
+        for row in range(piece * _CHUNK, min((piece + 1) * _CHUNK, self.part.rows)):
+            place = self.part.place(batch, row)
+            index, valid = self.order.at(place)
+            loaded.append(self.loader.load(index, place, valid=valid))
+        return loaded
 
 
-def _batches(plan: _Plan, threads: int) -> Generator[dict[str, np.ndarray], None, None]:
-    grain = _import_grain()
-    # Two batches ahead, so that loading and training overlap.
-    ahead = max(threads, 2 * plan.pieces) if threads else 0
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    chunks = iter(grain.MapDataset.source(plan).to_iter_dataset(options))
-    model, loaded = None, []
+def _batches(
+    plan: _Plan,
+    threads: int,
+    workers: int,
+    most_unreadable: int,
+    on_fault: Callable[[Fault], None] | None,
+) -> Generator[dict[str, np.ndarray], None, None]:
+    for name, value in (("threads", threads), ("workers", workers), ("most_unreadable", most_unreadable)):
+        if value < 0:
+            raise ValueError(f"{name} is {value}; expected 0 or more")
+    return _generate(
+        plan, threads, workers, most_unreadable, on_fault or (lambda fault: _LOGGER.warning(fault.message))
+    )
+
+
+def _generate(
+    plan: _Plan, threads: int, workers: int, most_unreadable: int, on_fault: Callable[[Fault], None]
+) -> Generator[dict[str, np.ndarray], None, None]:
+    chunks = iter(_grain_dataset(plan, threads, workers))
+    info, model, loaded, unreadable = plan.loader.source.info, None, [], set()
     try:
         for chunk in chunks:
             loaded += chunk
-            if len(loaded) == plan.part:
-                model = model or loaded[0]
-                yield _collate(loaded, model, plan.source)
-                loaded = []
+            if len(loaded) < plan.part.rows:
+                continue
+            for fault in (fault for one in loaded for fault in one.faults):
+                on_fault(fault)
+                unreadable.add(fault.index)
+                if len(unreadable) > most_unreadable:
+                    raise ValueError(f"more than {most_unreadable} examples cannot be read; the last: {fault.message}")
+            model = model or next((one for one in loaded if one.example is not None), loaded[0])
+            batch = stack_examples(loaded, model, info.name)
+            if "label" in batch and np.ndim(batch["label"]) == 1 and batch["label"].dtype.kind in "iu":
+                check_labels(batch["label"], batch["id"], info)
+            yield batch
+            loaded = []
     finally:
         chunks.close()
 
 
-def _collate(loaded: list[_Loaded], model: _Loaded, source: Source) -> dict[str, Any]:
-    """Stacks examples that must be structured and shaped like `model`, the first of the stream."""
-    taken = {"id", "valid"} & model.example.keys()
-    if taken:
-        raise ValueError(f"{source.info.name} has an element {taken.pop()!r}, a name every batch uses; rename it")
+def _grain_dataset(plan: _Plan, threads: int, workers: int) -> Any:
+    grain = _import_grain()
+    # Two batches ahead, so that loading and training overlap.
+    ahead = max(threads, 2 * plan.pieces) if threads else 0
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    dataset = grain.MapDataset.source(plan).to_iter_dataset(options)
+    if not workers:
+        return dataset
+    from absl import flags
 
-    def differ(name: str, row: int, got: Any, expected: Any) -> ValueError:
-        cure = "pass image_size (--image-size N)" if name == "image" and got[2:] == expected[2:] else "make them equal"
-        return ValueError(
-            f"{source.info.name}: {name or 'the elements'} of example {loaded[row].index}: {got}, of example "
-            f"{model.index}: {expected}; a batch needs one shape for all: {cure}"
-        )
-
-    batch = _stack("", [one.example for one in loaded], model.example, differ)
-    ids = np.array([one.index for one in loaded], np.int32)
-    if "label" in batch and np.ndim(batch["label"]) == 1 and batch["label"].dtype.kind in "iu":
-        check_labels(batch["label"], ids, source.info)
-    return batch | {"id": ids, "valid": np.array([one.valid for one in loaded])}
-
-
-def _stack(name: str, values: list[Any], model: Any, differ: Callable[..., ValueError]) -> Any:
-    """Stacks arrays, and dicts of arrays entry by entry."""
-    if isinstance(model, Mapping):
-        for row, value in enumerate(values):
-            if value.keys() != model.keys():
-                raise differ(name, row, sorted(value), sorted(model))
-        return {k: _stack(f"{name}/{k}" if name else k, [v[k] for v in values], model[k], differ) for k in model}
-    for row, value in enumerate(values):
-        if np.shape(value) != np.shape(model):
-            raise differ(name, row, np.shape(value), np.shape(model))
-    return np.stack(values)
-
-
-def _check_arguments(
-    source: Source,
-    batch_size: int,
-    image_size: tuple[int, int] | None,
-    fit: Fit,
-    process_index: int,
-    process_count: int,
-    threads: int,
-) -> None:
-    if len(source) < 1:
-        raise ValueError(f"{source.info.name} ({source.info.split}) holds no examples; expected at least one")
-    if process_count < 1 or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"process_index is {process_index} and process_count {process_count}; expected 0 <= index < count"
-        )
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"batch_size is {batch_size}; expected at least 1 and a multiple of process_count, {process_count}"
-        )
-    if threads < 0:
-        raise ValueError(f"threads is {threads}; expected 0 or more")
-    if fit not in get_args(Fit):
-        raise ValueError(f"fit is {fit!r}; expected one of {', '.join(get_args(Fit))}")
-    if image_size is not None and min(image_size) < 1:
-        raise ValueError(f"image_size is {image_size}; expected a height and a width of at least 1")
+    # Outside of absl's own programs nobody has parsed the flags that grain's workers read.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    buffered = max(1, math.ceil(2 * plan.pieces / workers))
+    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered))
 
 
 def _import_grain() -> ModuleType:
-    """Imports grain without its notice that an older jaxlib cannot profile worker processes; there are none."""
+    """Imports grain without its notice that an older jaxlib cannot profile worker processes; nobody does here."""
     from absl import logging as absl_logging
 
     logger = absl_logging.get_absl_logger()

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from cnnjax.train.config import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.train.config import Augmentation, Experiment, Loading, Optimizer, Schedule
 
 _ELSEWHERE = {
     "Evaluation": "loop",
@@ -26,6 +26,7 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Fit",
+    "Loading",
     "Optimizer",
     "Recipe",
     "Schedule",

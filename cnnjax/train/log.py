@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from cnnjax.data.loading import Fault
+
 METRICS = "metrics.jsonl"
+FAULTS = "unreadable.jsonl"
 
 
 class MetricsLog:
@@ -47,6 +50,12 @@ class MetricsLog:
             file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
         for name, value in _scalars(row):
             self._events.add_scalar(name, value, row["step"])
+
+    def faults(self, step: int, faults: Sequence[Fault]) -> int:
+        """Appends what could not be read up to a step to `unreadable.jsonl`, a line each; returns how many."""
+        with (self._path.parent / FAULTS).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"step": step, **fault._asdict()}) + "\n" for fault in faults)
+        return len(faults)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -131,11 +140,12 @@ def describe(row: Mapping[str, Any]) -> str:
     >>> describe({"step": 9, "train": {"loss": 0.25}, "test": {"accuracy": 0.985}})
     'train loss 0.25  test accuracy 98.50%'
     """
-    return "  ".join(
+    told = [
         f"{split} {name} {format_metric(name, value)}"
         for split in ("train", "test")
         for name, value in row.get(split, {}).items()
-    )
+    ]
+    return "  ".join([*told, *([f"{unread} unreadable"] if (unread := row.get("unreadable")) else [])])
 
 
 def format_metric(name: str, value: float) -> str:

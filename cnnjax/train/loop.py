@@ -16,13 +16,14 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from cnnjax.data.augment import unchanged
-from cnnjax.data.pipeline import eval_batches, train_batches
+from cnnjax.data.resident import gather
 from cnnjax.data.sources import Source
 from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train import parallel
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.config import Experiment
+from cnnjax.train.feed import Feed, open_feed
 from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
 from cnnjax.train.run_folder import open_run_folder
@@ -93,12 +94,13 @@ def fit(
         raise ValueError(f"{jax.process_count()} processes came, a run takes one; start it in one process")
     mesh = parallel.make_mesh(experiment.devices)
     parallel.check_batch_size(experiment.batch_size, mesh)
-    size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    batching = {"batch_size": experiment.batch_size, "image_size": size, "fit": experiment.fit}
+    console, faults = console or Console(), []
+    opened = partial(open_feed, experiment=experiment, mesh=mesh, on_fault=faults.append, console=console)
+    train_feed, test_feed = opened(train_source, training=True), opened(test_source)
     total = experiment.total_steps(len(train_source))
     schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=total)
     recipe = Recipe(model, task, make_optimizer(experiment.optimizer, schedule), augment, prepare)
-    fresh, example = _first_state(recipe, train_source, test_source, batching, experiment.seed)
+    fresh = _first_state(recipe, train_feed, test_feed, experiment.seed)
     # Nothing is written before everything fits.
     identity = {"model": _describe(model), "task": _describe(task), "record": dict(record or {})}
     folder = open_run_folder(experiment, identity)
@@ -107,18 +109,20 @@ def fit(
         if experiment.resume and checkpoints.latest is not None:
             start = checkpoints.restore(start, checkpoints.latest)
         done = int(start.step)
-        evaluate = _evaluator(recipe, mesh, test_source, batching)
+        evaluate = _evaluator(recipe, mesh, test_feed)
+        place = done * experiment.batch_size
         with (
             MetricsLog(folder, step=done) as log,
             reporting(total, done, console) as report,
-            closing(train_batches(train_source, seed=experiment.seed, start_step=done, **batching)) as batches,
+            closing(train_feed.shuffled(seed=experiment.seed, start=place)) as batches,
         ):
             report.say(_header(model, start, mesh, experiment, folder, total, done))
-            (on_device,) = parallel.to_devices([example], mesh)
-            run = parallel.compile_step(partial(train_step, recipe=recipe), mesh, start, on_device, donate_state=True)
+            (sample,), examples = parallel.to_devices([train_feed.sample()], mesh), train_feed.on_device
+            step_of = partial(train_step, recipe=recipe)
+            run = parallel.compile_step(step_of, mesh, start, sample, examples, donate_state=True)
             state, evaluation, pending, since = start, None, [], time.perf_counter()
             for step, batch in zip(range(done + 1, total + 1), parallel.to_devices(batches, mesh), strict=False):
-                state, metrics = run(state, batch)
+                state, metrics = run(state, batch, examples)
                 pending.append(metrics)
                 report.advance()
                 jax.block_until_ready(pending[-1 - STEPS_AHEAD :][0])
@@ -141,6 +145,9 @@ def fit(
                 if epoch_ends:
                     evaluation = evaluate(state, keep=step == total)
                     row["test"] = evaluation.summary
+                if experiment.loading.unreadable != "raise":
+                    row["unreadable"] = log.faults(step, faults)
+                    faults.clear()
                 log.write(row)
                 report.row(row)
                 # After its row: a run that dies in between repeats the epoch, and the log forgets the row.
@@ -158,11 +165,9 @@ def _epoch(step: int, experiment: Experiment, source: Source) -> int:
     return step * experiment.batch_size // len(source)
 
 
-def _first_state(
-    recipe: Recipe, train_source: Source, test_source: Source, batching: dict[str, Any], seed: int
-) -> tuple[TrainState, dict[str, Any]]:
-    """The state before the first step and a batch like those of training, both steps having been traced."""
-    train_batch, test_batch = (_first_batch(source, batching) for source in (train_source, test_source))
+def _first_state(recipe: Recipe, train_feed: Feed, test_feed: Feed, seed: int) -> TrainState:
+    """The state before the first step, both steps having been traced."""
+    train_batch, test_batch = (gather(feed.examples, feed.sample()) for feed in (train_feed, test_feed))
     inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), train_batch)
     state = create_state(recipe.model, recipe.optimizer, inputs, seed=seed)
     jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
@@ -177,29 +182,25 @@ def _first_state(
             f"the model does not take the test examples; they and the training examples have the shapes"
             f" {', '.join(differing)}: bring pictures to one size (--image-size N)"
         ) from error
-    return state, train_batch
+    return state
 
 
-def _first_batch(source: Source, batching: dict[str, Any]) -> dict[str, Any]:
-    with closing(eval_batches(source, **batching)) as batches:
-        return next(batches)
-
-
-def _evaluator(recipe: Recipe, mesh: Mesh, source: Source, batching: dict[str, Any]) -> Callable[..., Evaluation]:
+def _evaluator(recipe: Recipe, mesh: Mesh, feed: Feed) -> Callable[..., Evaluation]:
     """A function that evaluates a state on all of a source, compiled at its first use."""
     run = None
 
     def evaluate(state: TrainState, *, keep: bool) -> Evaluation:
         nonlocal run
         sums, examples, predictions, kept = [], [], [], 0
-        for batch in eval_batches(source, **batching):
+        for batch in feed.once():
             (on_device,) = parallel.to_devices([batch], mesh)
             if run is None:
-                run = parallel.compile_step(partial(eval_step, recipe=recipe), mesh, state, on_device)
-            metrics, predicted = run(state, on_device)
+                run = parallel.compile_step(partial(eval_step, recipe=recipe), mesh, state, on_device, feed.on_device)
+            metrics, predicted = run(state, on_device, feed.on_device)
             sums.append(metrics)
             if keep and kept < KEPT_BYTES:
-                pair = _valid((batch, jax.device_get(predicted)), batch["valid"])
+                whole = gather(feed.examples, batch)
+                pair = _valid((whole, jax.device_get(predicted)), whole["valid"])
                 examples.append(pair[0])
                 predictions.append(pair[1])
                 kept += sum(array.nbytes for array in jax.tree.leaves(pair))
@@ -213,7 +214,15 @@ def _valid(tree: Any, valid: np.ndarray) -> Any:
 
 
 def _merge(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *jax.device_get(parts))
+    """Metrics of several batches as those of one: what has a method `merge` by it, all else by addition."""
+
+    def merges(part: Any) -> bool:
+        return hasattr(part, "merge")
+
+    def merged(*those: Any) -> Any:
+        return those[0].merge(those) if merges(those[0]) else np.sum(those, axis=0)
+
+    return jax.tree.map(merged, *jax.device_get(parts), is_leaf=merges)
 
 
 def _concatenate(parts: list[Any]) -> Any:

@@ -1,6 +1,7 @@
 """Many devices: a mesh with one axis, the batch split over it, the state on every device."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,24 +44,29 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh) -> Iterator[Any]:
-    """Batches on the mesh, each process giving its own part of every one."""
+    """Batches on the mesh, each process giving its own part of every one; the next is sent while one is in use."""
     sharding = split(mesh)
+    sent = None
     for batch in batches:
-        yield jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
+        before, sent = sent, jax.tree.map(partial(jax.make_array_from_process_local_data, sharding), batch)
+        if before is not None:
+            yield before
+    if sent is not None:
+        yield sent
 
 
 def compile_step(
-    step: Callable[..., Any], mesh: Mesh, state: Any, batch: Any, *, donate_state: bool = False
+    step: Callable[..., Any], mesh: Mesh, state: Any, batch: Any, examples: Any, *, donate_state: bool = False
 ) -> Callable[..., Any]:
-    """Compiles a step `(state, batch) -> (state, metrics)` or `-> (metrics, predictions)` for the mesh, before it runs.
+    """Compiles a step `(state, batch, examples) -> (state, metrics)` or `-> (metrics, predictions)` for the mesh.
 
-    With `donate_state` the first result is a state, and takes the memory of the old one; without, the second result
-    has one entry per example and stays split.
+    `examples`, those that live on the device, are whole on every one. With `donate_state` the first result is a state,
+    and takes the memory of the old one; without, the second result has one entry per example and stays split.
     """
     jitted = jax.jit(
         step,
-        in_shardings=(replicated(mesh), split(mesh)),
+        in_shardings=(replicated(mesh), split(mesh), replicated(mesh)),
         out_shardings=(replicated(mesh), replicated(mesh) if donate_state else split(mesh)),
         donate_argnums=(0,) if donate_state else (),
     )
-    return jitted.lower(state, batch).compile()
+    return jitted.lower(state, batch, examples).compile()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from cnnjax.data.resident import gather
 from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train.state import TrainState
@@ -33,13 +34,16 @@ class StepMetrics(NamedTuple):
     sums: Any
 
 
-def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainState, StepMetrics]:
-    """Augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch.
+def train_step(
+    state: TrainState, batch: Any, examples: Any = None, *, recipe: Recipe
+) -> tuple[TrainState, StepMetrics]:
+    """Gather, augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch.
 
+    `examples` are all of the training set, of which the batch then holds the numbers; None or empty where it is whole.
     Random streams of the model (dropout and any other) are drawn from the run's key and the step's number.
     """
     augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    batch = recipe.prepare(recipe.augment(augment_key, batch))
+    batch = recipe.prepare(recipe.augment(augment_key, gather(examples, batch)))
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
         output, updates = recipe.model.apply(
@@ -65,8 +69,8 @@ def train_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[TrainS
     return new_state, StepMetrics(loss, recipe.task.metrics(output, batch))
 
 
-def eval_step(state: TrainState, batch: Any, *, recipe: Recipe) -> tuple[dict[str, Any], Any]:
-    """Metrics of a batch as sums, and predictions."""
-    batch = recipe.prepare(batch)
+def eval_step(state: TrainState, batch: Any, examples: Any = None, *, recipe: Recipe) -> tuple[dict[str, Any], Any]:
+    """Metrics of a batch as sums, and predictions; `examples` are as in `train_step`."""
+    batch = recipe.prepare(gather(examples, batch))
     output = recipe.model.apply(state.variables, recipe.task.inputs(batch), train=False)
     return recipe.task.metrics(output, batch), recipe.task.predict(output)

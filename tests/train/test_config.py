@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.train import Augmentation, Experiment, Loading, Optimizer, Schedule
 from cnnjax.train.config import differences, to_json
 
 
@@ -35,7 +35,10 @@ def unchecked(kind, **settings):
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**64}, "seed=18446744073709551616; expected 0 to 4294967295"),
         ({"precision": "float16"}, "experiment precision='float16' is unknown; did you mean 'bfloat16'"),
-        ({"fit": "stretch"}, "experiment fit='stretch' is unknown; expected one of resize, pad, crop"),
+        ({"loading": Loading(workers=-1)}, "loading.workers=-1; expected at least 0"),
+        ({"augmentation": Augmentation(random_crop=True)}, "random_crop needs the size of the crops: pass image_size"),
+        ({"task": "tagging", "label_smoothing": 0.1}, "label_smoothing is for classes, not for tags"),
+        ({"fit": "stretch"}, "experiment fit='stretch' is unknown; expected one of resize, cover, pad, crop"),
         ({"optimizer": unchecked(Optimizer, name="adamm")}, "optimizer name='adamm' is unknown; did you mean 'adam'"),
         ({"schedule": unchecked(Schedule, name="cosin")}, "schedule name='cosin' is unknown; did you mean 'cosine'"),
         ({"steps": 2.5}, "experiment steps=2.5; expected a whole number"),
@@ -61,13 +64,14 @@ def test_folders_may_be_strings():
     assert make.run_dir == Path("runs/x")
 
 
-def test_saved_settings_are_plain_and_leave_out_where_the_run_lies():
+def test_saved_settings_are_plain_and_leave_out_where_things_lie_and_who_reads():
     experiment = Experiment(run_dir=Path("somewhere"), data_dir=Path("data"), optimizer=Optimizer(name="sgd"))
     saved = json.loads(json.dumps(to_json(experiment)))
-    assert saved["data_dir"] == "data"
     assert saved["optimizer"]["name"] == "sgd"
-    assert not {"run_dir", "resume"} & saved.keys()
-    assert to_json(dataclasses.replace(experiment, run_dir=None)) == saved
+    assert saved["loading"] == {"unreadable": "raise", "most_unreadable": 100}
+    assert not {"run_dir", "resume", "data_dir"} & saved.keys()
+    elsewhere = {"run_dir": None, "data_dir": Path("moved"), "loading": Loading(threads=1, workers=2, resident_mib=0)}
+    assert to_json(dataclasses.replace(experiment, **elsewhere)) == saved
 
 
 def test_differences_name_the_setting():

@@ -20,7 +20,7 @@ from cnnjax import layers
 from cnnjax.data import ArraySource, Info
 from cnnjax.data.augment import flip
 from cnnjax.tasks import Classification, Mean, masked_mean, means
-from cnnjax.train import Experiment, Optimizer, fit, load_variables, read_rows
+from cnnjax.train import Experiment, Loading, Optimizer, fit, load_variables, read_rows
 from tests.train.toy_tasks import Segmentation
 
 generator = np.random.default_rng(0)
@@ -135,7 +135,9 @@ def test_resuming_continues_to_the_same_end(straight, tmp_path):
         run(experiment, console=Console(file=StopAfter("step 18/"), width=200))
     rows = [row["step"] for row in read_rows(tmp_path / "run")]
     assert rows[-1] == 18
-    resumed = run(dataclasses.replace(experiment, resume=True))
+    # Read batch by batch, where the first run gathered on the device: the same examples, to the bit.
+    streamed = Loading(threads=1, resident_mib=0)
+    resumed = run(dataclasses.replace(experiment, resume=True, loading=streamed))
     assert resumed.run_dir == tmp_path / "run"
     steps = [row["step"] for row in read_rows(tmp_path / "run")]
     assert steps == [row["step"] for row in read_rows(straight[0].run_dir)]
@@ -143,6 +145,32 @@ def test_resuming_continues_to_the_same_end(straight, tmp_path):
         if jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
             found, expected = jax.random.key_data(found), jax.random.key_data(expected)
         np.testing.assert_array_equal(found, expected)
+
+
+class Torn(ArraySource):
+    """The last example cannot be read."""
+
+    def __getitem__(self, index):
+        if index == len(self) - 1:
+            raise OSError("the file ends early")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("resident_mib", [0, 1])
+def test_unreadable_examples_are_counted_and_logged(tmp_path, resident_mib):
+    loading = Loading(unreadable="skip", resident_mib=resident_mib)
+    source = Torn({name: array[:32] for name, array in TRAIN.arrays.items()}, TRAIN.info)
+    result = run(settings(tmp_path / "run", epochs=1.0, loading=loading), train_source=source)
+    (row,) = read_rows(result.run_dir)
+    (line,) = (result.run_dir / "unreadable.jsonl").read_text().splitlines()
+    assert row["unreadable"] == 1
+    assert json.loads(line) == {
+        "step": 2,
+        "source": "stripes",
+        "split": "train",
+        "index": 31,
+        "message": "example 31 of stripes (train) cannot be read: the file ends early",
+    }
 
 
 def test_resuming_a_finished_run_evaluates_it_again(straight, tmp_path):

@@ -117,9 +117,9 @@ def test_eight_devices_equal_one():
         mesh = parallel.make_mesh(devices)
         state = jax.device_put(start(recipe), parallel.replicated(mesh))
         (batch,) = parallel.to_devices([BATCH], mesh)
-        run = parallel.compile_step(partial(train_step, recipe=recipe), mesh, state, batch, donate_state=True)
+        run = parallel.compile_step(partial(train_step, recipe=recipe), mesh, state, batch, None, donate_state=True)
         for _ in range(3):
-            state, metrics = run(state, batch)
+            state, metrics = run(state, batch, None)
         assert len(state.params["conv"]["kernel"].sharding.device_set) == devices
         results.append(jax.device_get((state.params, state.batch_stats, metrics)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)

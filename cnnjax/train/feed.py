@@ -1,0 +1,94 @@
+"""Where a run's batches come from: read one after the other, or named by number and gathered on the device."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+
+from cnnjax.data.crop import RandomCrop
+from cnnjax.data.loading import Fault
+from cnnjax.data.order import Order, Part, id_batches
+from cnnjax.data.pipeline import eval_batches, train_batches
+from cnnjax.data.resident import read_all
+from cnnjax.data.sources import Source
+from cnnjax.train import parallel
+from cnnjax.train.config import Experiment
+
+Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """The batches of one source.
+
+    Attributes:
+        source: what they are of.
+        batch_size: examples in each, over all devices.
+        options: how examples are read, as `eval_batches` takes it.
+        random_crop: what is drawn from every picture for training, or None for the picture.
+        examples: all of the source on the host, where it is small enough to live on the device; empty otherwise.
+        on_device: the same on the device, which every step gets beside its batch.
+    """
+
+    source: Source
+    batch_size: int
+    options: Mapping[str, Any]
+    random_crop: RandomCrop | None = None
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    on_device: Mapping[str, Any] = field(default_factory=dict)
+
+    def shuffled(self, *, seed: int, start: int) -> Batches:
+        """Endless batches for training, from the example at place `start` of the stream on; see `train_batches`."""
+        if self.examples:
+            return id_batches(Order(len(self.source), seed), Part(self.batch_size, start))
+        crop = {"random_crop": self.random_crop, "seed": seed, "start": start}
+        return train_batches(self.source, batch_size=self.batch_size, **crop, **self.options)
+
+    def once(self) -> Batches:
+        """Every example once, in the order of the source; see `eval_batches`."""
+        if self.examples:
+            return id_batches(Order(len(self.source)), Part(self.batch_size))
+        return eval_batches(self.source, batch_size=self.batch_size, **self.options)
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """A batch to compile for: the first in the order of the source."""
+        alone = {**self.options, "workers": 0, "on_fault": lambda fault: None}
+        with closing(replace(self, options=alone).once()) as batches:
+            return next(batches)
+
+
+def open_feed(
+    source: Source,
+    experiment: Experiment,
+    mesh: Mesh,
+    *,
+    on_fault: Callable[[Fault], None],
+    training: bool = False,
+    console: Console | None = None,
+) -> Feed:
+    """The batches of a source as an experiment asks for them; small sources are read now, to live on the device.
+
+    For training, pictures that are cropped at random are always read one after the other.
+    """
+    size = None if experiment.image_size is None else (experiment.image_size,) * 2
+    loading = experiment.loading
+    options = {
+        "image_size": size,
+        "fit": experiment.fit,
+        "threads": loading.threads,
+        "workers": loading.workers,
+        "unreadable": loading.unreadable,
+        "most_unreadable": loading.most_unreadable,
+        "on_fault": on_fault,
+    }
+    changes = experiment.augmentation
+    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
+    limit = 0 if crop else loading.resident_mib * 2**20
+    examples = (read_all(source, limit=limit, console=console, **options) if limit else None) or {}
+    on_device = jax.device_put(examples, parallel.replicated(mesh))
+    return Feed(source, experiment.batch_size, options, crop, examples, on_device)

@@ -1,0 +1,47 @@
+import io
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cnnjax.data import ArraySource
+from cnnjax.data.resident import gather
+from cnnjax.train import Augmentation, Experiment, Loading, parallel
+from cnnjax.train.feed import open_feed
+
+PICTURES = np.arange(10 * 12, dtype=np.uint8).reshape(10, 2, 2, 3)
+SOURCE = ArraySource({"image": PICTURES, "label": np.arange(10) % 3})
+
+
+def opened(training=False, **settings):
+    mesh = parallel.make_mesh(1)
+    quiet = Console(file=io.StringIO())
+    return open_feed(
+        SOURCE, Experiment(batch_size=4, **settings), mesh, on_fault=print, training=training, console=quiet
+    )
+
+
+@pytest.mark.parametrize("read", ["shuffled", "once"])
+def test_resident_and_streamed_batches_are_the_same(read):
+    feeds = opened(), opened(loading=Loading(resident_mib=0, threads=0))
+    assert [bool(feed.examples) for feed in feeds] == [True, False]
+    options = {"seed": 2, "start": 8} if read == "shuffled" else {}
+    resident, streamed = (itertools.islice(getattr(feed, read)(**options), 4) for feed in feeds)
+    for named, whole in zip(resident, streamed, strict=True):
+        assert named.keys() == {"id", "valid"}
+        gathered = gather(feeds[0].on_device, jax.device_put(named))
+        assert gathered.keys() == whole.keys()
+        jax.tree.map(np.testing.assert_array_equal, gathered, whole)
+
+
+def test_random_crops_are_streamed_in_training_alone():
+    cropped = {"image_size": 2, "augmentation": Augmentation(random_crop=True)}
+    assert not opened(training=True, **cropped).examples
+    assert opened(training=False, **cropped).examples
+
+
+def test_a_sample_is_the_first_batch():
+    assert opened().sample()["id"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(opened(loading=Loading(resident_mib=0)).sample()["image"], PICTURES[:4])
