@@ -161,6 +161,7 @@ def test_options(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER + COMPARED])
 def test_gradients_reach_every_parameter_and_training_differs_from_inference(name):
     shallower = SHALLOWER.get(name)
@@ -254,6 +255,7 @@ def check_fields(program, layers, sizes, strides):
     return fields[layers.split()[-1]].start
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name in FIELDS or PUBLISHED[name][1] is not None])
 def test_costs_and_receptive_fields_are_those_published(name):
     program = trace(scanned(name), pictures(name).shape)
@@ -266,6 +268,7 @@ def test_costs_and_receptive_fields_are_those_published(name):
         assert name not in PADDING or start == (-PADDING[name],) * 2
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", FIELDS_OF_V1_STRIDES)
 def test_receptive_fields_with_the_papers_strides(name):
     check_fields(trace(scanned(name, v1_strides=True), pictures(name).shape), *FIELDS_OF_V1_STRIDES[name])

@@ -20,6 +20,7 @@ SHALLOW = {
 }
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("kind", SHALLOW)
 def test_scanned_equals_unrolled(kind):
     """Outputs, running statistics and gradients, with weights carried over by name."""

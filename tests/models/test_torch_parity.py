@@ -45,6 +45,7 @@ def drawn_variables(model):
     return from_torch(model, draw_weights(shapes | gates))
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", LOGITS)
 def test_logits(name):
     model = create(name)
@@ -56,6 +57,7 @@ def test_logits(name):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", TRAINED)
 def test_loss_and_gradients_in_training(name):
     """In double precision, where rounding hides nothing."""
