@@ -37,7 +37,7 @@ MNIST = replace(
     test_split="all[8000:]",
     image_size=32,
     fit="pad",
-    epochs=15,
+    epochs=30,
 )
 
 if __name__ == "__main__":
