@@ -1,4 +1,4 @@
-"""A classification experiment from its settings to its page: where data, model, task, training and report meet."""
+"""An experiment on pictures from its settings to its page: where data, model, task, training and report meet."""
 
 import shutil
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ def make_augment(settings: Augmentation, *, num_classes: int) -> augment.Augment
         "shift": partial(augment.pad_and_crop, pixels=settings.shift),
         "flip": augment.flip,
         "rotation": partial(augment.rotation, degrees=settings.rotation),
-        "scale": partial(augment.scale, factors=(1 - settings.scale, 1 + settings.scale)),
+        "scale": partial(augment.scale, factors=settings.scale),
         "elastic": partial(augment.elastic, alpha=settings.elastic),
         "colour_jitter": partial(
             augment.colour_jitter, brightness=strength, contrast=strength, saturation=strength, hue=strength / 4

@@ -14,13 +14,12 @@ from cnnjax.data.augment.batch import (
     compose,
     in_turn,
     on_batch,
-    on_images,
     sometimes,
     standardize,
     unchanged,
 )
 from cnnjax.data.augment.colour import brightness, colour_jitter, contrast, grayscale, hue, saturation
-from cnnjax.data.augment.crops import crop_and_resize, flip, pad_and_crop, random_resized_crop, shift
+from cnnjax.data.augment.crops import crop_and_resize, flip, pad_and_crop, random_resized_crop
 from cnnjax.data.augment.draws import keys_for
 from cnnjax.data.augment.erase import cutout, random_erasing
 from cnnjax.data.augment.filters import blur, noise, sharpness
@@ -58,7 +57,6 @@ __all__ = [
     "mixup",
     "noise",
     "on_batch",
-    "on_images",
     "pad_and_crop",
     "perspective",
     "posterize",
@@ -70,7 +68,6 @@ __all__ = [
     "scale",
     "sharpness",
     "shear",
-    "shift",
     "solarize",
     "sometimes",
     "standardize",

@@ -97,18 +97,6 @@ def in_turn(*augments: Augment) -> Augment:
     return augment
 
 
-def on_images(*transforms: Callable[[jax.Array, jax.Array], jax.Array]) -> Augment:
-    """Applies transforms `(key, images) -> images` one after the other to `batch["image"]`."""
-
-    def augment(key: jax.Array, batch: Batch) -> Batch:
-        images = batch["image"]
-        for number, transform in enumerate(transforms):
-            images = transform(jax.random.fold_in(key, number), images)
-        return {**batch, "image": images}
-
-    return augment
-
-
 def unchanged(key: jax.Array, batch: Batch) -> Batch:
     """No augmentation."""
     return batch

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from cnnjax.data.augment.draws import (
     Fill,
@@ -38,7 +38,8 @@ def pad_and_crop(key: Keys, images: Images, targets: Targets | None = None, *, p
     """
     check_images(images)
     check_targets(targets, images)
-    _check_pixels(pixels)
+    if pixels < 0:
+        raise ValueError(f"pixels={pixels}; expected 0 or more")
     keys = image_keys(key, images)
     corners = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * pixels + 1))(keys)
     border = fill_of(fill, images.shape[-1])
@@ -54,19 +55,6 @@ def pad_and_crop(key: Keys, images: Images, targets: Targets | None = None, *, p
         masks=lambda masks: _shifted(masks, corners, pixels, jnp.zeros(masks.shape[-1:], masks.dtype)),
         size=(images.shape[1], images.shape[2]),
     )
-
-
-def shift(
-    key: Key[Array, ""], images: Shaped[Array, "batch height width channels"], *, pixels: int
-) -> Shaped[Array, "batch height width channels"]:
-    """`pad_and_crop` of pictures of any type, zeros coming in, by places drawn from one key for the whole batch.
-
-    Raises:
-        ValueError: `pixels` is negative.
-    """
-    _check_pixels(pixels)
-    corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
-    return _shifted(images, corners, pixels, jnp.zeros(images.shape[-1:], images.dtype))
 
 
 def flip(
@@ -198,11 +186,6 @@ def crop_and_resize(
         masks=lambda masks: jax.vmap(lambda mask, down, along: mask[down][:, along])(masks, rows, columns),
         size=size,
     )
-
-
-def _check_pixels(pixels: int) -> None:
-    if pixels < 0:
-        raise ValueError(f"pixels={pixels}; expected 0 or more")
 
 
 def _check_size(size: tuple[int, int]) -> None:

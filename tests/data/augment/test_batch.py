@@ -109,15 +109,17 @@ def test_in_turn_gives_each_its_own_key():
     assert found == [float(jax.random.uniform(jax.random.fold_in(KEY, number))) for number in (0, 2)]
 
 
-def test_on_images_touches_nothing_else_and_draws_differ_by_key():
-    change = augment.on_images(lambda key, x: augment.shift(key, x, pixels=2), augment.flip)
-    batch = {"image": jnp.asarray(IMAGES), "label": jnp.arange(16)}
-    one, again, other = run_unoptimised(
-        lambda: [change(jax.random.key(seed), batch) for seed in (0, 0, 1)],
-    )
-    np.testing.assert_array_equal(one["label"], batch["label"])
-    np.testing.assert_array_equal(one["image"], again["image"])
-    assert (one["image"] != other["image"]).any()
+def test_batches_of_batches_under_vmap():
+    """The label of a batch stays, and `vmap` over several gives what each gives alone."""
+    change = augment.on_batch(augment.compose(partial(augment.pad_and_crop, pixels=2), augment.flip))
+    batch = {"image": jnp.asarray(IMAGES), "label": jnp.arange(16), "id": jnp.arange(16)}
+    keys = jax.random.split(KEY, 2)
+    both = run_unoptimised(jax.vmap(change, (0, None)), keys, batch)
+    alone = run_unoptimised(lambda keys, batch: [change(key, batch) for key in keys], keys, batch)
+    jax.tree.map(np.testing.assert_array_equal, both, jax.tree.map(lambda *leaves: np.stack(leaves), *alone))
+    for one in alone:
+        np.testing.assert_array_equal(one["label"], np.arange(16))
+    assert (alone[0]["image"] != alone[1]["image"]).any()
 
 
 def test_standardize_is_numpys():

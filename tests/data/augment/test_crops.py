@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data.augment import Targets, crop_and_resize, flip, pad_and_crop, random_resized_crop, shift
+from cnnjax.data.augment import Targets, crop_and_resize, flip, pad_and_crop, random_resized_crop
 from tests.models.quick import run_unoptimised
 
 KEY = jax.random.key(3)
@@ -32,10 +32,8 @@ def pixels_under(images, targets):
     return found
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_shifts_are_crops_of_the_padded_picture(old):
-    transform = shift if old else pad_and_crop
-    moved = run_unoptimised(lambda key, x: transform(key, x, pixels=2), KEY, IMAGES)
+def test_shifts_are_crops_of_the_padded_picture():
+    moved = run_unoptimised(lambda key, x: pad_and_crop(key, x, pixels=2), KEY, IMAGES)
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     corners = []
     for image, frame in zip(moved, padded, strict=True):
@@ -136,7 +134,6 @@ def test_where_no_crop_fits_the_middle_is_taken():
     ("call", "message"),
     [
         (lambda x: pad_and_crop(KEY, x, pixels=-1), "pixels=-1"),
-        (lambda x: shift(KEY, x, pixels=-1), "pixels=-1"),
         (lambda x: flip(KEY, x, probability=1.5), "probability=1.5; expected 0 to 1"),
         (lambda x: flip(KEY, x, direction="diagonal"), "direction='diagonal'"),
         (lambda x: random_resized_crop(KEY, x, size=(0, 3)), r"size=\(0, 3\)"),
