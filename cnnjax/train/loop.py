@@ -100,7 +100,9 @@ def fit(
     total = experiment.total_steps(len(train_source))
     schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=total)
     recipe = Recipe(model, task, make_optimizer(experiment.optimizer, schedule), augment, prepare)
-    fresh = _first_state(recipe, train_feed, test_feed, experiment.seed)
+    sample = train_feed.sample()
+    whole = gather(train_feed.examples, sample), gather(test_feed.examples, test_feed.sample())
+    fresh = _first_state(recipe, *whole, experiment.seed)
     # Nothing is written before everything fits.
     identity = {"model": _describe(model), "task": _describe(task), "record": dict(record or {})}
     folder = open_run_folder(experiment, identity)
@@ -117,9 +119,9 @@ def fit(
             closing(train_feed.shuffled(seed=experiment.seed, start=place)) as batches,
         ):
             report.say(_header(model, start, mesh, experiment, folder, total, done))
-            (sample,), examples = parallel.to_devices([train_feed.sample()], mesh), train_feed.on_device
+            (on_device,), examples = parallel.to_devices([sample], mesh), train_feed.on_device
             step_of = partial(train_step, recipe=recipe)
-            run = parallel.compile_step(step_of, mesh, start, sample, examples, donate_state=True)
+            run = parallel.compile_step(step_of, mesh, start, on_device, examples, donate_state=True)
             state, evaluation, pending, since = start, None, [], time.perf_counter()
             for step, batch in zip(range(done + 1, total + 1), parallel.to_devices(batches, mesh), strict=False):
                 state, metrics = run(state, batch, examples)
@@ -165,9 +167,8 @@ def _epoch(step: int, experiment: Experiment, source: Source) -> int:
     return step * experiment.batch_size // len(source)
 
 
-def _first_state(recipe: Recipe, train_feed: Feed, test_feed: Feed, seed: int) -> TrainState:
-    """The state before the first step, both steps having been traced."""
-    train_batch, test_batch = (gather(feed.examples, feed.sample()) for feed in (train_feed, test_feed))
+def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -> TrainState:
+    """The state before the first step, both steps having been traced on batches like theirs."""
     inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), train_batch)
     state = create_state(recipe.model, recipe.optimizer, inputs, seed=seed)
     jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
