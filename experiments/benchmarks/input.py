@@ -394,10 +394,11 @@ def main(options: Options) -> None:
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=options.work_dir, prefix="pictures-") as work:
         parts: dict[str, Callable[[], dict[str, Any]]] = {
+            # First, while this process is small: what it had in use counts as used by the process it starts.
+            "memory": measure_memory,
             "pictures": partial(measure_pictures, Path(work) / "pictures", options),
             "resident": partial(measure_resident, options),
             "folder": partial(measure_folder, Path(work) / "files", options),
-            "memory": measure_memory,
         }
         for name, measure in parts.items():
             if options.only in (None, name):
