@@ -1,5 +1,6 @@
 """From settings to a task, an augmentation and a page."""
 
+import dataclasses
 import io
 
 import jax
@@ -69,7 +70,7 @@ def test_a_shift_moves_pictures_and_leaves_labels():
     np.testing.assert_array_equal(changed["label"], BATCH["label"])
 
 
-def test_tagging_from_a_table_to_the_page(tmp_path, monkeypatch):
+def test_tagging_from_a_table_to_the_page_and_a_changed_table_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
     rows = ["image,tags"]
@@ -94,3 +95,9 @@ def test_tagging_from_a_table_to_the_page(tmp_path, monkeypatch):
     record = (tmp_path / "run" / "config.json").read_text()
     assert '"bright",' in record
     assert "fingerprint of the training data" in record
+
+    (tmp_path / "tags.csv").write_text("\n".join(rows[:-1]))
+    with pytest.raises(
+        ValueError, match=r"another experiment \(.*fingerprint of the training data: \w+ there, \w+ here"
+    ):
+        run(dataclasses.replace(experiment, resume=True), console=Console(file=io.StringIO()))
