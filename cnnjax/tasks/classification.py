@@ -52,9 +52,7 @@ class Classification:
         """The pictures."""
         return batch["image"]
 
-    def loss(
-        self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]
-    ) -> Float[Array, ""]:
+    def loss(self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]) -> Mean:
         """Weighted mean cross-entropy; that of auxiliary heads is added with the weight they come with."""
         return loss_over_heads(partial(self._mean_loss, batch=batch), output)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.models import AuxiliaryLogits
@@ -17,15 +16,16 @@ def main_logits(output: Float[Array, "batch outputs"] | AuxiliaryLogits) -> Floa
 def loss_over_heads(
     mean_loss: Callable[[Float[Array, "batch outputs"]], Mean],
     output: Float[Array, "batch outputs"] | AuxiliaryLogits,
-) -> Float[Array, ""]:
+) -> Mean:
     r"""The loss of the main head plus the weighted losses of auxiliary ones: $L + w \sum_i L_i$.
 
-    The weight is the one that the `AuxiliaryLogits` come with. A mean over no examples is 0, with a gradient of 0.
+    The weight is the one that the `AuxiliaryLogits` come with. All heads are means over the same examples.
 
     Reference: Szegedy et al. (2015), "Going Deeper with Convolutions", section 5.
     """
     if isinstance(output, AuxiliaryLogits):
-        others = [loss_over_heads(mean_loss, logits) for logits in output.auxiliary]
-        return loss_over_heads(mean_loss, output.logits) + output.weight * sum(others, jnp.zeros((), jnp.float32))
-    loss = mean_loss(output)
-    return loss.total / jnp.maximum(loss.count, jnp.finfo(jnp.float32).tiny)
+        total, count = loss_over_heads(mean_loss, output.logits)
+        for logits in output.auxiliary:
+            total += output.weight * loss_over_heads(mean_loss, logits).total
+        return Mean(total, count)
+    return mean_loss(output)

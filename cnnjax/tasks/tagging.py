@@ -82,7 +82,7 @@ class Tagging:
         """The pictures."""
         return batch["image"]
 
-    def loss(self, output: Float[Array, "batch tags"] | AuxiliaryLogits, batch: Mapping[str, Any]) -> Float[Array, ""]:
+    def loss(self, output: Float[Array, "batch tags"] | AuxiliaryLogits, batch: Mapping[str, Any]) -> Mean:
         """Mean loss of the tags; that of auxiliary heads is added with the weight they come with."""
         return loss_over_heads(partial(self._mean_loss, batch=batch), output)
 

@@ -20,6 +20,11 @@ class Mean(NamedTuple):
     total: Float[Array, ""]
     count: Float[Array, ""]
 
+    @property
+    def value(self) -> Float[Array, ""]:
+        """Total over count; of nothing it is 0, with a gradient of 0."""
+        return self.total / jnp.maximum(self.count, jnp.finfo(jnp.float32).tiny)
+
 
 class Rows(NamedTuple):
     """One entry per example, joined and not summed: for metrics that no sums make, such as those of a ranking.
@@ -58,8 +63,13 @@ class Task(Protocol):
         """The part of a batch that the model is called with."""
         ...
 
-    def loss(self, output: Any, batch: Mapping[str, Any]) -> Float[Array, ""]:
-        """The scalar to minimise, over the valid examples."""
+    def loss(self, output: Any, batch: Mapping[str, Any]) -> Mean:
+        """What to minimise: a mean over the valid examples.
+
+        The sums of parts of a batch, on several devices or one after the other, are added before they are divided. A
+        loss whose terms are means over counts of their own is its value times the number of valid examples, and that
+        number.
+        """
         ...
 
     def metrics(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Any]:

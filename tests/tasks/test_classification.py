@@ -22,7 +22,7 @@ TASK = Classification(CLASSES)
 def test_loss_and_metrics_are_sklearns_over_the_valid_examples():
     probabilities = scipy.special.softmax(LOGITS[VALID].astype(np.float64), axis=-1)
     expected = log_loss(LABELS[VALID], probabilities, labels=[0, 1, 2])
-    np.testing.assert_allclose(jax.jit(TASK.loss)(LOGITS, BATCH), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(TASK.loss)(LOGITS, BATCH).value, expected, rtol=1e-5)
     summary = TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))
     assert summary["loss"] == pytest.approx(expected, rel=1e-5)
     assert summary["accuracy"] == pytest.approx(accuracy_score(LABELS[VALID], LOGITS[VALID].argmax(-1)))
@@ -47,20 +47,20 @@ def test_soft_labels_smoothing_and_weights():
         weights = target @ [1.0, 2.0, 4.0]
         expected = (weights * losses)[VALID].sum() / weights[VALID].sum()
         found = task.loss(jnp.asarray(LOGITS), BATCH | {"label": jnp.asarray(labels)})
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_allclose(found.value, expected, rtol=1e-5)
 
 
 def test_extreme_logits_stay_finite():
     logits = jnp.asarray([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
     batch = {"label": jnp.asarray([1, 1], jnp.int32), "valid": jnp.ones(2, bool)}
-    loss, gradient = jax.value_and_grad(TASK.loss)(logits, batch)
+    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value)(logits)
     assert loss == 1e4  # (2e4 + 0) / 2
     np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_an_empty_batch_has_no_loss_and_no_gradient():
     batch = BATCH | {"valid": jnp.zeros(10, bool)}
-    loss, gradient = jax.value_and_grad(TASK.loss)(jnp.asarray(LOGITS), batch)
+    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value)(jnp.asarray(LOGITS))
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros((10, 3)))
     assert np.isnan(TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), batch))["accuracy"])
@@ -99,6 +99,8 @@ def test_logits_of_another_number_of_classes():
 def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
     others = tuple(jnp.asarray(np.roll(LOGITS, shift, axis=1)) for shift in (1, 2))
     output = AuxiliaryLogits(jnp.asarray(LOGITS), others, weight=0.4)
-    alone = [float(TASK.loss(logits, BATCH)) for logits in (output.logits, *others)]
-    np.testing.assert_allclose(jax.jit(TASK.loss)(output, BATCH), alone[0] + 0.4 * (alone[1] + alone[2]), rtol=1e-6)
+    alone = [float(TASK.loss(logits, BATCH).value) for logits in (output.logits, *others)]
+    np.testing.assert_allclose(
+        jax.jit(TASK.loss)(output, BATCH).value, alone[0] + 0.4 * (alone[1] + alone[2]), rtol=1e-6
+    )
     assert TASK.summarize(TASK.metrics(output, BATCH)) == TASK.summarize(TASK.metrics(output.logits, BATCH))

@@ -17,26 +17,26 @@ def mean_loss(logits):
 
 def test_one_head():
     assert main_logits(LOGITS) is LOGITS
-    assert loss_over_heads(mean_loss, LOGITS) == 3.0  # 12 / 4
+    assert loss_over_heads(mean_loss, LOGITS).value == 3.0  # 12 / 4
 
 
 def test_auxiliary_heads_are_weighted():
     output = AuxiliaryLogits(LOGITS, (2 * LOGITS, 10 * LOGITS), weight=0.5)
     assert main_logits(output) is LOGITS
-    loss, gradient = jax.value_and_grad(lambda output: loss_over_heads(mean_loss, output))(output)
+    loss, gradient = jax.value_and_grad(lambda output: loss_over_heads(mean_loss, output).value)(output)
     assert loss == 3.0 + 0.5 * (6.0 + 30.0)
     np.testing.assert_array_equal(gradient.logits, np.full((2, 2), 1 / 4))
     np.testing.assert_array_equal(gradient.auxiliary[1], np.full((2, 2), 0.5 / 4))
 
 
 def test_no_auxiliary_heads():
-    assert loss_over_heads(mean_loss, AuxiliaryLogits(LOGITS, ())) == 3.0
+    assert loss_over_heads(mean_loss, AuxiliaryLogits(LOGITS, ())).value == 3.0
 
 
 def test_a_mean_over_nothing_is_zero():
     def of_nothing(logits):
         return Mean(jnp.sum(logits, where=False), jnp.asarray(0.0))
 
-    loss, gradient = jax.value_and_grad(lambda logits: loss_over_heads(of_nothing, logits))(LOGITS)
+    loss, gradient = jax.value_and_grad(lambda logits: loss_over_heads(of_nothing, logits).value)(LOGITS)
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros((2, 2)))

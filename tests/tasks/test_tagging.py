@@ -33,7 +33,7 @@ def test_it_is_a_task():
 
 def test_loss_is_the_mean_over_valid_examples_and_tags():
     expected = sum(log_losses(LABELS))[VALID].mean()
-    np.testing.assert_allclose(jax.jit(TASK.loss)(LOGITS, BATCH), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss_of(TASK, LOGITS, BATCH), expected, rtol=1e-5)
     np.testing.assert_allclose(TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))["loss"], expected, rtol=1e-5)
 
 
@@ -69,12 +69,12 @@ def test_focal_loss_fades_where_the_model_is_right():
 @pytest.mark.parametrize("kind", [bool, np.uint8])
 def test_labels_of_any_type(kind):
     batch = BATCH | {"tags": jnp.asarray(LABELS.astype(kind))}
-    assert TASK.loss(jnp.asarray(LOGITS), batch) == loss_of(TASK, jnp.asarray(LOGITS), BATCH)
+    assert TASK.loss(jnp.asarray(LOGITS), batch).value == loss_of(TASK, jnp.asarray(LOGITS), BATCH)
     assert_alike(summary_of(batch), summary_of(BATCH))
 
 
 def loss_of(task, logits, batch):
-    return jax.jit(task.loss)(logits, batch)
+    return jax.jit(task.loss)(logits, batch).value
 
 
 def summary_of(batch, logits=LOGITS, task=TASK):
@@ -129,14 +129,14 @@ def test_what_padding_holds_does_not_count():
     poisoned = BATCH | {"tags": jnp.where(jnp.asarray(VALID)[:, None], BATCH["tags"], jnp.nan)}
     assert_alike(summary_of(poisoned), summary_of(BATCH))
     task = Tagging(TAGS, positive_weights=(1.0, 2.0, 3.0, 4.0))
-    gradient = jax.jit(jax.grad(task.loss))(jnp.asarray(LOGITS), poisoned)
+    gradient = jax.jit(jax.grad(lambda logits: task.loss(logits, poisoned).value))(jnp.asarray(LOGITS))
     np.testing.assert_array_equal(gradient[9:], np.zeros((3, 4)))
     assert np.isfinite(gradient).all()
 
 
 def test_an_empty_batch_has_no_loss_and_no_gradient():
     batch = BATCH | {"valid": jnp.zeros(12, bool)}
-    loss, gradient = jax.jit(jax.value_and_grad(TASK.loss))(jnp.asarray(LOGITS), batch)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value))(jnp.asarray(LOGITS))
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros((12, 4)))
     summary = summary_of(batch)
@@ -148,7 +148,7 @@ def test_extreme_logits_stay_finite():
     logits = jnp.asarray([[1e4, -1e4]])
     batch = {"tags": jnp.asarray([[0.0, 0.0]]), "valid": jnp.ones(1, bool)}
     for task in (Tagging(("a", "b")), Tagging(("a", "b"), loss_name="focal")):
-        loss, gradient = jax.jit(jax.value_and_grad(task.loss))(logits, batch)
+        loss, gradient = jax.jit(jax.value_and_grad(lambda logits, task=task: task.loss(logits, batch).value))(logits)
         assert loss == 5e3
         np.testing.assert_allclose(gradient, [[0.5, 0]], atol=1e-6)
 
@@ -163,8 +163,8 @@ def test_predictions():
 
 def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
     output = AuxiliaryLogits(jnp.asarray(LOGITS), (jnp.asarray(-LOGITS),), weight=0.4)
-    alone = [float(TASK.loss(logits, BATCH)) for logits in (output.logits, *output.auxiliary)]
-    np.testing.assert_allclose(TASK.loss(output, BATCH), alone[0] + 0.4 * alone[1], rtol=1e-6)
+    alone = [float(TASK.loss(logits, BATCH).value) for logits in (output.logits, *output.auxiliary)]
+    np.testing.assert_allclose(TASK.loss(output, BATCH).value, alone[0] + 0.4 * alone[1], rtol=1e-6)
     assert TASK.summarize(TASK.metrics(output, BATCH)) == TASK.summarize(TASK.metrics(output.logits, BATCH))
 
 

@@ -305,7 +305,9 @@ class Boxes:
         found = optax.sigmoid_binary_cross_entropy(output["objectness"], batch["present"].astype(jnp.float32))
         of_boxes = jnp.sum(gap, where=present) / jnp.maximum(jnp.sum(present, dtype=jnp.float32), 1.0)
         # The loss reads the model's own intermediate result.
-        return of_boxes + found.mean() + 1e-3 * jnp.square(output["features"]).mean()
+        loss = of_boxes + found.mean() + 1e-3 * jnp.square(output["features"]).mean()
+        examples = jnp.sum(batch["valid"], dtype=jnp.float32)
+        return Mean(loss * examples, examples)
 
     def metrics(self, output, batch):
         gap = jnp.abs(output["boxes"] - batch["boxes"]).mean(-1)

@@ -18,8 +18,7 @@ class Segmentation:
 
     def loss(self, output, batch):
         losses = optax.softmax_cross_entropy_with_integer_labels(output, batch["map"]).mean((1, 2))
-        mean = masked_mean(losses, batch["valid"])
-        return mean.total / mean.count
+        return masked_mean(losses, batch["valid"])
 
     def metrics(self, output, batch):
         right = (jnp.argmax(output, -1) == batch["map"]).mean((1, 2))
