@@ -3,12 +3,13 @@
 import importlib
 from typing import Any
 
-from cnnjax.train.config import Augmentation, Experiment, Loading, Optimizer, Schedule
+from cnnjax.train.config import Experiment
+from cnnjax.train.settings import Augmentation, Loading, Optimizer, Saving, Schedule
 
 _ELSEWHERE = {
-    "Evaluation": "loop",
+    "Evaluation": "evaluation",
     "Fit": "loop",
-    "Recipe": "step",
+    "Recipe": "recipe",
     "TrainState": "state",
     "create_state": "state",
     "eval_step": "step",
@@ -29,6 +30,7 @@ __all__ = [
     "Loading",
     "Optimizer",
     "Recipe",
+    "Saving",
     "Schedule",
     "TrainState",
     "create_state",

@@ -16,11 +16,11 @@ from cnnjax.train.state import TrainState
 class Checkpoints:
     """The folder `checkpoints/` of a run: the newest step and the step of highest score are kept."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, keep_last=1, keep_best=1, keep_every=None, report=print):
         """Opens, or creates, the folder."""
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(n=1), policies.BestN(get_metric_fn=_score, n=1)]
+                [policies.LatestN(n=keep_last), policies.BestN(get_metric_fn=_score, n=keep_best)]
             ),
             best_fn=_score,
             best_mode="max",
@@ -57,17 +57,27 @@ class Checkpoints:
             raise FileNotFoundError(f"the checkpoint of step {step} has no score")
         return float(metrics["score"])
 
-    def save(self, state: TrainState, step: int, *, score: float) -> None:
+    def check(self):
+        self._manager.check_for_errors()
+
+    def wait(self):
+        self._manager.wait_until_finished()
+
+    def record(self, step):
+        return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+
+    def save(self, state: TrainState, step: int, *, score: float = None, record=None) -> None:
         """Begins to write a state; an earlier write still under way is waited for. A NaN score is the worst."""
         if step != self.latest:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(_plain(state))),
-                metrics={"score": score if math.isfinite(score) else -math.inf},
+                args=ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)),
+                metrics={"score": score if score is not None and math.isfinite(score) else -math.inf},
             )
 
-    def restore(self, like: TrainState, step: int) -> TrainState:
+    def restore(self, like: TrainState, step: int = None) -> TrainState:
         """Reads the state of a step, of the same shapes, types and shardings as `like`."""
+        step = self.latest if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
         restored = stack(self._read(step, ocp.args.StandardRestore(abstract)), _fields(like))
         fields = jax.tree.map(lambda array, old: jax.device_put(array, old.sharding), restored, _fields(like))
@@ -116,13 +126,8 @@ def _plain(state: TrainState) -> dict[str, Any]:
 
 
 def _fields(state: TrainState) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "params": state.params,
-        "batch_stats": state.batch_stats,
-        "opt_state": state.opt_state,
-        "key": jax.random.key_data(state.key),
-    }
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return fields | {"key": jax.random.key_data(state.key)}
 
 
 def _score(metrics: dict[str, float]) -> float:

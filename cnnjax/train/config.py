@@ -9,77 +9,33 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from cnnjax.train.settings import Augmentation, Loading, Optimizer, Saving, Schedule
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """How gradients become updates."""
+# Settings that say where a run and its data lie, who reads, who computes together and who watches.
+_NOT_THE_RUN = (
+    "run_dir",
+    "resume",
+    "restartable",
+    "data_dir",
+    "saving",
+    "profile",
+    "allow_drift",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
 
-    name: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    """Update rule, as in Optax."""
-    learning_rate: float = 1e-3
-    """Peak learning rate; the schedule scales it."""
-    momentum: float = 0.9
-    """Decay of the running gradient (momentum, nesterov, rmsprop) or of the first moment (adam, adamw)."""
-    weight_decay: float = 0.0
-    """Decay of the kernels; biases and the scales of norms are spared. Decoupled in adamw, an L2 term elsewhere."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How the learning rate moves over the run."""
-
-    name: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
-    """step: a tenth at one half and at three quarters; cosine: down to zero; one_cycle: up, then down to zero."""
-    warmup: float = 0.0
-    """Share of the run in which the rate first rises, from zero; in one_cycle from a 25th, over 0.3 where this is 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What happens to training pictures, each by its own draw, in this order; see `cnnjax.data.augment`."""
-
-    random_crop: bool = False
-    """Take a random part of every picture (at least --augmentation.smallest-crop of its area) at the image size."""
-    smallest_crop: float = 0.08
-    """Least share of the area that a random crop takes."""
-    shift: int = 0
-    """Most pixels a picture moves along each axis, zeros coming in."""
-    flip: bool = False
-    """Mirror half of the pictures left to right."""
-    rotation: float = 0.0
-    """Most degrees a picture turns, either way."""
-    scale: float = 0.0
-    """Most that a picture grows or shrinks, as a share of its size."""
-    elastic: float = 0.0
-    """Strength (alpha) of elastic deformation; pixels move by about 0.04 of it, which is 34 in the paper."""
-    colour_jitter: float = 0.0
-    """Strength of random brightness, contrast and saturation; a quarter of it for hue."""
-    policy: Literal["none", "rand_augment", "trivial_augment"] = "none"
-    """Published policies: RandAugment (2 changes of magnitude 9) or TrivialAugment."""
-    erasing: float = 0.0
-    """Probability of erasing a random rectangle."""
-    cutout: int = 0
-    """Side of a square that is blanked at a random place, in pixels."""
-    mixup: float = 0.0
-    """Alpha of mixup, which blends pairs of pictures and their labels."""
-    cutmix: float = 0.0
-    """Alpha of CutMix, which pastes a part of another picture, and mixes the labels."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Loading:
-    """How examples are read: a run computes the same whoever reads, and can be resumed with other numbers of them."""
-
-    threads: int = 4
-    """Threads that read ahead, in every worker; 0 reads in the loop."""
-    workers: int = 0
-    """Processes that read ahead; 0 for threads alone."""
-    resident_mib: int = 512
-    """Data sets of up to this size (MiB) are read once and live on the device; 0 reads all batch by batch."""
-    unreadable: Literal["raise", "skip", "substitute"] = "raise"
-    """Examples that cannot be read stop the run, are left out, or are replaced by the next."""
-    most_unreadable: int = 100
-    """Unreadable examples that are an error after all where they are more."""
+_POSITIVE = (
+    "epochs",
+    "steps",
+    "batch_size",
+    "devices",
+    "image_size",
+    "log_every",
+    "accumulate",
+    "steps_per_call",
+    "most_refused",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +74,34 @@ class Experiment:
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     loading: Loading = Loading()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters, statistics and losses are float32 always."""
+    saving: Saving = Saving()
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the computation; parameters, statistics and losses are float32 always. auto: bfloat16 on accelerators,
+    float32 on CPUs; float16 scales its loss."""
+    accumulate: int = 1
+    """Parts that every batch is cut into, one computed after the other: for batches that memory does not hold."""
+    average: float = 0.0
+    """Share of the old in running averages of the parameters, with which the run is then tested; 0 for none."""
+    stochastic_depth: float = 0.0
+    """Probability that the last residual branch is skipped; it rises to it from the first. Residual models only."""
+    remat: bool = False
+    """Compute anew in the backward pass what is cheap to, and keep only results of convolutions: less memory."""
+    steps_per_call: int = 1
+    """Steps that the device takes without hearing of the host: faster for small models on accelerators."""
+    parallel: Literal["jit", "shard_map", "pmap"] = "jit"
+    """jit: one program over the whole batch. shard_map, pmap: a copy of the step on each device, one reduction."""
+    bn: Literal["global", "replica"] | None = None
+    """Batch normalisation over the whole batch, as jit has it, or each device's part, the default elsewhere."""
     devices: int | None = None
     """How many devices share the batch; all of them where None."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes train together and nothing else says so."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
+    most_refused: int = 10
+    """Steps in a row that may be refused, for numbers that are not finite, before the run stops."""
     seed: int = 0
     """Decides initial parameters, order of the examples, dropout and augmentation."""
     log_every: int | None = None
@@ -130,26 +110,36 @@ class Experiment:
     """Folder of the run; runs/MODEL-DATA-TIME where None."""
     resume: bool = False
     """Continue the run in --run-dir from its latest checkpoint."""
+    restartable: bool = False
+    """Continue the run in --run-dir if there is one, else start it: one command for the first time and all others."""
+    allow_drift: tuple[str, ...] = ()
+    """Names of settings in which a resumed run may differ, such as batch_size or optimizer.learning_rate."""
+    profile: bool = False
+    """Write a trace of a few steps to the run's folder, for TensorBoard or Perfetto."""
 
     def __post_init__(self) -> None:
         """Refuses settings that no run can have."""
-        for part in (self, self.optimizer, self.schedule, self.augmentation, self.loading):
+        for part in (self, self.optimizer, self.schedule, self.augmentation, self.loading, self.saving):
             _check_types(part)
         for name in ("run_dir", "data_dir"):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, Path(value))
-        positive = ("epochs", "steps", "batch_size", "devices", "image_size", "log_every")
         for name, value in [
-            *((name, getattr(self, name)) for name in positive),
+            *((name, getattr(self, name)) for name in _POSITIVE),
             ("optimizer.learning_rate", self.optimizer.learning_rate),
+            *((f"saving.{name}", getattr(self.saving, name)) for name in ("every", "keep_last", "keep_every")),
         ]:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value}; expected a number above 0")
         for name, value, end in [
             ("optimizer.momentum", self.optimizer.momentum, 1),
             ("optimizer.weight_decay", self.optimizer.weight_decay, math.inf),
+            ("optimizer.clip_norm", self.optimizer.clip_norm, math.inf),
             ("schedule.warmup", self.schedule.warmup, 1),
             ("label_smoothing", self.label_smoothing, 1),
+            ("average", self.average, 1),
+            ("stochastic_depth", self.stochastic_depth, 1),
+            ("saving.keep_best", self.saving.keep_best, math.inf),
             ("augmentation.smallest_crop", self.augmentation.smallest_crop, 1),
             ("augmentation.erasing", self.augmentation.erasing, 1),
             ("augmentation.scale", self.augmentation.scale, 1),
@@ -170,8 +160,9 @@ class Experiment:
             raise ValueError("augmentation.random_crop needs the size of the crops: pass image_size (--image-size N)")
         if self.task == "tagging" and self.label_smoothing:
             raise ValueError("label_smoothing is for classes, not for tags; leave it out")
-        if self.resume and self.run_dir is None:
-            raise ValueError("resume needs the folder of the run: pass run_dir (--run-dir) too")
+        for name in ("resume", "restartable"):
+            if getattr(self, name) and self.run_dir is None:
+                raise ValueError(f"{name} needs the folder of the run: pass run_dir (--run-dir) too")
 
     def total_steps(self, examples: int) -> int:
         """Steps of the whole run over a training set of `examples`; the last, broken batch of the run counts."""
@@ -183,6 +174,9 @@ def _check_types(settings: Any) -> None:
     """Raises ValueError for a name that is not on offer, and for a number of another kind, of one settings class."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
+        if value is None and type(None) in get_args(kind):
+            continue
+        kind = next((one for one in get_args(kind) if get_origin(one) is Literal), kind)
         if get_origin(kind) is Literal and value not in get_args(kind):
             near = get_close_matches(str(value), get_args(kind), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(get_args(kind))}"
@@ -196,7 +190,7 @@ def _check_types(settings: Any) -> None:
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The settings that make the run what it is, as plain values: not where it and its data lie, nor who reads it."""
     settings = dataclasses.asdict(experiment)
-    for name in ("run_dir", "resume", "data_dir"):
+    for name in _NOT_THE_RUN:
         del settings[name]
     for name in ("threads", "workers", "resident_mib"):
         del settings["loading"][name]

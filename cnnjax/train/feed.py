@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich.console import Console
 
 from cnnjax.data.crop import RandomCrop
@@ -16,15 +15,15 @@ from cnnjax.data.order import Order, Part, id_batches
 from cnnjax.data.pipeline import eval_batches, train_batches
 from cnnjax.data.resident import read_all
 from cnnjax.data.sources import Source
-from cnnjax.train import parallel
 from cnnjax.train.config import Experiment
+from cnnjax.train.parallel import Parallel, whole_on
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The batches of one source.
+    """The batches of one source: of every one, the part of this process.
 
     Attributes:
         source: what they are of.
@@ -45,15 +44,15 @@ class Feed:
     def shuffled(self, *, seed: int, start: int) -> Batches:
         """Endless batches for training, from the example at place `start` of the stream on; see `train_batches`."""
         if self.examples:
-            return id_batches(Order(len(self.source), seed), Part(self.batch_size, start))
+            return id_batches(Order(len(self.source), seed), Part(self.batch_size, start, **_process()))
         crop = {"random_crop": self.random_crop, "seed": seed, "start": start}
-        return train_batches(self.source, batch_size=self.batch_size, **crop, **self.options)
+        return train_batches(self.source, batch_size=self.batch_size, **crop, **_process(), **self.options)
 
     def once(self) -> Batches:
         """Every example once, in the order of the source; see `eval_batches`."""
         if self.examples:
-            return id_batches(Order(len(self.source)), Part(self.batch_size))
-        return eval_batches(self.source, batch_size=self.batch_size, **self.options)
+            return id_batches(Order(len(self.source)), Part(self.batch_size, **_process()))
+        return eval_batches(self.source, batch_size=self.batch_size, **_process(), **self.options)
 
     def sample(self) -> dict[str, np.ndarray]:
         """A batch to compile for: the first in the order of the source."""
@@ -65,7 +64,7 @@ class Feed:
 def open_feed(
     source: Source,
     experiment: Experiment,
-    mesh: Mesh,
+    parallel: Parallel,
     *,
     on_fault: Callable[[Fault], None],
     training: bool = False,
@@ -90,5 +89,9 @@ def open_feed(
     crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
     limit = 0 if crop else loading.resident_mib * 2**20
     examples = (read_all(source, limit=limit, console=console, **options) if limit else None) or {}
-    on_device = jax.device_put(examples, parallel.replicated(mesh))
+    on_device = parallel.place(examples) if training else whole_on(parallel.mesh, examples)
     return Feed(source, experiment.batch_size, options, crop, examples, on_device)
+
+
+def _process() -> dict[str, int]:
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}

@@ -91,10 +91,10 @@ class Report:
         """A line of text."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self) -> None:
-        """One step is done."""
+    def advance(self, steps: int) -> None:
+        """Steps are done."""
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
+            self._progress.advance(self._task, steps)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The numbers of a logged row; without a bar, also how far the run is."""

@@ -1,49 +1,42 @@
 """The loop: the one place where a run's state changes. It knows batches, states and metrics, and no task."""
 
-import math
+import io
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich.console import Console
 
 from cnnjax.data.augment import unchanged
+from cnnjax.data.loading import Fault
 from cnnjax.data.resident import gather
 from cnnjax.data.sources import Source
 from cnnjax.models import Model
 from cnnjax.tasks import Task
-from cnnjax.train import parallel
+from cnnjax.train import preflight
+from cnnjax.train.calls import Plan
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.config import Experiment
-from cnnjax.train.feed import Feed, open_feed
+from cnnjax.train.diagnosis import lost
+from cnnjax.train.evaluation import Evaluation, Evaluator
+from cnnjax.train.feed import open_feed
+from cnnjax.train.hosts import from_first_process
+from cnnjax.train.interruption import interruptible, leave
 from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
-from cnnjax.train.run_folder import open_run_folder
-from cnnjax.train.state import TrainState, create_state
-from cnnjax.train.step import Recipe, StepMetrics, eval_step, train_step
-
-# Test examples kept beside their predictions for drawing: enough for a confusion matrix, few enough for memory.
-KEPT_BYTES = 2**28
-
-# Steps handed to the device before the first of them is waited for.
-STEPS_AHEAD = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A test set as the model sees it: the numbers over all, and the first examples beside their predictions."""
-
-    summary: dict[str, float]
-    examples: dict[str, Any]
-    predictions: Any
+from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, replicated
+from cnnjax.train.recipe import Recipe
+from cnnjax.train.run_folder import RECORD, check_run_folder, make_record, open_run_folder, refuse_drift
+from cnnjax.train.span import CALLS_AHEAD, Span
+from cnnjax.train.state import TrainState
+from cnnjax.train.step import eval_step, train_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,105 +65,144 @@ def fit(
     prepare: Callable[[Any], Any] = lambda batch: batch,
     augment: Callable[[jax.Array, Any], Any] = unchanged,
     record: Mapping[str, Any] | None = None,
+    count_macs: Callable[[tuple[int, ...]], int] | None = None,
     console: Console | None = None,
 ) -> Fit:
-    """Trains, tests after every epoch, keeps the latest and the best state, and logs; resumes where told to.
+    """Trains, tests after every epoch, saves, and logs; resumes where told to.
 
     `model` is a Flax module called as `model(inputs, train=...)`. `augment` (key, batch) changes training batches on
-    the device; `prepare` changes every batch after it. Of the `experiment`, the length, batch size, optimizer,
-    schedule, seed, devices, picture size and run folder count here; model, task and data are those given. `record`
-    (plain values, such as statistics used by `prepare`) is saved with the run and compared when it resumes.
+    the device; `prepare` changes every batch after it. Model, task and data are those given; of the `experiment` count
+    the settings of training. `record` (plain values, such as statistics used by `prepare`) is saved with the run and
+    compared when it resumes. `count_macs` tells the multiply-accumulates of the model on one example of a shape, from
+    which the log tells how much of a device's peak is used.
 
     The result is that of the last step: the test set chooses nothing. Training metrics are means over the steps since
     the last row, on augmented batches. The best checkpoint is the one of the highest `task.score` on the test set.
 
+    A step whose numbers are not finite is refused, and changes nothing. SIGTERM and Ctrl-C let the step finish and
+    save it. Several processes call this alike; the first of them writes and speaks.
+
     Raises:
         ValueError: the batch cannot be split over the devices, or the data does not fit the model or the task.
-        FileExistsError, FileNotFoundError: the run folder (see `open_run_folder`).
-        FloatingPointError: the training loss is no longer finite.
+        MemoryError: the devices have less memory than a step needs.
+        FileExistsError, FileNotFoundError: the run folder (see `check_run_folder`).
+        FloatingPointError: too many steps in a row were refused.
+        KeyboardInterrupt, SystemExit: the run was interrupted, and saved.
     """
     began = time.perf_counter()
-    if jax.process_count() > 1:
-        raise ValueError(f"{jax.process_count()} processes came, a run takes one; start it in one process")
-    mesh = parallel.make_mesh(experiment.devices)
-    parallel.check_batch_size(experiment.batch_size, mesh)
-    console, faults = console or Console(), []
-    opened = partial(open_feed, experiment=experiment, mesh=mesh, on_fault=faults.append, console=console)
+    leads = jax.process_index() == 0
+    console = (console or Console()) if leads else Console(file=io.StringIO())
+    if experiment.restartable and experiment.run_dir is not None:
+        there = leads and (experiment.run_dir / RECORD).is_file()
+        experiment = replace(experiment, resume=from_first_process("yes" if there else "") == "yes")
+    experiment = replace(experiment, precision=preflight.choose_precision(experiment.precision))
+    parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
+    check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
+    faults: list[Fault] = []
+    opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
     train_feed, test_feed = opened(train_source, training=True), opened(test_source)
-    total = experiment.total_steps(len(train_source))
-    schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=total)
-    recipe = Recipe(model, task, make_optimizer(experiment.optimizer, schedule), augment, prepare)
+    plan = Plan(experiment, len(train_source))
+    schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=plan.total)
+
+    def rate(step: int) -> float:
+        return float(np.asarray(schedule(step - 1)))
+
+    recipe = Recipe(
+        model,
+        task,
+        make_optimizer(experiment.optimizer, schedule),
+        augment,
+        prepare,
+        accumulate=experiment.accumulate,
+        average=experiment.average,
+        loss_scaling=experiment.precision == "float16",
+        remat=experiment.remat,
+    )
     sample = train_feed.sample()
     whole = gather(train_feed.examples, sample), gather(test_feed.examples, test_feed.sample())
-    fresh = _first_state(recipe, *whole, experiment.seed)
+    like = jax.device_put(_first_state(recipe, *whole, experiment.seed), replicated(parallel.mesh))
     # Nothing is written before everything fits.
-    identity = {"model": _describe(model), "task": _describe(task), "record": dict(record or {})}
-    folder = open_run_folder(experiment, identity)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        start = jax.device_put(fresh, parallel.replicated(mesh))
+    identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
+    check_run_folder(experiment, identity)
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(_header(model, like, parallel, plan))
+    state, examples = parallel.place(like), train_feed.on_device
+    calls, compiling = _compile(recipe, parallel, state, sample, examples, plan)
+    needed = preflight.check_memory(
+        calls[1], state, parallel.mesh, batch_size=experiment.batch_size, accumulate=experiment.accumulate
+    )
+    macs = None if count_macs is None else count_macs(_one(recipe, whole[0])) * experiment.batch_size
+    say(preflight.describe(compiling, needed, macs, parallel.mesh))
+    peak = None if macs is None else preflight.peak(parallel.mesh, experiment.precision)
+    folder = Path(from_first_process(str(open_run_folder(experiment, identity)) if leads else ""))
+    kept, keeping = make_record(experiment, identity), asdict(experiment.saving)
+    del keeping["every"]
+    with Checkpoints(folder / "checkpoints", report=say, **keeping) as checkpoints:
+        done = 0
         if experiment.resume and checkpoints.latest is not None:
-            start = checkpoints.restore(start, checkpoints.latest)
-        done = int(start.step)
-        evaluate = _evaluator(recipe, mesh, test_feed)
-        place = done * experiment.batch_size
+            restored = checkpoints.restore(like)
+            done = int(restored.step)
+            refuse_drift(checkpoints.record(done), kept, str(folder), allowed=experiment.allow_drift)
+            state = parallel.place(restored)
+        say(f"resuming at step {done} in {folder}" if done else f"run folder: {folder}")
+        evaluate, evaluation, span, step = Evaluator(recipe, parallel, test_feed), None, Span(), done
         with (
-            MetricsLog(folder, step=done) as log,
-            reporting(total, done, console) as report,
-            closing(train_feed.shuffled(seed=experiment.seed, start=place)) as batches,
+            MetricsLog(folder, step=done) if leads else nullcontext() as log,
+            reporting(plan.total, done, console) as report,
+            interruptible(parallel.mesh, report.say) as interruption,
+            preflight.profiling(folder / "profile" if experiment.profile else None) as profile,
+            closing(train_feed.shuffled(seed=experiment.seed, start=done * experiment.batch_size)) as batches,
+            closing(_arriving(batches, plan, done, parallel)) as arriving,
         ):
-            report.say(_header(model, start, mesh, experiment, folder, total, done))
-            (on_device,), examples = parallel.to_devices([sample], mesh), train_feed.on_device
-            step_of = partial(train_step, recipe=recipe)
-            run = parallel.compile_step(step_of, mesh, start, on_device, examples, donate_state=True)
-            state, evaluation, pending, since = start, None, [], time.perf_counter()
-            for step, batch in zip(range(done + 1, total + 1), parallel.to_devices(batches, mesh), strict=False):
-                state, metrics = run(state, batch, examples)
-                pending.append(metrics)
-                report.advance()
-                jax.block_until_ready(pending[-1 - STEPS_AHEAD :][0])
-                epoch_ends = step == total or _epoch(step, experiment, train_source) > _epoch(
-                    step - 1, experiment, train_source
-                )
-                if not (epoch_ends or (experiment.log_every and step % experiment.log_every == 0)):
-                    continue
-                rate = float(np.asarray(schedule(step - 1)))
-                _check_finite(pending, step, rate)
-                seconds = (time.perf_counter() - since) / len(pending)
-                row: dict[str, Any] = {
-                    "step": step,
-                    "epoch": step * experiment.batch_size / len(train_source),
-                    "train": task.summarize(_merge([metrics.sums for metrics in pending])),
-                    "learning_rate": rate,
-                    "seconds_per_step": seconds,
-                    "examples_per_second": experiment.batch_size / seconds,
-                }
-                if epoch_ends:
-                    evaluation = evaluate(state, keep=step == total)
-                    row["test"] = evaluation.summary
-                if experiment.loading.unreadable != "raise":
-                    row["unreadable"] = log.faults(step, faults)
+            for size in plan.calls(done):
+                profile.call()
+                batch = span.wait_for(arriving)
+                state, metrics = calls[size](state, batch, examples)
+                step += size
+                span.add(size, metrics)
+                report.advance(size)
+                checkpoints.check()
+                refused, later = span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
+                if refused >= min(experiment.most_refused, plan.total):
+                    at = step - later
+                    raise lost(recipe, parallel, state, at, refused, train_feed, experiment.seed, rate(at), folder)
+                summary = None
+                if plan.logs(step):
+                    row = {
+                        "step": step,
+                        "epoch": plan.epoch(step),
+                        "learning_rate": rate(step),
+                        **span.row(task, batch_size=experiment.batch_size, macs=macs, peak=peak),
+                    }
+                    if plan.epoch_ends(step):
+                        evaluation = evaluate(parallel.collect(state), keep=step == plan.total)
+                        row["test"] = summary = evaluation.summary
+                    if log is not None:
+                        if experiment.loading.unreadable != "raise":
+                            row["unreadable"] = log.faults(step, faults)
+                        log.write(row)
                     faults.clear()
-                log.write(row)
-                report.row(row)
-                # After its row: a run that dies in between repeats the epoch, and the log forgets the row.
-                if evaluation is not None and epoch_ends:
-                    checkpoints.save(state, step, score=task.score(evaluation.summary))
-                pending, since = [], time.perf_counter()
-            evaluation = evaluation or evaluate(state, keep=True)
+                    report.row(row)
+                    span = Span()
+                interruption.tell()
+                number = interruption.asked(calls_ago=CALLS_AHEAD)
+                # After its row: a run that dies in between repeats the steps, and the log forgets the row.
+                if plan.saves(step) or number is not None:
+                    score = None if summary is None else task.score(summary)
+                    checkpoints.save(parallel.collect(state), step, score=score, record=kept)
+                if number is not None:
+                    checkpoints.wait()
+                    leave(number)
+            evaluation = evaluation or evaluate(parallel.collect(state), keep=True)
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
-    return Fit(folder, state, evaluation, best, best_score, done, time.perf_counter() - began)
-
-
-def _epoch(step: int, experiment: Experiment, source: Source) -> int:
-    """Whole passes over the training examples after a step."""
-    return step * experiment.batch_size // len(source)
+    return Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
 
 
 def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -> TrainState:
     """The state before the first step, both steps having been traced on batches like theirs."""
     inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), train_batch)
-    state = create_state(recipe.model, recipe.optimizer, inputs, seed=seed)
+    state = recipe.first_state(inputs, seed=seed)
     jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
     try:
         jax.eval_shape(partial(eval_step, recipe=recipe), state, test_batch)
@@ -186,76 +218,42 @@ def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -
     return state
 
 
-def _evaluator(recipe: Recipe, mesh: Mesh, feed: Feed) -> Callable[..., Evaluation]:
-    """A function that evaluates a state on all of a source, compiled at its first use."""
-    run = None
-
-    def evaluate(state: TrainState, *, keep: bool) -> Evaluation:
-        nonlocal run
-        sums, examples, predictions, kept = [], [], [], 0
-        for batch in feed.once():
-            (on_device,) = parallel.to_devices([batch], mesh)
-            if run is None:
-                run = parallel.compile_step(partial(eval_step, recipe=recipe), mesh, state, on_device, feed.on_device)
-            metrics, predicted = run(state, on_device, feed.on_device)
-            sums.append(metrics)
-            if keep and kept < KEPT_BYTES:
-                whole = gather(feed.examples, batch)
-                pair = _valid((whole, jax.device_get(predicted)), whole["valid"])
-                examples.append(pair[0])
-                predictions.append(pair[1])
-                kept += sum(array.nbytes for array in jax.tree.leaves(pair))
-        return Evaluation(recipe.task.summarize(_merge(sums)), _concatenate(examples), _concatenate(predictions))
-
-    return evaluate
+def _compile(
+    recipe: Recipe, parallel: Parallel, state: Any, sample: Any, examples: Any, plan: Plan
+) -> tuple[dict[int, Any], float]:
+    """The compiled calls of a run by the number of their steps, and the seconds that compiling took."""
+    began, calls = time.perf_counter(), {}
+    for steps in sorted({1, plan.experiment.steps_per_call}):
+        (batch,) = parallel.to_devices([sample if steps == 1 else [sample] * steps], training=True)
+        calls[steps] = parallel.compile_training(recipe, state, batch, examples, steps=steps)
+    return calls, time.perf_counter() - began
 
 
-def _valid(tree: Any, valid: np.ndarray) -> Any:
-    return jax.tree.map(lambda array: array[valid], tree)
+def _arriving(batches: Iterator[Any], plan: Plan, done: int, parallel: Parallel) -> Generator[Any, None, None]:
+    """What each call takes, on the devices: a batch, or several as one."""
+    taken = (next(batches) if size == 1 else [next(batches) for _ in range(size)] for size in plan.calls(done))
+    yield from parallel.to_devices(taken, training=True)
 
 
-def _merge(parts: list[Any]) -> Any:
-    """Metrics of several batches as those of one: what has a method `merge` by it, all else by addition."""
-
-    def merges(part: Any) -> bool:
-        return hasattr(part, "merge")
-
-    def merged(*those: Any) -> Any:
-        return those[0].merge(those) if merges(those[0]) else np.sum(those, axis=0)
-
-    return jax.tree.map(merged, *jax.device_get(parts), is_leaf=merges)
+def _one(recipe: Recipe, batch: Any) -> tuple[int, ...]:
+    """The shape of the model's input for one example."""
+    inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), batch)
+    return (1, *inputs.shape[1:])
 
 
-def _concatenate(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else {}
-
-
-def _check_finite(pending: list[StepMetrics], step: int, rate: float) -> None:
-    """Raises FloatingPointError for the first loss that is not finite, of the steps up to `step`."""
-    losses = jax.device_get([metrics.loss for metrics in pending])
-    for number, loss in enumerate(losses, step - len(pending) + 1):
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss} at step {number}, with learning rate {rate:.3g}; try a lower one, and"
-                f" look for NaN in the data and for labels that name no class"
-            )
-
-
-def _describe(thing: Any) -> str:
+def describe(thing: Any) -> str:
     """A repr that is the same in the next process: without addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
 
 
-def _header(
-    model: Model, state: TrainState, mesh: Mesh, experiment: Experiment, folder: Path, total: int, done: int
-) -> str:
+def _header(model: Model, state: TrainState, parallel: Parallel, plan: Plan) -> str:
+    experiment, mesh = plan.experiment, parallel.mesh
     params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(state.params)})
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{type(model).__name__}, {params:,} {'/'.join(types)} parameters,"
-        f" on {mesh.size} {mesh.devices.flat[0].device_kind} device(s)\n"
-        f"{f'resuming at step {done} of' if done else 'training'} {total} steps of {experiment.batch_size},"
-        f" {experiment.optimizer.name} with {experiment.schedule.name} learning rate"
-        f" {experiment.optimizer.learning_rate:g}\n"
-        f"run folder: {folder}"
+        f"{type(model).__name__}, {params:,} {'/'.join(types)} parameters, computing in {experiment.precision},"
+        f" on {mesh.size} {mesh.devices.flat[0].device_kind} device(s){processes} by {parallel.way}\n"
+        f"training {plan.total} steps of {experiment.batch_size}, {experiment.optimizer.name} with"
+        f" {experiment.schedule.name} learning rate {experiment.optimizer.learning_rate:g}"
     )

@@ -1,72 +1,79 @@
 """One training step and one evaluation step, as pure functions of state and batch."""
 
 import dataclasses
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import lax
 
 from cnnjax.data.resident import gather
-from cnnjax.models import Model
-from cnnjax.tasks import Task
-from cnnjax.train.state import TrainState
+from cnnjax.train.recipe import Recipe, Replicas, learn
+from cnnjax.train.state import Guard, TrainState
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a step is made of. `augment` changes training batches; `prepare` every batch, after it.
-
-    `optimizer` updates; `model` is applied to what the task takes from the batch, with `train` as a keyword.
-    """
-
-    model: Model
-    task: Task
-    optimizer: optax.GradientTransformation
-    augment: Callable[[jax.Array, Any], Any]
-    prepare: Callable[[Any], Any]
+# As PyTorch's GradScaler: the loss scale doubles after so many steps without overflow, and halves at one.
+_SCALE_DOUBLES_AFTER = 2000
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports: its loss, and the task's metrics of its batch as sums."""
+    """What a step reports.
+
+    Attributes:
+        loss: the mean that was minimised.
+        gradient_norm: of all parameters, before any clipping.
+        in_a_row: refused steps in a row, this one included.
+        parts: the task's metrics of each part of the batch; zeros where the step was refused.
+    """
 
     loss: Any
-    sums: Any
+    gradient_norm: Any
+    in_a_row: Any
+    parts: tuple[Any, ...]
 
 
 def train_step(
-    state: TrainState, batch: Any, examples: Any = None, *, recipe: Recipe
+    state: TrainState, batch: Any, examples: Any = None, *, recipe: Recipe, replicas: Replicas | None = None
 ) -> tuple[TrainState, StepMetrics]:
-    """Gather, augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch.
+    r"""Gather, augment, prepare, forward, loss, gradient, update: a new state, and the metrics of the batch.
+
+    The gradient is that of the mean over the whole batch, $\nabla \sum_i \ell_i / \sum_i n_i$, summed over its parts
+    and the replicas. A step whose loss, gradient or running statistics are not finite is refused: nothing of it enters
+    the state but that it was.
 
     `examples` are all of the training set, of which the batch then holds the numbers; None or empty where it is whole.
     Random streams of the model (dropout and any other) are drawn from the run's key and the step's number.
     """
     augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    batch = recipe.prepare(recipe.augment(augment_key, gather(examples, batch)))
-
-    def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
-        output, updates = recipe.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            recipe.task.inputs(batch),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"params": model_key},  # Flax draws every stream that is not named from this one
-        )
-        return recipe.task.loss(output, batch), (output, updates.get("batch_stats", {}))
-
-    (loss, (output, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    batch = recipe.augment(augment_key, gather(examples, batch))
+    learned = learn(state, batch, model_key, recipe=recipe, replicas=replicas)
+    count = jnp.maximum(learned.loss.count, jnp.finfo(jnp.float32).tiny)
+    gradients = jax.tree.map(lambda leaf: leaf / (count * state.guard.loss_scale), learned.gradients)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(gradients)))
+    finite = jnp.isfinite(learned.loss.total) & jnp.isfinite(norm) & _all_finite(learned.batch_stats)
     # Optax mixes Python floats with integer counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
-    new_state = dataclasses.replace(
-        state,
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
-    return new_state, StepMetrics(loss, recipe.task.metrics(output, batch))
+    variables = {"params": optax.apply_updates(state.params, updates), "batch_stats": learned.batch_stats}
+    averages = _averaged(state, variables, recipe.average)
+    taken = dataclasses.replace(state, **variables, opt_state=opt_state, averages=averages)
+    kept = jax.tree.map(partial(jnp.where, finite), taken, state)
+    guard = _guarded(state.guard, finite, scaling=recipe.loss_scaling)
+    parts = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), learned.parts)
+    metrics = StepMetrics(learned.loss.value, norm, guard.in_a_row, parts)
+    return dataclasses.replace(kept, step=state.step + 1, guard=guard), metrics
+
+
+def train_steps(
+    state: TrainState, batches: Any, examples: Any = None, *, recipe: Recipe, replicas: Replicas | None = None
+) -> tuple[TrainState, StepMetrics]:
+    """Several steps in one call; batches and metrics have the steps as their leading axis."""
+
+    def step(carry: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
+        return train_step(carry, batch, examples, recipe=recipe, replicas=replicas)
+
+    return lax.scan(step, state, batches)
 
 
 def eval_step(state: TrainState, batch: Any, examples: Any = None, *, recipe: Recipe) -> tuple[dict[str, Any], Any]:
@@ -74,3 +81,26 @@ def eval_step(state: TrainState, batch: Any, examples: Any = None, *, recipe: Re
     batch = recipe.prepare(gather(examples, batch))
     output = recipe.model.apply(state.variables, recipe.task.inputs(batch), train=False)
     return recipe.task.metrics(output, batch), recipe.task.predict(output)
+
+
+def _averaged(state: TrainState, variables: Any, decay: float) -> Any:
+    r"""The averages after a step, $a \leftarrow d a + (1 - d) v$; d rises to the decay as $(1 + t) / (10 + t)$."""
+    if not state.averages:
+        return state.averages
+    taken = state.step.astype(jnp.float32)
+    share = 1 - jnp.minimum(decay, (1 + taken) / (10 + taken))
+    return jax.tree.map(lambda old, new: old + (share * (new - old)).astype(old.dtype), state.averages, variables)
+
+
+def _guarded(guard: Guard, finite: jax.Array, *, scaling: bool) -> Guard:
+    refused, in_a_row = guard.refused + (~finite).astype(jnp.int32), jnp.where(finite, 0, guard.in_a_row + 1)
+    if not scaling:
+        return guard._replace(refused=refused, in_a_row=in_a_row)
+    doubles = guard.since + 1 >= _SCALE_DOUBLES_AFTER
+    factor = jnp.where(finite, jnp.where(doubles, 2.0, 1.0), 0.5)
+    since = jnp.where(finite & ~doubles, guard.since + 1, 0)
+    return Guard(refused, in_a_row, jnp.maximum(guard.loss_scale * factor, 1.0), since)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)], bool))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnjax.train import Augmentation, Experiment, Loading, Optimizer, Schedule
+from cnnjax.train import Augmentation, Experiment, Loading, Optimizer, Saving, Schedule
 from cnnjax.train.config import differences, to_json
 
 
@@ -34,7 +34,11 @@ def unchecked(kind, **settings):
         ({"augmentation": Augmentation(shift=-1)}, "augmentation.shift=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**64}, "seed=18446744073709551616; expected 0 to 4294967295"),
-        ({"precision": "float16"}, "experiment precision='float16' is unknown; did you mean 'bfloat16'"),
+        ({"precision": "float15"}, "experiment precision='float15' is unknown; did you mean 'float16'"),
+        ({"bn": "local"}, "experiment bn='local' is unknown; did you mean 'global'?"),
+        ({"accumulate": 0}, "accumulate=0; expected a number above 0"),
+        ({"saving": Saving(keep_last=0)}, "saving.keep_last=0; expected a number above 0"),
+        ({"restartable": True}, "restartable needs the folder of the run: pass run_dir"),
         ({"loading": Loading(workers=-1)}, "loading.workers=-1; expected at least 0"),
         ({"augmentation": Augmentation(random_crop=True)}, "random_crop needs the size of the crops: pass image_size"),
         ({"task": "tagging", "label_smoothing": 0.1}, "label_smoothing is for classes, not for tags"),

@@ -16,10 +16,10 @@ SOURCE = ArraySource({"image": PICTURES, "label": np.arange(10) % 3})
 
 
 def opened(training=False, **settings):
-    mesh = parallel.make_mesh(1)
+    one = parallel.Parallel(parallel.make_mesh(1))
     quiet = Console(file=io.StringIO())
     return open_feed(
-        SOURCE, Experiment(batch_size=4, **settings), mesh, on_fault=print, training=training, console=quiet
+        SOURCE, Experiment(batch_size=4, **settings), one, on_fault=print, training=training, console=quiet
     )
 
 

@@ -65,7 +65,7 @@ def test_progress_shows_steps_metrics_and_time_left(terminal):
     with reporting(20, 0, console) as report:
         report.say("run folder: [here]")
         for step in (1, 2):
-            report.advance()
+            report.advance(1)
             report.row(row(step, test={"accuracy": 0.985}, examples_per_second=1234.0, seconds_per_step=0.5))
     text = screen.getvalue()
     assert "run folder: [here]" in text

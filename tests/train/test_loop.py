@@ -124,7 +124,7 @@ def test_rows_are_by_step_with_the_test_set_at_the_epochs(straight):
 def test_plain_lines_off_a_terminal(straight):
     text = straight[1]
     # By hand: 3 * 3 * 4 + 2 * 4 + 4 * 4 * 4 * 2 + 2 parameters.
-    assert "Net, 174 float32 parameters, on 8 cpu device(s)" in text
+    assert "Net, 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
     assert "step 25/25  epoch 4  train" in text
     assert "0 s left" in text
 
@@ -229,7 +229,8 @@ def test_one_device_and_eight_agree(straight, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(
-        FloatingPointError, match=r"the training loss is nan at step 1, with learning rate .*; try a lower one"
+        FloatingPointError,
+        match=r"10 steps in a row were refused, .* \(step 10: first in the batch's image; .*, try a lower one",
     ):
         run(settings(tmp_path / "run"), prepare=lambda batch: scaled(batch) | {"image": scaled(batch)["image"] / 0.0})
 
@@ -393,4 +394,5 @@ def test_config_is_saved_with_the_run(straight):
         "learning_rate": 3e-3,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "clip_norm": 0.0,
     }

@@ -1,0 +1,59 @@
+"""Which steps a run takes in one call, and what is done between two calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cnnjax.train.config import Experiment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens after which step of a run.
+
+    Attributes:
+        experiment: its settings.
+        examples: the size of its training set.
+    """
+
+    experiment: Experiment
+    examples: int
+
+    @property
+    def total(self) -> int:
+        """The last step."""
+        return self.experiment.total_steps(self.examples)
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training set after a step."""
+        return step * self.experiment.batch_size / self.examples
+
+    def epoch_ends(self, step: int) -> bool:
+        """Whether an epoch ends with a step, or the run does: then it is tested, logged and saved."""
+
+        def epochs(steps: int) -> int:
+            return steps * self.experiment.batch_size // self.examples
+
+        return step == self.total or epochs(step) > epochs(step - 1)
+
+    def logs(self, step: int) -> bool:
+        """Whether a row is logged after a step."""
+        every = self.experiment.log_every
+        return self.epoch_ends(step) or bool(every and step % every == 0)
+
+    def saves(self, step: int) -> bool:
+        """Whether the state is saved after a step."""
+        every = self.experiment.saving.every
+        return self.epoch_ends(step) or bool(every and step % every == 0)
+
+    def calls(self, done: int) -> Iterator[int]:
+        """How many steps each call takes, after those that are done: as many as are asked for at once, or one.
+
+        A call of several steps ends before or with the step after which something is to be done.
+        """
+        most = self.experiment.steps_per_call
+        while done < self.total:
+            between = range(done + 1, done + most)
+            alone = done + most > self.total or any(self.logs(step) or self.saves(step) for step in between)
+            size = 1 if alone else most
+            yield size
+            done += size

@@ -1,0 +1,149 @@
+"""Where a number first went wrong: a step is replayed, and everything it computes is looked at in order."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.data.resident import gather
+from cnnjax.train.feed import Feed
+from cnnjax.train.hosts import from_all_processes
+from cnnjax.train.parallel import Parallel
+from cnnjax.train.recipe import Recipe
+from cnnjax.train.state import TrainState
+
+DUMP = "not_finite.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a replay found.
+
+    Attributes:
+        step: the number of the step.
+        first: the first value that is not finite, such as "layer conv1"; None if the replay had none.
+        ids: the examples whose inputs are not finite; all of the batch where all inputs are.
+    """
+
+    step: int
+    first: str | None
+    ids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        few = ", ".join(map(str, self.ids[:8])) + (", ..." if len(self.ids) > 8 else "")
+        where = "its replay, on the whole batch at once, was finite" if self.first is None else f"first in {self.first}"
+        return f"step {self.step}: {where}; examples {few}"
+
+
+def diagnose(state: TrainState, batch: Any, examples: Any, *, recipe: Recipe) -> Finding:
+    """Replays the step of a state on a batch, and finds the first value that is not finite.
+
+    Looked at are, in this order, the parameters and statistics, the augmented and prepared batch, the outputs of the
+    model's layers, its own output, the loss, the gradients and the new running statistics. The batch is taken whole,
+    even where it is accumulated in parts.
+    """
+    names: list[str] = []
+    flags, rows = jax.jit(partial(_replay, names=names, recipe=recipe))(state, batch, examples)
+    wrong = np.flatnonzero(~np.asarray(flags))
+    ids, rows = from_all_processes((batch["id"], rows))
+    chosen = ids if rows.all() else ids[~rows]
+    first = names[wrong[0]] if wrong.size else None
+    return Finding(int(state.step) + 1, first, tuple(int(number) for number in chosen))
+
+
+def lost(
+    recipe: Recipe,
+    parallel: Parallel,
+    state: Any,
+    step: int,
+    refused: int,
+    feed: Feed,
+    seed: int,
+    rate: float,
+    folder: Path,
+) -> FloatingPointError:
+    """The error that ends a run whose last steps, up to `step`, were all refused; what a replay finds is written too.
+
+    `state` is as the run has it, its steps after `step` having been refused as well.
+    """
+    state = replace(parallel.collect(state), step=jnp.asarray(step - 1, jnp.int32))
+    with closing(feed.shuffled(seed=seed, start=(step - 1) * feed.batch_size)) as batches:
+        (batch,) = parallel.to_devices([next(batches)])
+    finding = diagnose(state, batch, parallel.collect(feed.on_device), recipe=recipe)
+    if jax.process_index() == 0:
+        found = {**asdict(finding), "refused_in_a_row": refused, "learning_rate": rate}
+        (folder / DUMP).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return FloatingPointError(
+        f"{refused} steps in a row were refused, because a number was not finite ({finding}); nothing of them was kept,"
+        f" and {folder / DUMP} tells more. With learning rate {rate:.3g}, try a lower one; look for NaN in the data and"
+        f" for labels that name no class"
+    )
+
+
+def _replay(
+    state: TrainState, batch: Any, examples: Any, *, names: list[str], recipe: Recipe
+) -> tuple[jax.Array, jax.Array]:
+    """Whether each value is finite, whose names are put into `names`; and whether each example's inputs are."""
+    names.clear()
+    augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    batch = recipe.prepare(recipe.augment(augment_key, gather(examples, batch)))
+    before = [
+        *_looked_at("parameter", state.params, names),
+        *_looked_at("running statistic", state.batch_stats, names),
+        *_looked_at("the batch's", batch, names),
+    ]
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[list[jax.Array], Any]]:
+        output, updates = recipe.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            recipe.task.inputs(batch),
+            train=True,
+            capture_intermediates=True,
+            mutable=["batch_stats", "intermediates"],
+            rngs={"params": model_key},
+        )
+        loss = recipe.task.loss(output, batch)
+        flags = [
+            *_looked_at("layer", updates["intermediates"], names),
+            *_looked_at("the model's output", output, names),
+            *_looked_at("the loss", loss.value, names),
+        ]
+        return loss.value, (flags, updates.get("batch_stats", {}))
+
+    gradients, (during, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+    after = [
+        *_looked_at("the gradient of", gradients, names),
+        *_looked_at("the new running statistic", batch_stats, names),
+    ]
+    inputs = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    rows = [jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1) for leaf in inputs]
+    finite = jnp.all(jnp.stack(rows), axis=0) if rows else jnp.ones_like(batch["valid"])
+    return jnp.stack([*before, *during, *after]), finite
+
+
+def _looked_at(kind: str, tree: Any, names: list[str]) -> list[jax.Array]:
+    """Whether each array is finite; each is named by its kind and its place."""
+    flags = []
+    for path, leaf in _leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            names.append(f"{kind} {path}".strip())
+            flags.append(jnp.all(jnp.isfinite(leaf)))
+    return flags
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Arrays with their paths, in the order in which dictionaries were filled: a model's is that of its layers."""
+    if isinstance(tree, Mapping):
+        # What a module returned itself comes after what its parts returned.
+        for name in sorted(tree, key=lambda name: name == "__call__"):
+            yield from _leaves(tree[name], path if name == "__call__" else f"{path}/{name}".lstrip("/"))
+    else:
+        for leaf in jax.tree.leaves(tree):
+            yield path, leaf

@@ -1,0 +1,69 @@
+"""A test set as the model sees it: numbers over all of it, and its first examples beside their predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax.data.resident import gather
+from cnnjax.train.feed import Feed
+from cnnjax.train.hosts import from_all_processes
+from cnnjax.train.parallel import Parallel
+from cnnjax.train.recipe import Recipe, merges
+from cnnjax.train.state import TrainState
+
+# Test examples kept beside their predictions for drawing: enough for a confusion matrix, few enough for memory.
+KEPT_BYTES = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The numbers over all, and the first examples beside their predictions."""
+
+    summary: dict[str, float]
+    examples: dict[str, Any]
+    predictions: Any
+
+
+@dataclass(eq=False)
+class Evaluator:
+    """Evaluates states on all of a source; compiles at its first use."""
+
+    recipe: Recipe
+    parallel: Parallel
+    feed: Feed
+    _run: Any = field(default=None, init=False)
+
+    def __call__(self, state: TrainState, *, keep: bool) -> Evaluation:
+        """The evaluation of a state, with examples and predictions where they are to be kept."""
+        sums, examples, predictions, kept = [], [], [], 0
+        for batch in self.feed.once():
+            (on_device,) = self.parallel.to_devices([batch])
+            on_devices = state, on_device, self.feed.on_device
+            if self._run is None:
+                self._run = self.parallel.compile_evaluation(self.recipe, *on_devices)
+            metrics, predicted = self._run(*on_devices)
+            sums.append(metrics)
+            if keep and kept < KEPT_BYTES:
+                whole, predicted = from_all_processes((gather(self.feed.examples, batch), predicted))
+                pair = jax.tree.map(lambda array, valid=whole["valid"]: array[valid], (whole, predicted))
+                examples.append(pair[0])
+                predictions.append(pair[1])
+                kept += sum(array.nbytes for array in jax.tree.leaves(pair))
+        summary = self.recipe.task.summarize(merge(sums))
+        return Evaluation(summary, _concatenate(examples), _concatenate(predictions))
+
+
+def merge(parts: Sequence[Any]) -> Any:
+    """Metrics of several batches as those of one: what has a method `merge` by it, all else by addition."""
+
+    def merged(*those: Any) -> Any:
+        return those[0].merge(those) if merges(those[0]) else np.sum(those, axis=0)
+
+    return jax.tree.map(merged, *jax.device_get(list(parts)), is_leaf=merges)
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else {}

@@ -1,0 +1,85 @@
+"""Several processes that train together: found from the environment, and what they tell each other.
+
+Every process runs the same command. JAX connects them, and from then on each sees the devices of all.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from cnnjax.train.config import Experiment
+
+# Environment variables by which a launcher says how many processes it started. JAX reads the rest by itself.
+_COUNTS = {"SLURM": "SLURM_NTASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+
+# The longest message, such as the path of a folder.
+_LONGEST = 4096
+
+
+def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Connects the processes that train together, if there are several; says how they were found, or None for one.
+
+    They are told by --coordinator, --num-processes and --process-id, or found: by SLURM's or Open MPI's variables, a
+    Kubernetes indexed job's, or a Cloud TPU's. It must come before JAX's first use of a device, and does nothing where
+    the processes are connected already.
+
+    Raises:
+        ValueError: some of the three settings are given and not all, or they do not fit together.
+        RuntimeError: a device was used before.
+    """
+    if jax.distributed.is_initialized():
+        return None
+    told = {
+        "coordinator": experiment.coordinator,
+        "num_processes": experiment.num_processes,
+        "process_id": experiment.process_id,
+    }
+    missing = [f"--{name.replace('_', '-')}" for name, value in told.items() if value is None]
+    if not missing:
+        if not 0 <= told["process_id"] < told["num_processes"]:
+            raise ValueError(
+                f"process_id={told['process_id']} of num_processes={told['num_processes']}; expected 0 to"
+                f" {told['num_processes'] - 1}"
+            )
+        if told["num_processes"] == 1:
+            return None
+        jax.distributed.initialize(told["coordinator"], told["num_processes"], told["process_id"])
+        return "--coordinator"
+    if len(missing) < len(told):
+        raise ValueError(
+            f"several processes need all of --coordinator, --num-processes and --process-id; {missing[0]} is missing"
+        )
+    for name, variable in _COUNTS.items():
+        if int(environment.get(variable, "1")) > 1:
+            jax.distributed.initialize()
+            return name
+    # A Kubernetes indexed job, and a slice of TPUs over several hosts.
+    if "JOB_COMPLETION_INDEX" in environment or "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        jax.distributed.initialize()
+        return "Kubernetes" if "JOB_COMPLETION_INDEX" in environment else "Cloud TPU"
+    return None
+
+
+def from_first_process(text: str) -> str:
+    """The text that the first process came with, in all of them.
+
+    Raises:
+        ValueError: the text is longer than 4,096 bytes.
+    """
+    if jax.process_count() == 1:
+        return text
+    encoded = text.encode()
+    if len(encoded) > _LONGEST:
+        raise ValueError(f"a text of {len(encoded)} bytes came; expected at most {_LONGEST}")
+    padded = np.zeros(_LONGEST, np.uint8)
+    padded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).rstrip(b"\0").decode()
+
+
+def from_all_processes(tree: Any) -> Any:
+    """Arrays with an entry per example, of this process's part of a batch or on the mesh, as NumPy's of the whole."""
+    return jax.device_get(tree) if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
