@@ -136,8 +136,12 @@ def experiment_main(
 
 
 def _outcome(outcome: Any) -> str:
+    import jax
+
     from cnnjax.train import format_metric
 
+    if jax.process_index() > 0:
+        return f"process {jax.process_index()} is done; the first one wrote the run's folder"
     numbers = ", ".join(
         f"test {name} {format_metric(name, value)}" for name, value in outcome.fit.evaluation.summary.items()
     )

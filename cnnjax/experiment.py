@@ -1,23 +1,30 @@
 """An experiment on pictures from its settings to its page: where data, model, task, training and report meet."""
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from rich.console import Console
 
 from cnnjax import models
+from cnnjax.analysis.cost import multiply_accumulates
+from cnnjax.analysis.program import trace
 from cnnjax.data import Source, augment, open_source, shared_examples
 from cnnjax.data.sources import labels_of, tags_of
 from cnnjax.data.statistics import channel_statistics
 from cnnjax.report.results import mean_and_deviation, write_results
-from cnnjax.report.run_report import write_report
+from cnnjax.report.run_report import PAGE, write_report
 from cnnjax.tasks import Classification, Tagging, class_weights, positive_weights
 from cnnjax.train import Augmentation, Experiment, Fit, fit
 from cnnjax.train.config import to_json
+from cnnjax.train.hosts import connect
+from cnnjax.train.preflight import choose_precision, keep_compiled
 
 _POLICIES = {"rand_augment": augment.rand_augment, "trivial_augment": augment.trivial_augment}
 
@@ -51,10 +58,13 @@ def run_on(
     Raises:
         ValueError, OSError, FloatingPointError: as `run`.
     """
-    task = make_task(train_source, experiment)
-    dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else jnp.float32
-    model = models.create(experiment.model, num_classes=len(train_source.info.classes), dtype=dtype)
     console = console or Console()
+    if found := connect(experiment):
+        console.print(f"process {jax.process_index()} of {jax.process_count()}, found by {found}", highlight=False)
+    keep_compiled()
+    experiment = dataclasses.replace(experiment, precision=choose_precision(experiment.precision))
+    task = make_task(train_source, experiment)
+    model = make_model(experiment, num_classes=len(train_source.info.classes))
     if shared := shared_examples(train_source, test_source):
         console.print(f"warning: {shared} of the {len(test_source)} test examples are also trained on", highlight=False)
     mean, deviation = channel_statistics(train_source, skip_unreadable=experiment.loading.unreadable != "raise")
@@ -76,9 +86,27 @@ def run_on(
             "fingerprint of the training data": train_source.info.fingerprint,
             "fingerprint of the test data": test_source.info.fingerprint,
         },
+        count_macs=lambda shape: sum(multiply_accumulates(trace(model, shape))),
         console=console,
     )
-    return Outcome(experiment, result, write_report(result, model, task, experiment, prepare=prepare))
+    page = result.run_dir / PAGE
+    if jax.process_index() == 0:
+        write_report(result, model, task, experiment, prepare=prepare)
+    return Outcome(experiment, result, page)
+
+
+def make_model(experiment: Experiment, *, num_classes: int) -> models.Model:
+    """The model that an experiment asks for.
+
+    Raises:
+        ValueError: there is none of this name, or it has no residual branches to skip.
+    """
+    options: dict[str, Any] = {"num_classes": num_classes, "dtype": jnp.dtype(experiment.precision)}
+    if experiment.stochastic_depth:
+        if "stochastic_depth" not in models.options_of(experiment.model):
+            raise ValueError(f"{experiment.model} has no residual branches for stochastic_depth to skip; leave it out")
+        options["stochastic_depth"] = experiment.stochastic_depth
+    return models.create(experiment.model, **options)
 
 
 def make_task(source: Source, experiment: Experiment) -> Classification | Tagging:

@@ -51,6 +51,22 @@ def write_cache(name: str, data: bytes) -> bool:
     return True
 
 
+def private_folder(name: str) -> Path | None:
+    """A folder of this name in the cache that only its owner may enter, as one with code in it must be; None without.
+
+    What is there already and others may enter is closed to them.
+    """
+    try:
+        folder = cache_folder() / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (_is_own(folder.parent) and _is_own(folder)):
+            return None
+        folder.chmod(0o700)
+    except (OSError, RuntimeError):
+        return None
+    return folder
+
+
 def _is_own(folder: Path) -> bool:
     """Whether nobody else could have laid a file here, as under a shared /tmp; always True where users are unknown."""
     return not hasattr(os, "getuid") or folder.stat().st_uid in (os.getuid(), 0)

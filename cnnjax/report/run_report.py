@@ -21,6 +21,8 @@ from cnnjax.train.run_folder import RECORD
 # Layers whose feature maps are drawn; of a deeper net, this many spread evenly.
 MOST_MAPS = 24
 
+PAGE = "report.html"
+
 
 def write_report(fit: Fit, model: Model, task: Task, experiment: Experiment, *, prepare: Callable[[Any], Any]) -> Path:
     """Analyses the trained model on the first test example, draws everything, and writes the page; returns its path.
@@ -43,7 +45,7 @@ def write_report(fit: Fit, model: Model, task: Task, experiment: Experiment, *, 
     record = json.loads((fit.run_dir / RECORD).read_text(encoding="utf-8"))
     rows = [("hardware", hardware()), *_flatten(record).items()]
     sections.append(page.Section("Settings", (page.Table(("setting", "value"), rows),)))
-    path = fit.run_dir / "report.html"
+    path = fit.run_dir / PAGE
     title = f"{experiment.model} on {experiment.data}"
     facts = [(f"test {name}", format_metric(name, value)) for name, value in fit.evaluation.summary.items()]
     path.write_text(page.render(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import platform
 import statistics
 import time
 from collections.abc import Generator
@@ -13,6 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from rich.filesize import decimal
+
+from cnnjax.data.cache import private_folder
+from cnnjax.data.fingerprint import fingerprint
 
 # Side of the square matrices whose product measures a device: a few milliseconds' work.
 _SIDE = {"cpu": 1024}
@@ -30,6 +34,24 @@ def choose_precision(precision: str) -> str:
     if precision != "auto":
         return precision
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def keep_compiled() -> Path | None:
+    """Has XLA keep what it compiles, for the next run, in a private folder of the cache; returns it.
+
+    A folder chosen by JAX_COMPILATION_CACHE_DIR is left as it is. Machines whose processors differ have each their own,
+    for a home folder that they share.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return Path(jax.config.jax_compilation_cache_dir)
+    try:
+        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        processor = platform.processor()
+    folder = private_folder(f"compiled-{fingerprint(platform.machine(), processor)[:12]}")
+    if folder is not None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
 
 
 def memory_needed(compiled: Any) -> int | None:
