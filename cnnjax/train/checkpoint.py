@@ -1,114 +1,280 @@
-"""Checkpoints of a run: the latest and the best, written by Orbax in the background."""
+"""Checkpoints of a run: written in the background, verified when they are read, set aside where they are damaged.
+
+Orbax writes the arrays; a step counts as complete once its manifest stands beside them. A step that is not complete
+was interrupted, and is passed over. Several processes call everything alike; the first one writes manifests, renames
+and deletes.
+"""
 
 import dataclasses
+import logging
 import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
 from cnnjax.models import stack, unstack
+from cnnjax.train import manifest as manifests
+from cnnjax.train.hosts import from_first_process
 from cnnjax.train.state import TrainState
+
+_ARRAYS = "state"
+_DELETED = "deleted-"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: the newest step and the step of highest score are kept."""
+    """The folder `checkpoints/` of a run: a folder for each step that is kept."""
 
-    def __init__(self, folder: Path, *, keep_last=1, keep_best=1, keep_every=None, report=print):
-        """Opens, or creates, the folder."""
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(n=keep_last), policies.BestN(get_metric_fn=_score, n=keep_best)]
-            ),
-            best_fn=_score,
-            best_mode="max",
-            create=True,
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_last: int = 1,
+        keep_best: int = 1,
+        keep_every: int | None = None,
+        report: Callable[[str], Any] = _LOGGER.warning,
+    ):
+        """Opens, or creates, the folder.
+
+        Kept are the newest `keep_last` steps, the `keep_best` of highest score, and all that are multiples of
+        `keep_every`. What is wrong with a checkpoint that is passed over is said to `report`.
+        """
+        self._folder = folder.absolute()
+        self._keep = keep_last, keep_best, keep_every
+        self._report = report
+        self._leads = jax.process_index() == 0
+        self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self._finishing: threading.Thread | None = None
+        self._error: BaseException | None = None
+        if self._leads:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob(f"{_DELETED}*"):
+                shutil.rmtree(leftover)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        try:
+            self._join()
+            self._writer.close()
+        finally:
+            if kind is None:
+                self.check()
 
     @property
     def steps(self) -> list[int]:
-        """The steps that are kept."""
-        return sorted(self._manager.all_steps())
+        """The complete steps."""
+        folders = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(int(path.name) for path in folders if path.name.isdigit() and (path / manifests.NAME).is_file())
 
     @property
     def latest(self) -> int | None:
-        """The newest step, or None."""
-        return self._manager.latest_step()
+        """The newest complete step, or None."""
+        return max(self.steps, default=None)
 
     @property
     def best(self) -> int | None:
         """The step of highest score, or None; waits for a write under way."""
-        self._manager.wait_until_finished()
-        return self._manager.best_step()
+        self.wait()
+        return next(iter(self._ranked()), None)
 
     def score(self, step: int) -> float:
-        """The score that a step was saved with."""
-        metrics = self._manager.metrics(step)
-        if metrics is None:
-            raise FileNotFoundError(f"the checkpoint of step {step} has no score")
-        return float(metrics["score"])
+        """The score that a step was saved with.
 
-    def check(self):
-        self._manager.check_for_errors()
+        Raises:
+            ValueError: it was saved without, or its manifest is damaged.
+        """
+        score = manifests.read_manifest(self._at(step)).score
+        if score is None:
+            raise ValueError(f"the checkpoint of step {step} in {self._folder} has no score")
+        return score
 
-    def wait(self):
-        self._manager.wait_until_finished()
+    def record(self, step: int) -> dict[str, Any]:
+        """The plain values that a step was saved with."""
+        return manifests.read_manifest(self._at(step)).record
 
-    def record(self, step):
-        return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+    def save(
+        self, state: TrainState, step: int, *, score: float | None = None, record: Mapping[str, Any] | None = None
+    ) -> None:
+        """Begins to write a state; an earlier write still under way is waited for. A NaN score is the worst.
 
-    def save(self, state: TrainState, step: int, *, score: float = None, record=None) -> None:
-        """Begins to write a state; an earlier write still under way is waited for. A NaN score is the worst."""
-        if step != self.latest:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)),
-                metrics={"score": score if score is not None and math.isfinite(score) else -math.inf},
+        A step that is complete already is left as it is.
+
+        Raises:
+            OSError: an earlier write failed.
+        """
+        self.wait()
+        if step in self.steps:
+            return
+        folder, plain = self._at(step), _plain(state)
+        if self._leads:
+            if folder.exists():
+                self._delete(folder)
+            folder.mkdir()
+        worst = score is not None and not math.isfinite(score)
+        told = {"score": -math.inf if worst else score, "record": record or {}}
+        try:
+            self._writer.save(folder / _ARRAYS, args=ocp.args.StandardSave(plain))
+        except Exception as error:
+            raise self._explained(step, error) from error
+        arguments = step, manifests.describe_arrays(plain), told
+        self._finishing = threading.Thread(target=self._finish, args=arguments, name=f"checkpoint {step}")
+        self._finishing.start()
+
+    def check(self) -> None:
+        """Raises OSError if a write in the background has failed; never waits."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def wait(self) -> None:
+        """Waits for the write under way, its manifest included; raises OSError if it failed."""
+        self._join()
+        self.check()
+
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+        """Reads the state of a step, of the types, shapes and shardings of `like`; by default of the newest whole one.
+
+        Without a step, damaged ones are set aside under another name, which is reported, and the one before is read.
+
+        Raises:
+            FileNotFoundError: there is no complete step.
+            ValueError: the step asked for is damaged, or all are; or it is of another state, whose arrays are listed.
+        """
+        self.wait()
+        plain = _plain(like)
+        found = int(from_first_process(str(self._whole(step) if self._leads else 0)))
+        different = manifests.differences(
+            manifests.read_manifest(self._at(found)).arrays, manifests.describe_arrays(plain)
+        )
+        if different:
+            raise ValueError(
+                f"the checkpoint of step {found} in {self._folder} is of another model, optimizer or setting"
+                f" ({different})"
             )
-
-    def restore(self, like: TrainState, step: int = None) -> TrainState:
-        """Reads the state of a step, of the same shapes, types and shardings as `like`."""
-        step = self.latest if step is None else step
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(like))
-        restored = stack(self._read(step, ocp.args.StandardRestore(abstract)), _fields(like))
+        restored = stack(
+            self._read(found, ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, plain))),
+            _fields(like),
+        )
         fields = jax.tree.map(lambda array, old: jax.device_put(array, old.sharding), restored, _fields(like))
         return dataclasses.replace(like, **(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
 
     def load_variables(self, step: int) -> dict[str, Any]:
-        """Parameters and running statistics of a step, on the default device, without a state to compare with.
+        """What `model.apply` takes, of a step, on the default device: the running averages, where they were kept.
 
         Blocks have each their own name, as in a model that does not scan.
+
+        Raises:
+            ValueError: the checkpoint is damaged.
         """
+        self._whole(step)
         restored = self._read(step, ocp.args.StandardRestore())
-        return {"params": restored["params"], "batch_stats": restored.get("batch_stats") or {}}
+        chosen = restored.get("averages") or restored
+        return {"params": chosen["params"], "batch_stats": chosen.get("batch_stats") or {}}
+
+    def _at(self, step: int) -> Path:
+        return self._folder / str(step)
 
     def _read(self, step: int, how: Any) -> Any:
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=how))["state"]
-        except Exception as error:  # Orbax and TensorStore fail in many ways on a damaged file
+            return self._writer.restore(self._at(step) / _ARRAYS, args=how)
+        except Exception as error:  # Orbax and TensorStore fail in many ways
             raise ValueError(
-                f"the checkpoint of step {step} in {self._manager.directory} cannot be read; it is damaged, or of"
-                f" another model ({str(error).splitlines()[0][:200]})"
+                f"the checkpoint of step {step} in {self._folder} cannot be read ({str(error).splitlines()[0][:200]})"
             ) from error
+
+    def _whole(self, step: int | None) -> int:
+        """A step whose files are all as they were written: the one asked for, or the newest."""
+        if step is not None:
+            try:
+                manifests.verify(self._at(step))
+            except ValueError as error:
+                raise ValueError(f"the checkpoint of step {step} cannot be used: {error}") from None
+            return step
+        for unfinished in sorted(self._folder.iterdir()):
+            if unfinished.name.isdigit() and not (unfinished / manifests.NAME).is_file():
+                self._report(f"the checkpoint of step {unfinished.name} was not completed, and is passed over")
+        complete = self.steps
+        for candidate in reversed(complete):
+            try:
+                manifests.verify(self._at(candidate))
+                return candidate
+            except ValueError as error:
+                aside = self._aside(candidate)
+                self._at(candidate).rename(aside)
+                self._report(f"WARNING: the checkpoint of step {candidate} is set aside as {aside.name}: {error}")
+        if complete:
+            raise ValueError(f"every checkpoint in {self._folder} is damaged: steps {complete}; all are set aside")
+        raise FileNotFoundError(f"{self._folder} holds no complete checkpoint")
+
+    def _aside(self, step: int) -> Path:
+        number = 1
+        while (aside := self._folder / f"damaged-{step}-{number}").exists():
+            number += 1
+        return aside
+
+    def _finish(self, step: int, arrays: Mapping[str, str], told: Mapping[str, Any]) -> None:
+        """In the background: waits for the arrays, writes the manifest, and deletes what is not kept."""
+        try:
+            self._writer.wait_until_finished()
+            if self._leads:
+                manifests.write_manifest(self._at(step), arrays=arrays, **told)
+                for old in set(self.steps) - self._kept():
+                    self._delete(self._at(old))
+        except BaseException as error:
+            self._error = self._explained(step, error)
+
+    def _explained(self, step: int, error: BaseException) -> OSError:
+        newest = "none is complete" if self.latest is None else f"the newest complete one is that of step {self.latest}"
+        said = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+        return OSError(f"the checkpoint of step {step} could not be written to {self._folder} ({said}); {newest}")
+
+    def _kept(self) -> set[int]:
+        last, best, every = self._keep
+        steps = self.steps
+        for_good = {step for step in steps if every is not None and step % every == 0}
+        return {*steps[-last:], *self._ranked()[:best], *for_good}
+
+    def _ranked(self) -> list[int]:
+        """Steps that have a score, from the best on; of equals the newest first. Damaged manifests have none."""
+        scores = {}
+        for step in reversed(self.steps):
+            try:
+                scores[step] = manifests.read_manifest(self._at(step)).score
+            except ValueError:
+                continue
+        return sorted((step for step, score in scores.items() if score is not None), key=lambda step: -scores[step])
+
+    def _delete(self, folder: Path) -> None:
+        """Under another name first, so that what is half deleted is no step."""
+        renamed = folder.with_name(f"{_DELETED}{folder.name}")
+        if renamed.exists():
+            shutil.rmtree(renamed)
+        folder.rename(renamed)
+        shutil.rmtree(renamed)
+
+    def _join(self) -> None:
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
 
 
 def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str, Any]:
     """What `model.apply` takes, from a run's folder: of the latest checkpoint, or of the one of a step.
 
-    Blocks have each their own name: apply a model with `scan=False`, or `models.stack` them for one that scans.
+    Where the run kept running averages, they are it. Blocks have each their own name: apply a model with `scan=False`,
+    or `models.stack` them for one that scans.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
-        ValueError: the checkpoint cannot be read.
+        ValueError: the checkpoint is damaged.
     """
     folder = Path(run_dir) / "checkpoints"
     if not folder.is_dir():
@@ -128,7 +294,3 @@ def _plain(state: TrainState) -> dict[str, Any]:
 def _fields(state: TrainState) -> dict[str, Any]:
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return fields | {"key": jax.random.key_data(state.key)}
-
-
-def _score(metrics: dict[str, float]) -> float:
-    return metrics["score"]

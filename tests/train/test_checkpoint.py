@@ -1,15 +1,20 @@
-"""Checkpoints: what was saved comes back bit by bit; the latest and the best are kept."""
+"""Checkpoints: what was saved comes back bit by bit, or is not used; the right ones are kept."""
 
 import dataclasses
+import math
+import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from cnnjax import models
 from cnnjax.train import create_state, load_variables
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.state import Guard, TrainState
 from tests.models.quick import run_unoptimised
 
 
@@ -28,7 +33,7 @@ def test_round_trip_and_what_is_kept(tmp_path):
         assert (checkpoints.latest, checkpoints.best) == (None, None)
         for step, (state, score) in enumerate(zip(states, [0.2, 0.9, 0.5, 0.4], strict=True), 1):
             checkpoints.save(state, step, score=score)
-        assert (checkpoints.latest, checkpoints.best) == (4, 2)
+        assert (checkpoints.best, checkpoints.latest) == (2, 4)
         assert checkpoints.score(2) == 0.9
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -59,3 +64,143 @@ def test_scanned_models_are_saved_block_by_block(tmp_path):
     images = jnp.ones((1, 8, 8, 3))
     logits = run_unoptimised(models.CifarResNet(3).apply, variables, images)
     np.testing.assert_allclose(logits, run_unoptimised(model.apply, state.variables, images), rtol=1e-5)
+
+
+def small_state(number=0):
+    """A state without a model."""
+    values = {"kernel": jnp.arange(6.0).reshape(2, 3) + number, "bias": jnp.zeros(3, jnp.bfloat16)}
+    guard = Guard(jnp.int32(0), jnp.int32(0), jnp.float32(1), jnp.int32(0))
+    return TrainState(jnp.int32(number), values, {}, optax.sgd(0.1).init(values), jax.random.key(number), guard, {})
+
+
+def saved(folder, *numbers, **options):
+    """A folder of checkpoints of small states, each saved with its number as step and content."""
+    with Checkpoints(folder, **options) as checkpoints:
+        for number in numbers:
+            checkpoints.save(small_state(number), number, score=None, record={"place": 10 * number})
+    return folder
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = {"a bit is flipped": flip_a_bit, "cut short": halve, "emptied": empty, "deleted": lambda path: path.unlink()}
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("two") / "checkpoints", 1, 2, keep_last=2)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_to_every_file_is_found_and_the_step_before_is_used(two_steps, tmp_path, damage):
+    files = [path for path in (two_steps / "2").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(files) > 5
+    for number, file in enumerate(files):
+        folder, said = tmp_path / str(number), []
+        shutil.copytree(two_steps, folder)
+        DAMAGES[damage](folder / file.relative_to(two_steps))
+        with Checkpoints(folder, report=said.append) as checkpoints:
+            assert int(checkpoints.restore(small_state()).step) == 1, file
+            assert checkpoints.steps == [1]
+        unfinished = damage == "deleted" and file.name == "manifest.json"
+        # Set aside, not deleted; a step without its manifest counts as never finished.
+        assert (folder / ("2" if unfinished else "damaged-2-1")).is_dir()
+        told = "step 2 was not completed" if unfinished else "step 2 is set aside as damaged-2-1"
+        assert len(said) == 1
+        assert told in said[0]
+
+
+def test_a_damaged_step_that_is_asked_for_is_an_error_and_so_is_a_folder_of_nothing_else(two_steps, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_steps, folder)
+    for step in (1, 2):
+        flip_a_bit(next((folder / str(step) / "state").glob("d/*")))
+    with Checkpoints(folder, report=lambda _: None) as checkpoints:
+        with pytest.raises(ValueError, match=r"step 2 cannot be used: .* its bytes are not those that were written"):
+            checkpoints.restore(small_state(), 2)
+        assert checkpoints.steps == [1, 2]
+        with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: steps \[1, 2\]; all are set aside"):
+            checkpoints.restore(small_state())
+    with (
+        Checkpoints(tmp_path / "none") as checkpoints,
+        pytest.raises(FileNotFoundError, match="holds no complete checkpoint"),
+    ):
+        checkpoints.restore(small_state())
+
+
+def test_types_and_shapes_are_exact(two_steps):
+    other = small_state()
+    other.params["kernel"] = other.params["kernel"].astype(jnp.bfloat16)
+    other.params["bias"] = jnp.zeros(4, jnp.bfloat16)
+    other.params["scale"] = jnp.zeros(())
+    with (
+        Checkpoints(two_steps) as checkpoints,
+        pytest.raises(ValueError, match=r"of another model, optimizer or setting") as refused,
+    ):
+        checkpoints.restore(other)
+    for line in (
+        "params/kernel: float32[2, 3] there, bfloat16[2, 3] here",
+        "params/bias: bfloat16[3] there, bfloat16[4] here",
+        "params/scale: nothing there, float32[] here",
+    ):
+        assert line in str(refused.value)
+
+
+def test_newest_best_and_every_nth_are_kept(tmp_path):
+    scores = {1: 0.5, 2: 0.9, 3: None, 4: math.nan, 5: 0.7, 6: 0.1, 7: None, 8: 0.2}
+    with Checkpoints(tmp_path, keep_last=2, keep_best=2, keep_every=3) as checkpoints:
+        for step, score in scores.items():
+            checkpoints.save(small_state(step), step, score=score, record={"place": step})
+        assert checkpoints.best == 2
+        assert checkpoints.steps == [2, 3, 5, 6, 7, 8]
+        assert checkpoints.record(7) == {"place": 7}
+        with pytest.raises(ValueError, match="step 7 .* has no score"):
+            checkpoints.score(7)
+
+
+def test_a_step_interrupted_in_the_writing_is_passed_over_and_written_again(two_steps, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_steps, folder)
+    (folder / "3" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
+    (folder / "deleted-0").mkdir()
+    said = []
+    with Checkpoints(folder, keep_last=2, report=said.append) as checkpoints:
+        assert not (folder / "deleted-0").exists()
+        assert (checkpoints.latest, int(checkpoints.restore(small_state()).step)) == (2, 2)
+        assert said == ["the checkpoint of step 3 was not completed, and is passed over"]
+        checkpoints.save(small_state(3), 3)
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore(small_state()).step) == 3
+
+
+def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path):
+    """Files may not grow over a few bytes, as on a full disk."""
+    folder = saved(tmp_path / "checkpoints", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(folder) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+        try:
+            with pytest.raises(
+                OSError, match=r"step 2 could not be written .*the newest complete one is that of step 1"
+            ):
+                checkpoints.save(small_state(2), 2)
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert checkpoints.steps == [1]
+        assert int(checkpoints.restore(small_state()).step) == 1
+        checkpoints.save(small_state(2), 2)
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest == 2

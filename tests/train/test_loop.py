@@ -3,10 +3,7 @@
 import dataclasses
 import io
 import json
-import re
 import shutil
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -203,19 +200,10 @@ def test_variables_are_loaded_from_the_folder_alone(straight):
 
 def test_a_damaged_checkpoint_is_named(straight, tmp_path):
     shutil.copytree(straight[0].run_dir, tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints" / "25" / "state").rglob("*"):
-        if path.is_file() and path.parent.name == "d":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    # In a process of its own: after a failed read TensorStore's threads go on calling into a closed event loop.
-    code = "import sys; from cnnjax.cli import *; from cnnjax.train import load_variables\nwith one_line_errors(): "
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}load_variables(sys.argv[1])", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert re.search("error: the checkpoint of step 25 in .* cannot be read; it is damaged", done.stderr)
+    shortened = next(path for path in (tmp_path / "run" / "checkpoints" / "25").rglob("d/*") if path.stat().st_size)
+    shortened.write_bytes(shortened.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"the checkpoint of step 25 cannot be used: .*{shortened.name} is damaged"):
+        load_variables(tmp_path / "run")
 
 
 def test_one_device_and_eight_agree(straight, tmp_path):
