@@ -99,13 +99,14 @@ def make_model(experiment: Experiment, *, num_classes: int) -> models.Model:
     """The model that an experiment asks for.
 
     Raises:
-        ValueError: there is none of this name, or it has no residual branches to skip.
+        ValueError: there is none of this name, or it has no residual blocks for an option of theirs.
     """
     options: dict[str, Any] = {"num_classes": num_classes, "dtype": jnp.dtype(experiment.precision)}
-    if experiment.stochastic_depth:
-        if "stochastic_depth" not in models.options_of(experiment.model):
-            raise ValueError(f"{experiment.model} has no residual branches for stochastic_depth to skip; leave it out")
-        options["stochastic_depth"] = experiment.stochastic_depth
+    for name in ("stochastic_depth", "remat"):
+        if value := getattr(experiment, name):
+            if name not in models.options_of(experiment.model):
+                raise ValueError(f"{name}={value}, but {experiment.model} has no residual blocks; leave it out")
+            options[name] = value
     return models.create(experiment.model, **options)
 
 

@@ -3,7 +3,7 @@
 from flax.linen import Dense
 
 from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseConv, SeparableConv
-from cnnjax.layers.dropout import Dropout
+from cnnjax.layers.dropout import Dropout, StochasticDepth
 from cnnjax.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from cnnjax.layers.pooling import (
     AdaptiveAvgPool,
@@ -40,4 +40,5 @@ __all__ = [
     "MinPool",
     "SeparableConv",
     "SqueezeExcitation",
+    "StochasticDepth",
 ]

@@ -1,8 +1,10 @@
-"""Dropout as a Flax layer."""
+"""Dropout and stochastic depth as Flax layers."""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.functional.precision import require_floating
@@ -53,3 +55,33 @@ class Dropout(nn.Module):
         # No child of this layer, so that the names gain no level and the key is that of this layer's own path.
         dropout = nn.Dropout(self.rate, self.broadcast_dims, parent=None).bind({})
         return dropout(inputs, deterministic=False, rng=self.make_rng("dropout"))
+
+
+class StochasticDepth(nn.Module):
+    r"""Skips a residual branch at random, for each example by itself, and scales it up for the others.
+
+    While training, an example's branch is zero with probability p, the rate, and divided by $1 - p$ otherwise, so that
+    its mean is the branch; else nothing happens. The randomness comes from the stream "dropout".
+
+    Reference: Huang, Sun, Liu, Sedra and Weinberger (2016), "Deep Networks with Stochastic Depth", section 3, whose
+    scaling when testing is done in training here.
+    """
+
+    @nn.compact
+    def __call__(
+        self, branch: Float[Array, "batch *rest"], *, rate: float | Float[Array, ""] | None, train: bool
+    ) -> Float[Array, "batch *rest"]:
+        """Skips while training; `rate` is 0 or more and below 1, None for never.
+
+        Raises:
+            ValueError: the rate is out of range; the message names this layer.
+        """
+        if isinstance(rate, float):
+            with layer_errors(self):
+                if not 0 <= rate < 1:
+                    raise ValueError(f"rate={rate}; expected 0 <= rate < 1, the probability of being skipped")
+        if rate is None or not train:
+            return branch
+        keep = 1 - jnp.asarray(rate, jnp.float32)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (branch.shape[0], *[1] * (branch.ndim - 1)))
+        return jnp.where(kept, branch / keep.astype(branch.dtype), jnp.zeros_like(branch))

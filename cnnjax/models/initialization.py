@@ -20,8 +20,10 @@ def initialize(model: Model, key: jax.Array, inputs: Any) -> Any:
     """
     check_inputs(model, inputs)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(inputs))
-    # A program that runs once is not worth optimising: on a CPU that takes 5 to 20 times as long.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    # A program that runs once is not worth optimising: on a CPU that takes 5 to 20 times as long. Where it becomes a
+    # part of another, such as under `jax.eval_shape`, JAX takes no options for it.
+    alone = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
+    options = {"xla_backend_optimization_level": 0} if alone else {}
     return jax.jit(partial(model.init, **inference_options(model)), compiler_options=options)(key, zeros)
 
 

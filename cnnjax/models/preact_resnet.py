@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool
+from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, StochasticDepth
 from cnnjax.models.registry import Stage, register
-from cnnjax.models.resnet import HE_NORMAL, ResNetStage
+from cnnjax.models.resnet import HE_NORMAL, ResNetStage, rising_skips
 
 # Blocks of each stage: nine layers of each three, and two more.
 DEPTHS = {"preact_resnet164": 18, "preact_resnet1001": 111}
@@ -42,9 +42,13 @@ class PreactBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns outputs"]:
-        """Branch plus shortcut."""
+        """Branch plus shortcut; `skip` is the branch's probability of being skipped in training."""
         outputs = 4 * self.features
         y = nn.relu(self.norm(name="bn1")(x, train=train))
         if self.strides > 1 or x.shape[-1] != outputs:
@@ -53,7 +57,8 @@ class PreactBlock(nn.Module):
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = nn.relu(self.norm(name="bn3")(y, train=train))
-        return x + self.conv(outputs, (1, 1), name="conv3")(y)
+        y = self.conv(outputs, (1, 1), name="conv3")(y)
+        return x + StochasticDepth(name="skip")(y, rate=skip, train=train)
 
 
 class PreactResNet(nn.Module):
@@ -70,6 +75,8 @@ class PreactResNet(nn.Module):
     Attributes:
         depth: blocks of each stage, n.
         num_classes: width of `output`; None ends with the 256 pooled features.
+        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
+        remat: whether the backward pass computes blocks anew, to need less memory.
         scan: whether equal blocks of a stage are one scanned block.
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
@@ -77,6 +84,8 @@ class PreactResNet(nn.Module):
 
     depth: int
     num_classes: int | None = 10
+    stochastic_depth: float = 0.0
+    remat: bool = False
     scan: bool = True
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -92,10 +101,11 @@ class PreactResNet(nn.Module):
         conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
         norm = partial(BatchNorm, **types)
         x: jax.Array = conv(16, (3, 3), padding=1, name="conv1")(images)
-        for stage in self.stages:
+        skips = rising_skips([self.depth] * len(self.stages), self.stochastic_depth)
+        for place, stage in enumerate(self.stages):
             block = partial(PreactBlock, stage.channels // 4, conv=conv, norm=norm)
-            strides = 1 if stage is self.stages[0] else 2
-            x = ResNetStage(block, self.depth, strides, stage.channels, self.scan, name=stage.name)(x, train=train)
+            shape = self.depth, 1 if place == 0 else 2, stage.channels
+            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
         x = nn.relu(norm(name="bn")(x, train=train))
         x = GlobalAvgPool(name="pool")(x)
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)

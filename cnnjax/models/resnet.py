@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
+from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool, StochasticDepth
 from cnnjax.models.registry import Stage, register
 from cnnjax.models.stacking import repeat
 
@@ -48,14 +49,19 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns features"]:
-        """Branch plus shortcut, rectified."""
+        """Branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
         y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = self.norm(name="bn2")(y, train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
+        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
         return nn.relu(y + _projected(self, x, y.shape[-1], train=train))
 
 
@@ -81,9 +87,13 @@ class BottleneckBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns outputs"]:
-        """Branch plus shortcut, rectified."""
+        """Branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
         outputs = self.features * self.expansion
         first, second = (self.strides, 1) if self.v1_strides else (1, self.strides)
         y = self.conv(self.features, (1, 1), strides=first, name="conv1")(x)
@@ -92,6 +102,7 @@ class BottleneckBlock(nn.Module):
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.norm(name="bn3")(self.conv(outputs, (1, 1), name="conv3")(y), train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
+        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
         return nn.relu(y + _projected(self, x, outputs, train=train))
 
 
@@ -111,6 +122,8 @@ class ResNetStage(nn.Module):
         strides: step of the first block.
         outputs: channels that leave each block.
         scan: whether equal blocks are one scanned block.
+        skips: each block's probability of being skipped in training; None for never.
+        remat: whether the backward pass computes blocks anew.
     """
 
     block: Callable[..., nn.Module]
@@ -118,18 +131,41 @@ class ResNetStage(nn.Module):
     strides: int
     outputs: int
     scan: bool
+    skips: Sequence[float] | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch rows columns outputs"]:
         """All blocks in turn."""
-        first = 1
-        if self.strides > 1 or x.shape[-1] != self.outputs:
-            x = self.block(strides=self.strides, name="block1")(x, train=train)
-            first = 2
-        block = partial(self.block, strides=1)
-        return repeat(self, block, x, first=first, last=self.depth, scan=self.scan, train=train)
+        run = partial(repeat, self, scan=self.scan, train=train, remat=self.remat)
+        strided = int(self.strides > 1 or x.shape[-1] != self.outputs)
+        before, after = (None, None) if self.skips is None else (self.skips[:strided], self.skips[strided:])
+        x = run(partial(self.block, strides=self.strides), x, first=1, last=strided, skips=before)
+        return run(partial(self.block, strides=1), x, first=strided + 1, last=self.depth, skips=after)
+
+
+def rising_skips(depths: Sequence[int], last: float) -> list[Sequence[float] | None]:
+    """Of each stage, its blocks' probabilities of being skipped: rising evenly to that of the last block of all.
+
+    Raises:
+        ValueError: the last one is not 0 or more and below 1.
+
+    Reference: Huang et al. (2016), "Deep Networks with Stochastic Depth", section 3, on linear decay.
+
+    >>> rising_skips((1, 3), 0.5)
+    [(0.125,), (0.25, 0.375, 0.5)]
+    """
+    if not 0 <= last < 1:
+        raise ValueError(f"stochastic_depth={last}; expected 0 <= stochastic_depth < 1, the last block's probability")
+    if not last:
+        return [None] * len(depths)
+    ends = np.cumsum(depths)
+    return [
+        tuple(float(last * number / ends[-1]) for number in range(end - depth + 1, end + 1))
+        for depth, end in zip(depths, ends, strict=True)
+    ]
 
 
 class ResNet(nn.Module):
@@ -153,6 +189,8 @@ class ResNet(nn.Module):
         gate: makes what multiplies each branch, such as squeeze-and-excitation; None for nothing.
         v1_strides: the stride of a bottleneck on its first 1x1, as in the paper, not on its 3x3; receptive fields
             are then 35, 99, 291, 483 for ResNet-50.
+        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
+        remat: whether the backward pass computes blocks anew, to need less memory.
         scan: whether equal blocks of a stage are one scanned block.
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
@@ -163,6 +201,8 @@ class ResNet(nn.Module):
     num_classes: int | None = 1000
     gate: Callable[..., nn.Module] | None = None
     v1_strides: bool = False
+    stochastic_depth: float = 0.0
+    remat: bool = False
     scan: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -185,10 +225,11 @@ class ResNet(nn.Module):
         x = conv(64, (7, 7), strides=2, padding=3, name="conv1")(images)
         x = nn.relu(norm(name="bn1")(x, train=train))
         x = MaxPool(3, strides=2, padding=1, name="pool1")(x)
+        skips = rising_skips(self.depths, self.stochastic_depth)
         for place, (stage, depth) in enumerate(zip(self.stages, self.depths, strict=True)):
             block = partial(self.block, 64 * 2**place, conv=conv, norm=norm, gate=gate, **options)
-            strides = 1 if place == 0 else 2
-            x = ResNetStage(block, depth, strides, stage.channels, self.scan, name=stage.name)(x, train=train)
+            shape = depth, 1 if place == 0 else 2, stage.channels
+            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
         x = GlobalAvgPool(name="pool")(x)
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
 
@@ -223,12 +264,17 @@ class CifarBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns features"]:
-        """Branch plus shortcut, rectified."""
+        """Branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
         y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.norm(name="bn2")(self.conv(self.features, (3, 3), padding=1, name="conv2")(y), train=train)
+        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
         shortcut = x[:, :: self.strides, :: self.strides]
         new = self.features - x.shape[-1]
         shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, new))) if new else shortcut
@@ -253,6 +299,8 @@ class CifarResNet(nn.Module):
     Attributes:
         depth: blocks of each stage, n.
         num_classes: width of `output`; None ends with the 64 pooled features.
+        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
+        remat: whether the backward pass computes blocks anew, to need less memory.
         scan: whether equal blocks of a stage are one scanned block.
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
@@ -260,6 +308,8 @@ class CifarResNet(nn.Module):
 
     depth: int
     num_classes: int | None = 10
+    stochastic_depth: float = 0.0
+    remat: bool = False
     scan: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -275,10 +325,11 @@ class CifarResNet(nn.Module):
         conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
         norm = partial(BatchNorm, **types)
         x = nn.relu(norm(name="bn1")(conv(16, (3, 3), padding=1, name="conv1")(images), train=train))
-        for stage in self.stages:
+        skips = rising_skips([self.depth] * len(self.stages), self.stochastic_depth)
+        for place, stage in enumerate(self.stages):
             block = partial(CifarBlock, stage.channels, conv=conv, norm=norm)
-            strides = 1 if stage is self.stages[0] else 2
-            x = ResNetStage(block, self.depth, strides, stage.channels, self.scan, name=stage.name)(x, train=train)
+            shape = self.depth, 1 if place == 0 else 2, stage.channels
+            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
         x = GlobalAvgPool(name="pool")(x)
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
 

@@ -14,9 +14,18 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool, SqueezeExcitation
+from cnnjax.layers import BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool, SqueezeExcitation, StochasticDepth
 from cnnjax.models.registry import Stage, register
-from cnnjax.models.resnet import BASIC, BOTTLENECK, HE_NORMAL, BasicBlock, BottleneckBlock, ResNet, ResNetStage
+from cnnjax.models.resnet import (
+    BASIC,
+    BOTTLENECK,
+    HE_NORMAL,
+    BasicBlock,
+    BottleneckBlock,
+    ResNet,
+    ResNetStage,
+    rising_skips,
+)
 
 
 class SENetBlock(nn.Module):
@@ -38,9 +47,13 @@ class SENetBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
+        self,
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool,
+        skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns outputs"]:
-        """Gated branch plus shortcut, rectified."""
+        """Gated branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
         norm = partial(BatchNorm, **types)
@@ -55,7 +68,7 @@ class SENetBlock(nn.Module):
             padding = self.shortcut_window // 2
             x = conv(outputs, window, strides=self.strides, padding=padding, name="shortcut_conv")(x)
             x = norm(name="shortcut_bn")(x, train=train)
-        return nn.relu(y + x)
+        return nn.relu(StochasticDepth(name="skip")(y, rate=skip, train=train) + x)
 
 
 class SENet154(nn.Module):
@@ -67,6 +80,8 @@ class SENet154(nn.Module):
     Attributes:
         num_classes: width of `output`; None ends with the 2,048 pooled features.
         dropout: share of the pooled features that is dropped in training.
+        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
+        remat: whether the backward pass computes blocks anew, to need less memory.
         scan: whether equal blocks of a stage are one scanned block.
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
@@ -74,6 +89,8 @@ class SENet154(nn.Module):
 
     num_classes: int | None = 1000
     dropout: float = 0.2
+    stochastic_depth: float = 0.0
+    remat: bool = False
     scan: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
@@ -92,11 +109,12 @@ class SENet154(nn.Module):
             x = Conv(width, (3, 3), strides=strides, padding=1, name=f"stem_conv{number}", **options)(x)
             x = nn.relu(BatchNorm(name=f"stem_bn{number}", **types)(x, train=train))
         x = MaxPool(3, strides=2, misfit="pad", name="pool1")(x)
-        for stage, depth in zip(self.stages, (3, 8, 36, 3), strict=True):
-            first = stage is self.stages[0]
-            block = partial(SENetBlock, stage.channels // 4, shortcut_window=1 if first else 3, **types)
-            strides = 1 if first else 2
-            x = ResNetStage(block, depth, strides, stage.channels, self.scan, name=stage.name)(x, train=train)
+        depths = (3, 8, 36, 3)
+        skips = rising_skips(depths, self.stochastic_depth)
+        for place, (stage, depth) in enumerate(zip(self.stages, depths, strict=True)):
+            block = partial(SENetBlock, stage.channels // 4, shortcut_window=1 if place == 0 else 3, **types)
+            shape = depth, 1 if place == 0 else 2, stage.channels
+            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
         x = GlobalAvgPool(name="pool")(x)
         x = Dropout(self.dropout, name="drop")(x, train=train)
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)

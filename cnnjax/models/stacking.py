@@ -6,7 +6,7 @@ inverse. Files hold the unstacked form.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,18 +28,29 @@ def repeat(
     last: int,
     scan: bool,
     train: bool,
+    skips: Sequence[float] | None = None,
+    remat: bool = False,
 ) -> jax.Array:
     """Applies blocks `first` to `last` of a module, one after the other.
 
-    They are made by `block(name=...)` inside `parent` and called as `(x, train=train)`. With `scan` they are one block
-    in `jax.lax.scan`: compiled once, its variables stacked along a leading axis.
+    They are made by `block(name=...)` inside `parent` and called as `(x, train=train, skip=skip)`, with one of `skips`
+    each, the probability that its branch is skipped. With `scan` they are one block in `jax.lax.scan`: compiled once,
+    its variables stacked along a leading axis. With `remat` the backward pass keeps what enters a block, and computes
+    what happens in it anew.
 
     Raises:
         ValueError: the variables of a model that scans are not stacked.
     """
+
+    # Flax writes any other name behind the module's, in the name of its scope.
+    def __call__(module: nn.Module, carry: jax.Array, skip: Any) -> tuple[jax.Array, None]:  # noqa: N807
+        return module(carry, train=train, skip=skip), None
+
+    if remat:
+        __call__ = nn.remat(__call__)
     if not scan or last <= first:
-        for number in range(first, last + 1):
-            x = block(name=f"block{number}")(x, train=train)
+        for place, number in enumerate(range(first, last + 1)):
+            x, _ = __call__(block(name=f"block{number}"), x, None if skips is None else skips[place])
         return x
     if f"block{first}" in parent.variables.get("params", {}):
         raise ValueError(
@@ -47,17 +58,14 @@ def repeat(
             f" the variables (models.stack(variables, like=variables of the model)) or create it with scan=False"
         )
 
-    def __call__(module: nn.Module, carry: jax.Array, _: None) -> tuple[jax.Array, None]:  # noqa: N807
-        # Flax writes any other name behind the module's, in the name of its scope.
-        return module(carry, train=train), None
-
     scanned = nn.scan(
         __call__,
         variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         length=last - first + 1,
     )
-    x, _ = scanned(block(name=f"block{first}-{last}"), x, None)
+    rates = None if skips is None else jnp.asarray(skips, jnp.float32)
+    x, _ = scanned(block(name=f"block{first}-{last}"), x, rates)
     return x
 
 

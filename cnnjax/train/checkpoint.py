@@ -49,7 +49,7 @@ class Checkpoints:
         self._keep = keep_last, keep_best, keep_every
         self._report = report
         self._leads = jax.process_index() == 0
-        self._writer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+        self._writer = _new_writer()
         self._finishing: threading.Thread | None = None
         self._error: BaseException | None = None
         if self._leads:
@@ -123,7 +123,7 @@ class Checkpoints:
         try:
             self._writer.save(folder / _ARRAYS, args=ocp.args.StandardSave(plain))
         except Exception as error:
-            raise self._explained(step, error) from error
+            raise self._failed(step, error) from error
         arguments = step, manifests.describe_arrays(plain), told
         self._finishing = threading.Thread(target=self._finish, args=arguments, name=f"checkpoint {step}")
         self._finishing.start()
@@ -184,7 +184,8 @@ class Checkpoints:
 
     def _read(self, step: int, how: Any) -> Any:
         try:
-            return self._writer.restore(self._at(step) / _ARRAYS, args=how)
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                return reader.restore(self._at(step) / _ARRAYS, args=how)
         except Exception as error:  # Orbax and TensorStore fail in many ways
             raise ValueError(
                 f"the checkpoint of step {step} in {self._folder} cannot be read ({str(error).splitlines()[0][:200]})"
@@ -229,9 +230,11 @@ class Checkpoints:
                 for old in set(self.steps) - self._kept():
                     self._delete(self._at(old))
         except BaseException as error:
-            self._error = self._explained(step, error)
+            self._error = self._failed(step, error)
 
-    def _explained(self, step: int, error: BaseException) -> OSError:
+    def _failed(self, step: int, error: BaseException) -> OSError:
+        # Orbax's writer tells of a failure again and again.
+        self._writer = _new_writer()
         newest = "none is complete" if self.latest is None else f"the newest complete one is that of step {self.latest}"
         said = next(iter(str(error).splitlines()), type(error).__name__)[:300]
         return OSError(f"the checkpoint of step {step} could not be written to {self._folder} ({said}); {newest}")
@@ -284,6 +287,10 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
         if wanted is None or wanted not in checkpoints.steps:
             raise FileNotFoundError(f"{folder} holds no step {wanted}; there are {checkpoints.steps}")
         return checkpoints.load_variables(wanted)
+
+
+def _new_writer() -> ocp.AsyncCheckpointer:
+    return ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

@@ -116,7 +116,6 @@ def fit(
         accumulate=experiment.accumulate,
         average=experiment.average,
         loss_scaling=experiment.precision == "float16",
-        remat=experiment.remat,
     )
     sample = train_feed.sample()
     whole = gather(train_feed.examples, sample), gather(test_feed.examples, test_feed.sample())

@@ -16,9 +16,6 @@ from cnnjax.models import Model
 from cnnjax.tasks import Mean, Task
 from cnnjax.train.state import TrainState, create_state
 
-# What the backward pass keeps under `remat`: the results of these, for the rest is cheap to compute anew.
-_KEPT = ("conv_general_dilated", "dot_general", "correlation")
-
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -33,7 +30,6 @@ class Recipe:
         accumulate: parts that a batch is cut into, whose gradients are added up. Batch normalisation sees the parts.
         average: share of the old in the running averages of parameters and statistics; 0 keeps none.
         loss_scaling: whether the loss is scaled so that float16 holds its gradients.
-        remat: whether the backward pass computes anew what is neither a convolution nor a product.
     """
 
     model: Model
@@ -44,7 +40,6 @@ class Recipe:
     accumulate: int = 1
     average: float = 0.0
     loss_scaling: bool = False
-    remat: bool = False
 
     def first_state(self, inputs: Any, *, seed: int) -> TrainState:
         """The state before the first step, for inputs like these; see `create_state`."""
@@ -69,7 +64,7 @@ class Learned(NamedTuple):
     """What a batch teaches.
 
     Attributes:
-        gradients: of `loss.total`, times the loss scale.
+        gradients: of `loss.total`, times the loss scale, over the rows of a part.
         loss: the mean to minimise.
         batch_stats: the new running statistics.
         parts: the task's metrics, of every part of the batch.
@@ -121,15 +116,14 @@ def _learn_part(
     state: TrainState, batch_stats: Any, batch: Any, key: jax.Array, recipe: Recipe, replicas: Replicas | None
 ) -> Learned:
     batch = recipe.prepare(batch)
+    rows = batch["valid"].shape[0]
     pooled_over = replicas.axis if replicas is not None and replicas.pooled else None
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, ...]]:
         output, new_stats = apply_in_training(params, batch_stats, batch, key, recipe=recipe, pooled_over=pooled_over)
         loss = recipe.task.loss(output, batch)
-        return loss.total * state.guard.loss_scale, (loss, new_stats, recipe.task.metrics(output, batch))
+        return loss.total * (state.guard.loss_scale / rows), (loss, new_stats, recipe.task.metrics(output, batch))
 
-    if recipe.remat:
-        loss_of = jax.checkpoint(loss_of, policy=_costs)
     gradients, (loss, new_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
     return Learned(gradients, loss, new_stats, (metrics,))
 
@@ -172,10 +166,6 @@ def _reduced(learned: Learned, axis: str) -> Learned:
 def merges(part: Any) -> bool:
     """Whether parts of a metric are put together by a method of their own, not by addition."""
     return hasattr(part, "merge")
-
-
-def _costs(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name in _KEPT
 
 
 def _pooling(axis: str | None, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:

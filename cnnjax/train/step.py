@@ -49,7 +49,8 @@ def train_step(
     batch = recipe.augment(augment_key, gather(examples, batch))
     learned = learn(state, batch, model_key, recipe=recipe, replicas=replicas)
     count = jnp.maximum(learned.loss.count, jnp.finfo(jnp.float32).tiny)
-    gradients = jax.tree.map(lambda leaf: leaf / (count * state.guard.loss_scale), learned.gradients)
+    whole = batch["valid"].shape[0] / recipe.accumulate / (count * state.guard.loss_scale)
+    gradients = jax.tree.map(lambda leaf: leaf * whole, learned.gradients)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(gradients)))
     finite = jnp.isfinite(learned.loss.total) & jnp.isfinite(norm) & _all_finite(learned.batch_stats)
     # Optax mixes Python floats with integer counts, which strict promotion would refuse.

@@ -166,7 +166,7 @@ def test_newest_best_and_every_nth_are_kept(tmp_path):
         assert checkpoints.best == 2
         assert checkpoints.steps == [2, 3, 5, 6, 7, 8]
         assert checkpoints.record(7) == {"place": 7}
-        with pytest.raises(ValueError, match="step 7 .* has no score"):
+        with pytest.raises(ValueError, match=r"step 7 .* has no score"):
             checkpoints.score(7)
 
 
@@ -185,6 +185,11 @@ def test_a_step_interrupted_in_the_writing_is_passed_over_and_written_again(two_
         assert int(checkpoints.restore(small_state()).step) == 3
 
 
+def save_and_wait(checkpoints):
+    checkpoints.save(small_state(2), 2)
+    checkpoints.wait()
+
+
 def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path):
     """Files may not grow over a few bytes, as on a full disk."""
     folder = saved(tmp_path / "checkpoints", 1)
@@ -192,11 +197,8 @@ def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path):
     with Checkpoints(folder) as checkpoints:
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
         try:
-            with pytest.raises(
-                OSError, match=r"step 2 could not be written .*the newest complete one is that of step 1"
-            ):
-                checkpoints.save(small_state(2), 2)
-                checkpoints.wait()
+            with pytest.raises(OSError, match=r"step 2 could not be written .* complete one is that of step 1"):
+                save_and_wait(checkpoints)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert checkpoints.steps == [1]
