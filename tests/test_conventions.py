@@ -21,7 +21,10 @@ COVERED_BY = {
     "analysis/reach.py": "analysis/test_receptive_field.py",
     "analysis/propagation.py": "analysis/test_receptive_field.py",
     "train/state.py": "train/test_step.py",
-    "train/parallel.py": "train/test_step.py",
+    "train/recipe.py": "train/test_step.py",
+    "train/settings.py": "train/test_config.py",
+    "train/manifest.py": "train/test_checkpoint.py",
+    "train/evaluation.py": "train/test_loop.py",
 }
 
 

@@ -163,7 +163,12 @@ class Checkpoints:
             self._read(found, ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, plain))),
             _fields(like),
         )
-        fields = jax.tree.map(lambda array, old: jax.device_put(array, old.sharding), restored, _fields(like))
+        # Stacked blocks come on one device.
+        fields = jax.tree.map(
+            lambda array, old: array if array.sharding == old.sharding else jax.device_put(array, old.sharding),
+            restored,
+            _fields(like),
+        )
         return dataclasses.replace(like, **(fields | {"key": jax.random.wrap_key_data(fields["key"])}))
 
     def load_variables(self, step: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data.resident import gather
+from cnnjax.models import unstack
 from cnnjax.train.feed import Feed
 from cnnjax.train.hosts import from_all_processes
 from cnnjax.train.parallel import Parallel
@@ -47,7 +48,8 @@ def diagnose(state: TrainState, batch: Any, examples: Any, *, recipe: Recipe) ->
 
     Looked at are, in this order, the parameters and statistics, the augmented and prepared batch, the outputs of the
     model's layers, its own output, the loss, the gradients and the new running statistics. The batch is taken whole,
-    even where it is accumulated in parts.
+    even where it is accumulated in parts. Of scanned blocks the first that has a bad value is named, and in it the
+    first such layer by name, not by place.
     """
     names: list[str] = []
     flags, rows = jax.jit(partial(_replay, names=names, recipe=recipe))(state, batch, examples)
@@ -131,7 +133,7 @@ def _replay(
 def _looked_at(kind: str, tree: Any, names: list[str]) -> list[jax.Array]:
     """Whether each array is finite; each is named by its kind and its place."""
     flags = []
-    for path, leaf in _leaves(tree):
+    for path, leaf in _leaves(unstack(tree)):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             names.append(f"{kind} {path}".strip())
             flags.append(jnp.all(jnp.isfinite(leaf)))

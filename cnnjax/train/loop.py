@@ -31,7 +31,7 @@ from cnnjax.train.hosts import from_first_process
 from cnnjax.train.interruption import interruptible, leave
 from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
-from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, replicated
+from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, whole_on
 from cnnjax.train.recipe import Recipe
 from cnnjax.train.run_folder import RECORD, check_run_folder, make_record, open_run_folder, refuse_drift
 from cnnjax.train.span import CALLS_AHEAD, Span
@@ -119,7 +119,7 @@ def fit(
     )
     sample = train_feed.sample()
     whole = gather(train_feed.examples, sample), gather(test_feed.examples, test_feed.sample())
-    like = jax.device_put(_first_state(recipe, *whole, experiment.seed), replicated(parallel.mesh))
+    like = whole_on(parallel.mesh, _first_state(recipe, *whole, experiment.seed))
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     check_run_folder(experiment, identity)

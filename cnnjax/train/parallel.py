@@ -51,7 +51,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def whole_on(mesh: Mesh, tree: Any) -> Any:
     """Arrays that every process has alike, whole on every device."""
-    return jax.device_put(tree, replicated(mesh))
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+    return jax.tree.map(put, tree)
 
 
 def split(mesh: Mesh, *, steps: bool = False) -> NamedSharding:

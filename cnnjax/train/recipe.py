@@ -76,7 +76,7 @@ class Learned(NamedTuple):
     parts: tuple[Any, ...]
 
 
-def learn(state: TrainState, batch: Any, key: jax.Array, *, recipe: Recipe, replicas: Replicas | None) -> Learned:
+def learn(key: jax.Array, state: TrainState, batch: Any, *, recipe: Recipe, replicas: Replicas | None) -> Learned:
     """What a batch teaches, all its parts taken together, on this device and on all replicas.
 
     Sums are added over the parts and the replicas, running statistics follow part after part and are then averaged over
@@ -85,56 +85,42 @@ def learn(state: TrainState, batch: Any, key: jax.Array, *, recipe: Recipe, repl
     if replicas is not None:
         key = jax.random.fold_in(key, lax.axis_index(replicas.axis))
     if recipe.accumulate == 1:
-        learned = _learn_part(state, state.batch_stats, batch, key, recipe, replicas)
+        learned = _learn_part(key, state, state.batch_stats, batch, recipe, replicas)
     else:
-        learned = _learn_in_turn(state, batch, key, recipe, replicas)
+        learned = _learn_in_turn(key, state, batch, recipe, replicas)
     return learned if replicas is None else _reduced(learned, replicas.axis)
 
 
-def apply_in_training(
-    params: Any,
-    batch_stats: Any,
-    batch: Any,
-    key: jax.Array,
-    *,
-    recipe: Recipe,
-    pooled_over: str | None,
-) -> tuple[Any, Any]:
-    """The model's output for a prepared batch, and its new running statistics."""
-    with nn.intercept_methods(partial(_pooling, pooled_over)):
-        output, updates = recipe.model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            recipe.task.inputs(batch),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"params": key},  # Flax draws every stream that is not named from this one
-        )
-    return output, updates.get("batch_stats", {})
-
-
 def _learn_part(
-    state: TrainState, batch_stats: Any, batch: Any, key: jax.Array, recipe: Recipe, replicas: Replicas | None
+    key: jax.Array, state: TrainState, batch_stats: Any, batch: Any, recipe: Recipe, replicas: Replicas | None
 ) -> Learned:
     batch = recipe.prepare(batch)
     rows = batch["valid"].shape[0]
     pooled_over = replicas.axis if replicas is not None and replicas.pooled else None
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, ...]]:
-        output, new_stats = apply_in_training(params, batch_stats, batch, key, recipe=recipe, pooled_over=pooled_over)
-        loss = recipe.task.loss(output, batch)
-        return loss.total * (state.guard.loss_scale / rows), (loss, new_stats, recipe.task.metrics(output, batch))
+        with nn.intercept_methods(partial(_pooling, pooled_over)):
+            output, updates = recipe.model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                recipe.task.inputs(batch),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"params": key},  # Flax draws every stream that is not named from this one
+            )
+        loss, metrics = recipe.task.loss(output, batch), recipe.task.metrics(output, batch)
+        return loss.total * (state.guard.loss_scale / rows), (loss, updates.get("batch_stats", {}), metrics)
 
     gradients, (loss, new_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
     return Learned(gradients, loss, new_stats, (metrics,))
 
 
-def _learn_in_turn(state: TrainState, batch: Any, key: jax.Array, recipe: Recipe, replicas: Replicas | None) -> Learned:
+def _learn_in_turn(key: jax.Array, state: TrainState, batch: Any, recipe: Recipe, replicas: Replicas | None) -> Learned:
     count = recipe.accumulate
 
     def part(carry: tuple[Any, ...], numbered: tuple[jax.Array, Any]) -> tuple[tuple[Any, ...], Any]:
         number, rows = numbered
         gradients, loss, batch_stats = carry
-        learned = _learn_part(state, batch_stats, rows, jax.random.fold_in(key, number), recipe, replicas)
+        learned = _learn_part(jax.random.fold_in(key, number), state, batch_stats, rows, recipe, replicas)
         sums = jax.tree.map(jnp.add, (gradients, loss), (learned.gradients, learned.loss))
         return (*sums, learned.batch_stats), learned.parts[0]
 

@@ -22,6 +22,7 @@ class Span:
     def __init__(self) -> None:
         """Begins now, with no call."""
         self._calls: list[tuple[int, StepMetrics]] = []
+        self._looked_at = 0
         self._waiting = 0.0
         self._began = time.perf_counter()
 
@@ -37,14 +38,19 @@ class Span:
         self._calls.append((steps, metrics))
 
     def refused(self, *, calls_ago: int = CALLS_AHEAD) -> tuple[int, int]:
-        """Refused steps in a row as of a call some calls ago, which is waited for, and how many steps came after it."""
-        if len(self._calls) <= calls_ago:
-            return 0, 0
-        place = len(self._calls) - 1 - calls_ago
-        in_a_row = np.atleast_1d(self._calls[place][1].in_a_row)
-        worst = int(in_a_row.argmax())
-        later = sum(steps for steps, _ in self._calls[place + 1 :]) + len(in_a_row) - 1 - worst
-        return int(in_a_row[worst]), later
+        """The most refused steps in a row that a call reported, and how many steps came after the last of them.
+
+        Looked at are the calls that were not looked at before, but for the newest `calls_ago`; they are waited for.
+        """
+        worst, later = 0, 0
+        for place in range(self._looked_at, len(self._calls) - calls_ago):
+            in_a_row = np.atleast_1d(self._calls[place][1].in_a_row)
+            step = int(in_a_row.argmax())
+            if in_a_row[step] > worst:
+                worst = int(in_a_row[step])
+                later = len(in_a_row) - 1 - step + sum(steps for steps, _ in self._calls[place + 1 :])
+            self._looked_at = place + 1
+        return worst, later
 
     def row(self, task: Task, *, batch_size: int, macs: int | None, peak: float | None) -> dict[str, Any]:
         """The numbers of all calls, which are waited for; utilisation where the peak is known.

@@ -47,7 +47,7 @@ def train_step(
     """
     augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     batch = recipe.augment(augment_key, gather(examples, batch))
-    learned = learn(state, batch, model_key, recipe=recipe, replicas=replicas)
+    learned = learn(model_key, state, batch, recipe=recipe, replicas=replicas)
     count = jnp.maximum(learned.loss.count, jnp.finfo(jnp.float32).tiny)
     whole = batch["valid"].shape[0] / recipe.accumulate / (count * state.guard.loss_scale)
     gradients = jax.tree.map(lambda leaf: leaf * whole, learned.gradients)

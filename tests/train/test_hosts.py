@@ -1,0 +1,130 @@
+"""Processes that train together: how they are found, and that they do what one does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.train import Experiment, Optimizer, read_rows
+from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.hosts import connect, from_all_processes, from_first_process
+from tests.train.toy_run import run, settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What JAX is asked to connect, without doing it."""
+    seen = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments: seen.append(arguments))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        ({"SLURM_NTASKS": "1"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "2"}, "SLURM"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+        ({"JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
+        ({"TPU_WORKER_HOSTNAMES": "a"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "Cloud TPU"),
+    ],
+)
+def test_launchers_are_found_by_their_variables(calls, environment, found):
+    assert connect(Experiment(), environment=environment) == found
+    assert calls == ([] if found is None else [()])
+
+
+def test_explicit_settings_come_first_and_must_be_whole(calls):
+    told = {"coordinator": "host:1234", "num_processes": 2, "process_id": 1}
+    assert connect(Experiment(**told), environment={"SLURM_NTASKS": "4"}) == "--coordinator"
+    assert calls == [("host:1234", 2, 1)]
+    assert connect(Experiment(**told | {"num_processes": 1, "process_id": 0}), environment={}) is None
+    with pytest.raises(ValueError, match=r"need all of --coordinator, .*; --process-id is missing"):
+        connect(Experiment(**told | {"process_id": None}), environment={})
+    with pytest.raises(ValueError, match="process_id=2 of num_processes=2; expected 0 to 1"):
+        connect(Experiment(**told | {"process_id": 2}), environment={})
+    assert len(calls) == 1
+
+
+def test_one_process_tells_itself():
+    assert from_first_process("runs/mine") == "runs/mine"
+    np.testing.assert_array_equal(from_all_processes(jax.numpy.arange(3)), [0, 1, 2])
+
+
+SCRIPT = """
+import io, sys
+import jax
+import numpy as np
+from rich.console import Console
+from cnnjax.train import Experiment, Optimizer
+from cnnjax.train.hosts import connect
+coordinator, process_id, folder, stop_at = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+connect(Experiment(coordinator=coordinator, num_processes=2, process_id=process_id))
+import os, signal
+from tests.train import toy_run
+from cnnjax.train import span
+seen = []
+def add(self, steps, metrics, plain=span.Span.add):
+    seen.append(steps)
+    if process_id == 1 and len(seen) == stop_at:
+        os.kill(os.getpid(), signal.SIGTERM)
+    plain(self, steps, metrics)
+span.Span.add = add
+options = {"steps": 5, "log_every": 1, "restartable": True, "optimizer": Optimizer("momentum", 0.02)}
+result = toy_run.run(toy_run.settings(folder, **options), console=Console(file=sys.stderr))
+leaves = jax.tree.leaves((result.state.params, result.state.batch_stats, result.state.opt_state))
+np.savez(f"{folder}-{process_id}.npz", *map(np.asarray, leaves), ids=result.evaluation.examples["id"])
+"""
+
+
+def two_processes(folder, *, stop_at=0):
+    """The same command twice, with two devices each; exit codes and what was said."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, coordinator, str(number), str(folder), str(stop_at)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in started]
+    return [process.returncode for process in started], said
+
+
+def test_two_processes_stop_together_go_on_and_end_as_one_would(tmp_path):
+    folder = tmp_path / "run"
+    codes, said = two_processes(folder, stop_at=1)
+    assert codes == [128 + signal.SIGTERM] * 2, said
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        stopped = checkpoints.latest
+    assert stopped is not None
+    assert 1 <= stopped < 5
+    codes, said = two_processes(folder)
+    assert codes == [0, 0], said
+    assert "on 4 cpu device(s) of 2 processes by jit" in said[0]
+    assert f"resuming at step {stopped}" in said[0]
+    assert [row["step"] for row in read_rows(folder)] == list(range(1, 6))
+    alone = run(settings(tmp_path / "alone", steps=5, log_every=1, devices=4, optimizer=Optimizer("momentum", 0.02)))
+    expected = jax.tree.leaves((alone.state.params, alone.state.batch_stats, alone.state.opt_state))
+    for number in (0, 1):
+        found = np.load(f"{folder}-{number}.npz")
+        np.testing.assert_array_equal(found["ids"], alone.evaluation.examples["id"])
+        theirs = np.concatenate([found[f"arr_{place}"].ravel() for place in range(len(expected))])
+        ours = np.concatenate([np.ravel(leaf) for leaf in expected])
+        assert np.linalg.norm(theirs - ours) <= 1e-6 * np.linalg.norm(ours)

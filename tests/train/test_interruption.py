@@ -1,0 +1,75 @@
+"""Signals: a step is finished and saved, and the exit says why; a second one leaves at once."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from cnnjax.train import read_rows
+from cnnjax.train.checkpoint import Checkpoints
+from tests.train.toy_run import SignalAfter, fingerprint, run, settings
+
+STEPS = 6
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number, error):
+    options = {"steps": STEPS, "log_every": 1, "devices": 1}
+    earlier = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    screen = SignalAfter("step 3/", number)
+    with pytest.raises(error) as left:
+        run(settings(tmp_path / "run", **options), console=Console(file=screen, width=200))
+    assert error is KeyboardInterrupt or left.value.code == 143
+    assert f"{number.name}: finishing the step, then saving" in screen.getvalue()
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == earlier
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 3
+    resumed = run(settings(tmp_path / "run", resume=True, **options))
+    straight = run(settings(tmp_path / "straight", **options))
+    assert fingerprint(resumed.state) == fingerprint(straight.state)
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == list(range(1, STEPS + 1))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from tests.train.toy_run import SignalAfter, fingerprint, run, settings
+from cnnjax.train import Saving
+folder, numbers = Path(sys.argv[1]), map(int, sys.argv[2:])
+screen = SignalAfter("step 3/", *numbers)
+options = {"steps": 6, "log_every": 1, "restartable": True, "devices": 1}
+print(fingerprint(run(settings(folder, **options), console=Console(file=screen, width=200)).state))
+"""
+
+
+def in_a_new_process(folder, *signals):
+    command = [sys.executable, "-c", SCRIPT, str(folder), *(str(int(number)) for number in signals)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_exit_codes_and_a_new_process_with_the_same_command(tmp_path):
+    stopped = in_a_new_process(tmp_path / "run", signal.SIGTERM)
+    assert stopped.returncode == 143, stopped.stderr
+    resumed = in_a_new_process(tmp_path / "run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    straight = run(settings(tmp_path / "straight", steps=6, log_every=1, devices=1))
+    assert resumed.stdout.strip() == fingerprint(straight.state)
+
+
+def test_a_second_signal_leaves_at_once(tmp_path):
+    class Twice(SignalAfter):
+        """What is said of the first signal brings the second."""
+
+        def write(self, text):
+            self.text = "SIGINT: finishing" if len(self.numbers) == 1 else self.text
+            return super().write(text)
+
+    screen = Twice("step 3/", signal.SIGINT, signal.SIGINT)
+    options = {"steps": STEPS, "log_every": 1, "devices": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path / "run", **options), console=Console(file=screen, width=200))
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
