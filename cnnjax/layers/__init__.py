@@ -4,7 +4,14 @@ from flax.linen import Dense
 
 from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseConv, SeparableConv
 from cnnjax.layers.dropout import Dropout, StochasticDepth
-from cnnjax.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from cnnjax.layers.normalization import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    pooled_statistics,
+)
 from cnnjax.layers.pooling import (
     AdaptiveAvgPool,
     AdaptiveMaxPool,
@@ -41,4 +48,5 @@ __all__ = [
     "SeparableConv",
     "SqueezeExcitation",
     "StochasticDepth",
+    "pooled_statistics",
 ]

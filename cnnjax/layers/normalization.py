@@ -1,6 +1,8 @@
 """Normalisation as Flax layers: Flax's names, shapes and initial values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,6 +12,20 @@ from jaxtyping import Array, Bool, Float
 
 from cnnjax.functional import normalization
 from cnnjax.layers.naming import layer_errors
+
+
+@contextmanager
+def pooled_statistics(axis_name: str | None) -> Generator[None, None, None]:
+    """Has batch normalisation, Flax's too, of all models applied within pool its statistics over a mapped axis."""
+
+    def pool(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        if axis_name is not None and isinstance(context.module, BatchNorm | nn.BatchNorm):
+            # A module is frozen; this one was made for this call of the model and for no other.
+            object.__setattr__(context.module, "axis_name", axis_name)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(pool):
+        yield
 
 
 class _Norm(nn.Module, kw_only=True):

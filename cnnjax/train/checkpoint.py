@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from cnnjax.models import stack, unstack
 from cnnjax.train import manifest as manifests
 from cnnjax.train.hosts import from_first_process
+from cnnjax.train.settings import Saving
 from cnnjax.train.state import TrainState
 
 _ARRAYS = "state"
@@ -31,22 +32,14 @@ _LOGGER = logging.getLogger(__name__)
 class Checkpoints:
     """The folder `checkpoints/` of a run: a folder for each step that is kept."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        keep_last: int = 1,
-        keep_best: int = 1,
-        keep_every: int | None = None,
-        report: Callable[[str], Any] = _LOGGER.warning,
-    ):
+    def __init__(self, folder: Path, keeping: Saving | None = None, *, report: Callable[[str], Any] = _LOGGER.warning):
         """Opens, or creates, the folder.
 
         Kept are the newest `keep_last` steps, the `keep_best` of highest score, and all that are multiples of
         `keep_every`. What is wrong with a checkpoint that is passed over is said to `report`.
         """
         self._folder = folder.absolute()
-        self._keep = keep_last, keep_best, keep_every
+        self._keeping = Saving() if keeping is None else keeping
         self._report = report
         self._leads = jax.process_index() == 0
         self._writer = _new_writer()
@@ -245,20 +238,21 @@ class Checkpoints:
         return OSError(f"the checkpoint of step {step} could not be written to {self._folder} ({said}); {newest}")
 
     def _kept(self) -> set[int]:
-        last, best, every = self._keep
-        steps = self.steps
-        for_good = {step for step in steps if every is not None and step % every == 0}
-        return {*steps[-last:], *self._ranked()[:best], *for_good}
+        keeping, steps = self._keeping, self.steps
+        for_good = {step for step in steps if keeping.keep_every and step % keeping.keep_every == 0}
+        return {*steps[-keeping.keep_last :], *self._ranked()[: keeping.keep_best], *for_good}
 
     def _ranked(self) -> list[int]:
         """Steps that have a score, from the best on; of equals the newest first. Damaged manifests have none."""
-        scores = {}
-        for step in reversed(self.steps):
+        scored = []
+        for step in self.steps:
             try:
-                scores[step] = manifests.read_manifest(self._at(step)).score
+                score = manifests.read_manifest(self._at(step)).score
             except ValueError:
                 continue
-        return sorted((step for step, score in scores.items() if score is not None), key=lambda step: -scores[step])
+            if score is not None:
+                scored.append((score, step))
+        return [step for _, step in sorted(scored, reverse=True)]
 
     def _delete(self, folder: Path) -> None:
         """Under another name first, so that what is half deleted is no step."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -24,6 +24,8 @@ _NOT_THE_RUN = (
     "num_processes",
     "process_id",
 )
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
 _POSITIVE = (
     "epochs",
@@ -75,7 +77,7 @@ class Experiment:
     augmentation: Augmentation = Augmentation()
     loading: Loading = Loading()
     saving: Saving = Saving()
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     """Type of the computation; parameters, statistics and losses are float32 always. auto: bfloat16 on accelerators,
     float32 on CPUs; float16 scales its loss."""
     accumulate: int = 1

@@ -93,5 +93,5 @@ def open_feed(
     return Feed(source, experiment.batch_size, options, crop, examples, on_device)
 
 
-def _process() -> dict[str, int]:
+def _process() -> dict[str, Any]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}

@@ -33,26 +33,18 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
     """
     if jax.distributed.is_initialized():
         return None
-    told = {
-        "coordinator": experiment.coordinator,
-        "num_processes": experiment.num_processes,
-        "process_id": experiment.process_id,
-    }
-    missing = [f"--{name.replace('_', '-')}" for name, value in told.items() if value is None]
-    if not missing:
-        if not 0 <= told["process_id"] < told["num_processes"]:
-            raise ValueError(
-                f"process_id={told['process_id']} of num_processes={told['num_processes']}; expected 0 to"
-                f" {told['num_processes'] - 1}"
-            )
-        if told["num_processes"] == 1:
+    coordinator, count, number = experiment.coordinator, experiment.num_processes, experiment.process_id
+    told = {"--coordinator": coordinator, "--num-processes": count, "--process-id": number}
+    if coordinator is not None and count is not None and number is not None:
+        if not 0 <= number < count:
+            raise ValueError(f"process_id={number} of num_processes={count}; expected 0 to {count - 1}")
+        if count == 1:
             return None
-        jax.distributed.initialize(told["coordinator"], told["num_processes"], told["process_id"])
+        jax.distributed.initialize(coordinator, count, number)
         return "--coordinator"
+    missing = [name for name, value in told.items() if value is None]
     if len(missing) < len(told):
-        raise ValueError(
-            f"several processes need all of --coordinator, --num-processes and --process-id; {missing[0]} is missing"
-        )
+        raise ValueError(f"several processes need all of {', '.join(told)}; {missing[0]} is missing")
     for name, variable in _COUNTS.items():
         if int(environment.get(variable, "1")) > 1:
             jax.distributed.initialize()

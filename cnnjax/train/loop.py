@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,8 @@ def fit(
     say(preflight.describe(compiling, needed, macs, parallel.mesh))
     peak = None if macs is None else preflight.peak(parallel.mesh, experiment.precision)
     folder = Path(from_first_process(str(open_run_folder(experiment, identity)) if leads else ""))
-    kept, keeping = make_record(experiment, identity), asdict(experiment.saving)
-    del keeping["every"]
-    with Checkpoints(folder / "checkpoints", report=say, **keeping) as checkpoints:
+    kept = make_record(experiment, identity)
+    with Checkpoints(folder / "checkpoints", experiment.saving, report=say) as checkpoints:
         done = 0
         if experiment.resume and checkpoints.latest is not None:
             restored = checkpoints.restore(like)

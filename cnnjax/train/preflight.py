@@ -17,6 +17,7 @@ from rich.filesize import decimal
 
 from cnnjax.data.cache import private_folder
 from cnnjax.data.fingerprint import fingerprint
+from cnnjax.train.config import Precision
 
 # Side of the square matrices whose product measures a device: a few milliseconds' work.
 _SIDE = {"cpu": 1024}
@@ -29,7 +30,7 @@ OPERATIONS_PER_MAC = 6
 _PROFILED = (5, 10)
 
 
-def choose_precision(precision: str) -> str:
+def choose_precision(precision: Precision) -> Precision:
     """The type to compute in: for "auto" bfloat16 on accelerators and float32 on CPUs, which are slower in bfloat16."""
     if precision != "auto":
         return precision

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -99,7 +98,7 @@ def _learn_part(
     pooled_over = replicas.axis if replicas is not None and replicas.pooled else None
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, ...]]:
-        with nn.intercept_methods(partial(_pooling, pooled_over)):
+        with layers.pooled_statistics(pooled_over):
             output, updates = recipe.model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 recipe.task.inputs(batch),
@@ -152,11 +151,3 @@ def _reduced(learned: Learned, axis: str) -> Learned:
 def merges(part: Any) -> bool:
     """Whether parts of a metric are put together by a method of their own, not by addition."""
     return hasattr(part, "merge")
-
-
-def _pooling(axis: str | None, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Has batch normalisation of any model pool its statistics over a mapped axis."""
-    if axis is not None and isinstance(context.module, layers.BatchNorm | nn.BatchNorm):
-        # A module is frozen, and made anew by every call of the model.
-        object.__setattr__(context.module, "axis_name", axis)
-    return call(*args, **kwargs)

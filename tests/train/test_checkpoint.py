@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from cnnjax import models
-from cnnjax.train import create_state, load_variables
+from cnnjax.train import Saving, create_state, load_variables
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.state import Guard, TrainState
 from tests.models.quick import run_unoptimised
@@ -73,9 +73,9 @@ def small_state(number=0):
     return TrainState(jnp.int32(number), values, {}, optax.sgd(0.1).init(values), jax.random.key(number), guard, {})
 
 
-def saved(folder, *numbers, **options):
+def saved(folder, *numbers, **keeping):
     """A folder of checkpoints of small states, each saved with its number as step and content."""
-    with Checkpoints(folder, **options) as checkpoints:
+    with Checkpoints(folder, Saving(**keeping)) as checkpoints:
         for number in numbers:
             checkpoints.save(small_state(number), number, score=None, record={"place": 10 * number})
     return folder
@@ -160,7 +160,7 @@ def test_types_and_shapes_are_exact(two_steps):
 
 def test_newest_best_and_every_nth_are_kept(tmp_path):
     scores = {1: 0.5, 2: 0.9, 3: None, 4: math.nan, 5: 0.7, 6: 0.1, 7: None, 8: 0.2}
-    with Checkpoints(tmp_path, keep_last=2, keep_best=2, keep_every=3) as checkpoints:
+    with Checkpoints(tmp_path, Saving(keep_last=2, keep_best=2, keep_every=3)) as checkpoints:
         for step, score in scores.items():
             checkpoints.save(small_state(step), step, score=score, record={"place": step})
         assert checkpoints.best == 2
@@ -176,7 +176,7 @@ def test_a_step_interrupted_in_the_writing_is_passed_over_and_written_again(two_
     (folder / "3" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
     (folder / "deleted-0").mkdir()
     said = []
-    with Checkpoints(folder, keep_last=2, report=said.append) as checkpoints:
+    with Checkpoints(folder, Saving(keep_last=2), report=said.append) as checkpoints:
         assert not (folder / "deleted-0").exists()
         assert (checkpoints.latest, int(checkpoints.restore(small_state()).step)) == (2, 2)
         assert said == ["the checkpoint of step 3 was not completed, and is passed over"]
