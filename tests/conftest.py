@@ -4,8 +4,11 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import jax
+import jaxtyping
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -19,3 +22,15 @@ mpl.use("agg")
 # What is worked out about data is kept for this run alone.
 os.environ["CNNJAX_CACHE"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
 atexit.register(shutil.rmtree, os.environ["CNNJAX_CACHE"], ignore_errors=True)
+
+# A program that many tests run is compiled once.
+jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["CNNJAX_CACHE"], "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """Shapes and types unchecked, as users run: a net has thousands of calls, checked where only shapes are traced."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

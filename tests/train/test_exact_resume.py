@@ -8,6 +8,8 @@ from cnnjax.train import Loading, Optimizer, Saving
 from cnnjax.train.checkpoint import Checkpoints
 from tests.train.toy_run import fingerprint, run, settings
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
 STEPS = 6
 # Dropout and augmentation are part of the run already; averages and clipping are added.
 KINDS = {

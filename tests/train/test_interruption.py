@@ -11,6 +11,8 @@ from cnnjax.train import read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from tests.train.toy_run import SignalAfter, fingerprint, run, settings
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
 STEPS = 6
 
 
