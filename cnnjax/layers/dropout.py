@@ -76,7 +76,7 @@ class StochasticDepth(nn.Module):
         Raises:
             ValueError: the rate is out of range; the message names this layer.
         """
-        if isinstance(rate, float):
+        if isinstance(rate, int | float):
             with layer_errors(self):
                 if not 0 <= rate < 1:
                     raise ValueError(f"rate={rate}; expected 0 <= rate < 1, the probability of being skipped")

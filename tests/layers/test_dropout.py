@@ -1,4 +1,4 @@
-"""`Dropout` against Flax's, value by value, and against what it says of shares and means."""
+"""`Dropout` against Flax's, value by value; it and `StochasticDepth` against what they say of shares and means."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.errors import InvalidRngError
 
-from cnnjax.layers import Dropout
+from cnnjax.layers import Dropout, StochasticDepth
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 9, 6)).astype(np.float32))
 KEY = jax.random.key(0)
@@ -115,3 +115,38 @@ def test_integers_are_refused(monkeypatch):
 def test_it_is_told_whether_it_trains():
     with pytest.raises(TypeError, match="train"):
         Dropout(0.5).apply({}, IMAGES, rngs=RNGS)
+
+
+def test_stochastic_depth_drops_whole_examples_each_for_itself():
+    ones = jnp.ones((8000, 2, 3, 1))
+    drawn = np.asarray(StochasticDepth().apply({}, ones, rate=0.3, train=True, rngs=RNGS))
+    assert (drawn == drawn[:, :1, :1]).all()
+    kept = drawn[:, 0, 0, 0] > 0
+    np.testing.assert_array_equal(drawn[kept], np.float32(1) / np.float32(0.7))
+    # Five standard deviations each: that many are kept, and neighbours do not know of each other.
+    assert abs(kept.mean() - 0.7) < 0.026
+    assert abs((kept[::2] & kept[1::2]).mean() - 0.49) < 0.04
+
+
+def test_stochastic_depth_drops_what_is_not_finite():
+    broken = jnp.full((4, 3, 3, 2), jnp.nan)
+    gone = StochasticDepth().apply({}, broken, rate=1 - 1e-7, train=True, rngs=RNGS)
+    np.testing.assert_array_equal(gone, np.zeros(broken.shape, np.float32))
+
+
+def test_stochastic_depth_takes_its_rate_from_a_program():
+    images = IMAGES.astype(jnp.bfloat16)
+
+    def draw(rate):
+        return StochasticDepth().apply({}, images, rate=rate, train=True, rngs=RNGS)
+
+    found = jax.jit(draw)(jnp.float32(0.5))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, draw(0.5))
+
+
+@pytest.mark.parametrize("rate", [1, 1.0, -0.1, float("nan")])
+@pytest.mark.parametrize("train", [True, False])
+def test_stochastic_depth_refuses_other_rates(rate, train):
+    with pytest.raises(ValueError, match=f"layer StochasticDepth: rate={rate}; expected 0 <= rate < 1"):
+        StochasticDepth().apply({}, IMAGES, rate=rate, train=train, rngs=RNGS)
