@@ -313,7 +313,7 @@ def _apply(
     if scale is not None:
         factor = factor * _per_channel("scale", scale, values)
     shift = None if bias is None else _per_channel("bias", bias, values)
-    if factor.size < values.size:
+    if factor.shape != values.shape:
         # With one factor and one offset, the gradient sums over values and cotangent as they are, in half the time.
         offset = -mean * factor if shift is None else shift - mean * factor
         return (values * factor + offset).astype(dtype)

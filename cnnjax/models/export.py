@@ -1,0 +1,183 @@
+"""Models as one file that needs neither Flax nor this package: StableHLO with the variables inside, for any batch size.
+
+The file is a ZIP archive: `program`, as `jax.export` writes it, and `about.json`, which says what made it and what it
+takes. It is served by
+
+    import zipfile
+    from jax import export
+
+    program = export.deserialize(bytearray(zipfile.ZipFile("digits.zip").read("program")))
+    logits = program.call(pictures)
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from cnnjax.models.initialization import check_inputs, inference_options
+from cnnjax.models.registry import Model
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+_PROGRAM, _ABOUT = "program", "about.json"
+
+
+def export(
+    model: Model,
+    variables: Any,
+    shape: Sequence[int | str | None],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    prepare: Callable[[jax.Array], Any] | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+    record: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The bytes of a file that computes what `model.apply(variables, inputs)` does at inference.
+
+    Args:
+        model: what is exported.
+        variables: what `model.apply` takes; they become constants of the program, up to 2 GiB.
+        shape: of the inputs, without their batch axis, or with one: a number fixes the size of the batch, None or a
+            name such as "b" leaves it open, as it is where `shape` has no such axis.
+        dtype: of the inputs.
+        prepare: what happens to them before the model sees them, such as a standardisation; nothing where None.
+        platforms: on which the program will run, of those that `jax.export` knows.
+        record: plain values that go into `about.json`, such as the names of the classes.
+
+    Raises:
+        ValueError: the inputs do not fit the model, the variables are not those of the model, or a platform is unknown.
+        ImportError: the extra `export` is not installed.
+    """
+    _require_flatbuffers()
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise ValueError(f"platform {platform!r} is unknown; expected some of {', '.join(PLATFORMS)}")
+    sizes = _with_batch(tuple(shape))
+    one = jax.ShapeDtypeStruct((1, *sizes[1:]), dtype)
+    ready = one if prepare is None else jax.eval_shape(prepare, one)
+    check_inputs(model, ready)
+    _check_variables(model, variables, ready)
+    # As NumPy arrays, which belong to no device.
+    constants = jax.device_get(variables)
+
+    def infer(inputs: jax.Array) -> Any:
+        inputs = inputs if prepare is None else prepare(inputs)
+        return model.apply(constants, inputs, **inference_options(model))
+
+    inputs = jax.ShapeDtypeStruct(jax.export.symbolic_shape(", ".join(map(str, sizes))), dtype)
+    exported = jax.export.export(jax.jit(infer), platforms=tuple(platforms))(inputs)
+    about = {
+        "model": type(model).__name__,
+        "shape": [size if isinstance(size, int) else str(size) for size in inputs.shape],
+        "dtype": jnp.dtype(dtype).name,
+        "platforms": list(platforms),
+        "jax": jax.__version__,
+        "calling_convention": exported.calling_convention_version,
+        **(record or {}),
+    }
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(_ABOUT, json.dumps(about, indent=2) + "\n")
+        file.writestr(_PROGRAM, exported.serialize())
+    return archive.getvalue()
+
+
+def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]]:
+    """The program of an exported file, for `program.call(inputs)`, and what the file says of itself.
+
+    Beyond what the loader in this module's docstring does, the file is checked first: its checksums, that this JAX can
+    run it, and that it was made for the platform that JAX computes on by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no exported model, is damaged, is of a version that this JAX cannot read (the message
+            names the versions, the limits and the cure), or was made for other platforms.
+        ImportError: the extra `export` is not installed.
+    """
+    _require_flatbuffers()
+    try:
+        with zipfile.ZipFile(path) as file:
+            about, program = json.loads(file.read(_ABOUT)), file.read(_PROGRAM)
+            found, maker = int(about["calling_convention"]), str(about["jax"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no exported model, or is damaged ({error}); export it again") from None
+    least = jax.export.minimum_supported_calling_convention_version
+    most = jax.export.maximum_supported_calling_convention_version
+    versions = (
+        f"{path} was exported by jax {maker} with calling convention {found}; jax {jax.__version__} here supports"
+        f" {least} to {most}"
+    )
+    cure = f"export the model again with this jax, or install jax {maker}"
+    if not least <= found <= most:
+        raise ValueError(f"{versions}: {cure}")
+    try:
+        exported = jax.export.deserialize(bytearray(program))
+    except Exception as error:  # whatever reading an unknown layout leads to
+        raise ValueError(f"{versions}, but cannot read it ({_first_line(error)}): {cure}") from error
+    if (platform := jax.export.default_export_platform()) not in exported.platforms:
+        raise ValueError(
+            f"{path} was exported for {', '.join(exported.platforms)}, and jax computes on {platform} here; export it"
+            f" for {platform} too, or choose another by JAX_PLATFORMS"
+        )
+    (inputs,) = exported.in_avals
+    one = jax.ShapeDtypeStruct(
+        (inputs.shape[0] if isinstance(inputs.shape[0], int) else 1, *inputs.shape[1:]), inputs.dtype
+    )
+    try:
+        # The operations, which have versions of their own, are read only now.
+        jax.jit(exported.call).lower(one)
+    except Exception as error:
+        raise ValueError(f"{versions}, but not its operations ({_first_line(error)}): {cure}") from error
+    return exported, about
+
+
+def _with_batch(shape: tuple[int | str | None, ...]) -> tuple[int | str, ...]:
+    """Sizes of all axes, the batch's first: a number, or the name of one that is left open."""
+    batch, *rest = shape if len(shape) == 4 or not all(isinstance(size, int) for size in shape) else (None, *shape)
+    batch = "b" if batch is None else batch
+    named = isinstance(batch, str) and batch.isidentifier()
+    if not rest or not all(isinstance(size, int) and size > 0 for size in [*rest, *([] if named else [batch])]):
+        raise ValueError(
+            f"shape={shape}; expected (height, width, channels), or with the batch before them as a number, None or a"
+            f" name"
+        )
+    return batch, *(int(size) for size in rest if size is not None)
+
+
+def _check_variables(model: Model, variables: Any, inputs: Any) -> None:
+    def init(inputs: Any) -> Any:
+        return dict(model.init(jax.random.key(0), inputs, **inference_options(model)))
+
+    expected, found = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (jax.eval_shape(init, inputs), dict(variables))
+    )
+    differing = [name for name in [*expected, *found] if expected.get(name) != found.get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"variables are not those of {type(model).__name__} for inputs of shape {inputs.shape}: {name} should be"
+            f" {expected.get(name, 'left out')}, and is {found.get(name, 'missing')}, first of {len(set(differing))}"
+            f" that differ (a model that scans takes its blocks stacked, see models.stack)"
+        )
+
+
+def _require_flatbuffers() -> None:
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            'jax.export writes and reads files by the extra "export": pip install "cnnjax[export]"'
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
