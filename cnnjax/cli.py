@@ -56,6 +56,24 @@ def analyze(
         print(f"\nwritten to {save / f'{model}_layers'}.csv and .json")
 
 
+def export(
+    run_dir: tyro.conf.Positional[Path], out: Path, step: int | None = None, image_size: int | None = None
+) -> None:
+    """Write the network of a run as one file that needs neither Flax nor this package.
+
+    Args:
+        run_dir: the folder of the run.
+        out: the file to write, a ZIP archive.
+        step: of the checkpoint; the latest where left out.
+        image_size: side of the pictures; the run's where left out, or else that of the model's paper.
+    """
+    from cnnjax.experiment import export_run
+
+    content = export_run(run_dir, step=step, image_size=image_size)
+    out.write_bytes(content)
+    print(f"written to {out}, {len(content):,} bytes; README, serving, says how it is read")
+
+
 def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
     """List the registered models.
 
@@ -87,7 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
         print(f"cnnjax {cnnjax.__version__}")
         return
-    commands: dict[str, Callable[..., Any]] = {"train": train, "analyze": analyze, "models": list_models}
+    commands: dict[str, Callable[..., Any]] = {
+        "train": train,
+        "analyze": analyze,
+        "export": export,
+        "models": list_models,
+    }
     with one_line_errors():
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="cnnjax", description="Train and analyse convolutional networks on JAX.", args=arguments
@@ -163,7 +186,7 @@ def one_line_errors() -> Generator[None, None, None]:
         # The reader of the output (`| head`) has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if os.environ.get("CNNJAX_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

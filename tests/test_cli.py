@@ -6,13 +6,16 @@ import struct
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
 import cnnjax
+from cnnjax import models
 from cnnjax.cli import experiment_main, main, one_line_errors
 from cnnjax.experiment import Outcome
-from cnnjax.train import Evaluation, Experiment, Fit, read_rows
+from cnnjax.models.export import load_exported
+from cnnjax.train import Evaluation, Experiment, Fit, load_variables, read_rows
 from cnnjax.train.state import TrainState
 
 
@@ -42,7 +45,20 @@ def idx_folder(folder, count=40, labels=None):
     return folder
 
 
-def test_train_leaves_a_folder_with_a_page(capsys, tmp_path):
+def check_exported(folder):
+    """The exported run takes pixels, and gives the logits of the run's model for the pictures standardised."""
+    program, about = load_exported(folder / "digits.zip")
+    assert (about["shape"], about["dtype"]) == (["b", 32, 32, 1], "uint8")
+    assert about["classes"] == [str(digit) for digit in range(10)]
+    record = json.loads((folder / "run" / "config.json").read_text())["record"]
+    picture = cnnjax.data.open_source("digits", "test")[3]["image"]
+    pixels = np.stack([picture, 255 - picture])
+    pictures = (pixels / np.float32(255) - np.float32(record["mean"])) / np.float32(record["deviation"])
+    expected = models.create("lenet5").apply(load_variables(folder / "run"), pictures)
+    np.testing.assert_allclose(program.call(pixels), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, monkeypatch):
     main(["train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run"])
     said = capsys.readouterr().out
     assert "run folder: run" in said
@@ -72,6 +88,17 @@ def test_train_leaves_a_folder_with_a_page(capsys, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "lenet5 on digits" in page
     assert page.count("<img") == len([name for name in analyses if name.endswith(".png")])
+    # An open size of the batch is no int, as the checked types have it.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    main(["export", "run", "--out", "digits.zip"])
+    assert "written to digits.zip" in capsys.readouterr().out
+    check_exported(tmp_path)
+    assert "holds no step 7; there are" in refused(capsys, "export", "run", "--out", "digits.zip", "--step", "7")
+    message = refused(capsys, "export", "run", "--out", "digits.zip", "--image-size", "64")
+    assert "variables are not those of LeNet5" in message
+    (tmp_path / "run" / "config.json").rename(tmp_path / "kept.json")
+    assert "run/config.json is damaged, or is not that of" in refused(capsys, "export", "run", "--out", "digits.zip")
+    (tmp_path / "kept.json").rename(tmp_path / "run" / "config.json")
     message = refused(capsys, "train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run")
     assert "run is not empty; pass --resume" in message
     message = refused(capsys, "train", "lenet5", "--steps", "3", "--batch-size", "16", "--run-dir", "run", "--resume")
@@ -148,6 +175,7 @@ def test_models(capsys):
         ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
         ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
         ("analyze lenet5 --image-size 0", "image_size=0"),
+        ("export empty --out empty/file.zip", "empty holds no checkpoints; pass the folder of a run"),
         ("models nothing", "no model matches 'nothing'; there are alexnet"),
         ("trian", "trian"),
     ],
