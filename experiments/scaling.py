@@ -1,7 +1,7 @@
 """Predicted efficiency of data-parallel training, from 1 to 4,096 devices.
 
 Claim: for ResNet-50's float32 gradients, a step of 100 ms and links of 100 Gbit/s, bandwidth costs most of what is lost
-up to 256 devices, whatever the algorithm; beyond, the latency of a ring does, which a tree is spared.
+up to 1,024 devices, whatever the algorithm; beyond, the latency of a ring does, which a tree is spared.
 
     python experiments/scaling.py                                                      # writes JSON and picture
     python experiments/scaling.py --step-milliseconds 90 --link-gigabits 400 --overlap 0.5 --output mine.png
