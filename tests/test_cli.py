@@ -113,7 +113,7 @@ def test_several_seeds_of_a_variant_are_measured_and_resumed(monkeypatch, capsys
         assert folder.exists() == experiment.resume
         (folder / "analysis").mkdir(parents=True, exist_ok=True)
         (folder / "analysis" / "receptive_fields.png").write_bytes(b"picture")
-        state = TrainState(np.int32(5), {}, {}, (), jax.random.key(0))
+        state = TrainState(np.int32(5), {}, {}, (), jax.random.key(0), (), {})
         evaluation = Evaluation({"accuracy": 0.5 + experiment.seed / 4}, {}, {})
         fit = Fit(folder, state, evaluation, 5, 0.5, 3 if experiment.resume else 0, 2.0)
         assert experiment.steps == 1
