@@ -23,7 +23,6 @@ COVERED_BY = {
     "train/state.py": "train/test_step.py",
     "train/recipe.py": "train/test_step.py",
     "train/settings.py": "train/test_config.py",
-    "train/manifest.py": "train/test_checkpoint.py",
     "train/evaluation.py": "train/test_loop.py",
 }
 

@@ -1,8 +1,9 @@
 """Checkpoints of a run: written in the background, verified when they are read, set aside where they are damaged.
 
 Orbax writes the arrays; a step counts as complete once its manifest stands beside them. A step that is not complete
-was interrupted, and is passed over. Several processes call everything alike; the first one writes manifests, renames
-and deletes.
+was interrupted, or written before there were manifests: nothing vouches for it, and it is passed over, and renamed
+where it is in the way. Only complete steps that are no longer kept are deleted. Several processes call everything
+alike; the first one writes manifests, renames and deletes.
 """
 
 import dataclasses
@@ -10,12 +11,13 @@ import logging
 import math
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from cnnjax.models import stack, unstack
 from cnnjax.train import manifest as manifests
@@ -25,6 +27,9 @@ from cnnjax.train.state import TrainState
 
 _ARRAYS = "state"
 _DELETED = "deleted-"
+
+# Characters of the cause of an error that are told.
+_LONGEST_CAUSE = 300
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,8 +52,6 @@ class Checkpoints:
         self._error: BaseException | None = None
         if self._leads:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folder.glob(f"{_DELETED}*"):
-                shutil.rmtree(leftover)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -107,13 +110,14 @@ class Checkpoints:
         if step in self.steps:
             return
         folder, plain = self._at(step), _plain(state)
-        if self._leads:
-            if folder.exists():
-                self._delete(folder)
-            folder.mkdir()
         worst = score is not None and not math.isfinite(score)
         told = {"score": -math.inf if worst else score, "record": record or {}}
         try:
+            if self._leads:
+                if folder.exists():
+                    aside = self._set_aside(step, "unfinished")
+                    self._report(f"what was written of step {step} before is kept as {aside}, and may be deleted")
+                folder.mkdir()
             self._writer.save(folder / _ARRAYS, args=ocp.args.StandardSave(plain))
         except Exception as error:
             raise self._failed(step, error) from error
@@ -130,6 +134,9 @@ class Checkpoints:
     def wait(self) -> None:
         """Waits for the write under way, its manifest included; raises OSError if it failed."""
         self._join()
+        if jax.process_count() > 1:
+            # The others see the manifest once the first process has written it.
+            multihost_utils.sync_global_devices("checkpoint")
         self.check()
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
@@ -143,7 +150,7 @@ class Checkpoints:
         """
         self.wait()
         plain = _plain(like)
-        found = int(from_first_process(str(self._whole(step) if self._leads else 0)))
+        found = self._agreed(step)
         different = manifests.differences(
             manifests.read_manifest(self._at(found)).arrays, manifests.describe_arrays(plain)
         )
@@ -186,8 +193,25 @@ class Checkpoints:
                 return reader.restore(self._at(step) / _ARRAYS, args=how)
         except Exception as error:  # Orbax and TensorStore fail in many ways
             raise ValueError(
-                f"the checkpoint of step {step} in {self._folder} cannot be read ({str(error).splitlines()[0][:200]})"
+                f"the checkpoint of step {step} in {self._folder} cannot be read ({_cause(error)})"
             ) from error
+
+    def _agreed(self, step: int | None) -> int:
+        """The step that the first process finds whole, in all of them; where it finds none, none waits for it."""
+        found, failure = "", None
+        if self._leads:
+            try:
+                found = str(self._whole(step))
+            except (OSError, ValueError) as error:
+                failure = error
+        found = from_first_process(found)
+        if failure is not None:
+            raise failure
+        if not found:
+            raise ValueError(
+                f"the first process found no checkpoint in {self._folder} that can be used; see what it says"
+            )
+        return int(found)
 
     def _whole(self, step: int | None) -> int:
         """A step whose files are all as they were written: the one asked for, or the newest."""
@@ -206,18 +230,18 @@ class Checkpoints:
                 manifests.verify(self._at(candidate))
                 return candidate
             except ValueError as error:
-                aside = self._aside(candidate)
-                self._at(candidate).rename(aside)
-                self._report(f"WARNING: the checkpoint of step {candidate} is set aside as {aside.name}: {error}")
+                aside = self._set_aside(candidate, "damaged")
+                self._report(f"WARNING: the checkpoint of step {candidate} is set aside as {aside}: {error}")
         if complete:
             raise ValueError(f"every checkpoint in {self._folder} is damaged: steps {complete}; all are set aside")
-        raise FileNotFoundError(f"{self._folder} holds no complete checkpoint")
+        raise FileNotFoundError(f"{self._folder} holds no complete checkpoint: none has a {manifests.NAME}")
 
-    def _aside(self, step: int) -> Path:
+    def _set_aside(self, step: int, why: str) -> str:
         number = 1
-        while (aside := self._folder / f"damaged-{step}-{number}").exists():
+        while (aside := self._folder / f"{why}-{step}-{number}").exists():
             number += 1
-        return aside
+        self._at(step).rename(aside)
+        return aside.name
 
     def _finish(self, step: int, arrays: Mapping[str, str], told: Mapping[str, Any]) -> None:
         """In the background: waits for the arrays, writes the manifest, and deletes what is not kept."""
@@ -225,17 +249,19 @@ class Checkpoints:
             self._writer.wait_until_finished()
             if self._leads:
                 manifests.write_manifest(self._at(step), arrays=arrays, **told)
-                for old in set(self.steps) - self._kept():
-                    self._delete(self._at(old))
+                self._delete(set(self.steps) - self._kept())
         except BaseException as error:
             self._error = self._failed(step, error)
 
     def _failed(self, step: int, error: BaseException) -> OSError:
         # Orbax's writer tells of a failure again and again.
         self._writer = _new_writer()
-        newest = "none is complete" if self.latest is None else f"the newest complete one is that of step {self.latest}"
-        said = next(iter(str(error).splitlines()), type(error).__name__)[:300]
-        return OSError(f"the checkpoint of step {step} could not be written to {self._folder} ({said}); {newest}")
+        complete = self.steps
+        newest = f"the newest complete one is that of step {complete[-1]}" if complete else "none is complete"
+        failed = (
+            "is complete, but older ones could not be deleted from" if step in complete else "could not be written to"
+        )
+        return OSError(f"the checkpoint of step {step} {failed} {self._folder} ({_cause(error)}); {newest}")
 
     def _kept(self) -> set[int]:
         keeping, steps = self._keeping, self.steps
@@ -254,13 +280,14 @@ class Checkpoints:
                 scored.append((score, step))
         return [step for _, step in sorted(scored, reverse=True)]
 
-    def _delete(self, folder: Path) -> None:
-        """Under another name first, so that what is half deleted is no step."""
-        renamed = folder.with_name(f"{_DELETED}{folder.name}")
-        if renamed.exists():
+    def _delete(self, steps: Iterable[int]) -> None:
+        """Under another name first, so that what is half deleted is no step; and what an earlier run left half so."""
+        for leftover in self._folder.glob(f"{_DELETED}*"):
+            shutil.rmtree(leftover)
+        for step in steps:
+            renamed = self._folder / f"{_DELETED}{step}"
+            self._at(step).rename(renamed)
             shutil.rmtree(renamed)
-        folder.rename(renamed)
-        shutil.rmtree(renamed)
 
     def _join(self) -> None:
         if self._finishing is not None:
@@ -275,7 +302,8 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
     or `models.stack` them for one that scans.
 
     Raises:
-        FileNotFoundError: the folder holds no checkpoint, or none of that step.
+        FileNotFoundError: the folder holds no complete checkpoint, or none of that step. Those that were written before
+            there were manifests are not complete.
         ValueError: the checkpoint is damaged.
     """
     folder = Path(run_dir) / "checkpoints"
@@ -283,13 +311,22 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
         raise FileNotFoundError(f"{run_dir} holds no checkpoints; pass the folder of a run")
     with Checkpoints(folder) as checkpoints:
         wanted = checkpoints.latest if step is None else step
-        if wanted is None or wanted not in checkpoints.steps:
+        if wanted is None:
+            raise FileNotFoundError(f"{folder} holds no complete checkpoint: none has a {manifests.NAME}")
+        if wanted not in checkpoints.steps:
             raise FileNotFoundError(f"{folder} holds no step {wanted}; there are {checkpoints.steps}")
         return checkpoints.load_variables(wanted)
 
 
 def _new_writer() -> ocp.AsyncCheckpointer:
     return ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of an error, without the specification that TensorStore adds; of a long one the end, the cause."""
+    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    said = first.partition(" [os_error_code=")[0].partition(" [tensorstore_spec=")[0]
+    return said if len(said) <= _LONGEST_CAUSE else f"... {said[-_LONGEST_CAUSE:]}"
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

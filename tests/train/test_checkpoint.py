@@ -1,11 +1,13 @@
 """Checkpoints: what was saved comes back bit by bit, or is not used; the right ones are kept."""
 
 import dataclasses
+import errno
 import math
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -15,10 +17,11 @@ import optax
 import pytest
 
 from cnnjax import models
-from cnnjax.train import Saving, create_state, load_variables
+from cnnjax.train import Saving, create_state, load_variables, manifest, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.state import Guard, TrainState
 from tests.models.quick import run_unoptimised
+from tests.train.toy_run import run, settings
 
 
 def four_states():
@@ -108,8 +111,9 @@ def two_steps(tmp_path_factory):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_to_every_file_is_found_and_the_step_before_is_used(two_steps, tmp_path, damage):
-    files = [path for path in (two_steps / "2").rglob("*") if path.is_file() and path.stat().st_size]
+    files = [path for path in (two_steps / "2").rglob("*") if path.is_file()]
     assert len(files) > 5
+    assert all(path.stat().st_size for path in files)
     for number, file in enumerate(files):
         folder, said = tmp_path / str(number), []
         shutil.copytree(two_steps, folder)
@@ -174,21 +178,51 @@ def test_newest_best_and_every_nth_are_kept(tmp_path):
 
 
 def test_a_step_interrupted_in_the_writing_is_passed_over_and_written_again(two_steps, tmp_path):
+    """Nothing of it is deleted, however often it is interrupted."""
+    folder, said = tmp_path / "checkpoints", []
+    shutil.copytree(two_steps, folder)
+    for number in (1, 2):
+        (folder / "3" / f"state.orbax-checkpoint-tmp-{number}").mkdir(parents=True)
+        with Checkpoints(folder, Saving(keep_last=2), report=said.append) as checkpoints:
+            assert (checkpoints.latest, int(checkpoints.restore(small_state()).step)) == (2, 2)
+            checkpoints.save(small_state(3), 3)
+            checkpoints.wait()
+            assert int(checkpoints.restore(small_state()).step) == 3
+        assert said[-2:] == [
+            "the checkpoint of step 3 was not completed, and is passed over",
+            f"what was written of step 3 before is kept as unfinished-3-{number}, and may be deleted",
+        ]
+        assert (folder / f"unfinished-3-{number}" / f"state.orbax-checkpoint-tmp-{number}").is_dir()
+        shutil.rmtree(folder)
+        shutil.copytree(two_steps, folder)
+        (folder / "unfinished-3-1").mkdir()
+
+
+def test_what_was_left_half_deleted_is_deleted_with_the_next_and_by_no_reader(two_steps, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_steps, folder)
-    (folder / "3" / "state.orbax-checkpoint-tmp").mkdir(parents=True)
-    (folder / "deleted-0").mkdir()
-    said = []
-    with Checkpoints(folder, Saving(keep_last=2), report=said.append) as checkpoints:
-        assert not (folder / "deleted-0").exists()
-        assert (checkpoints.latest, int(checkpoints.restore(small_state()).step)) == (2, 2)
-        assert said == ["the checkpoint of step 3 was not completed, and is passed over"]
-        checkpoints.save(small_state(3), 3)
+    (folder / "1").rename(folder / "deleted-1")
     with Checkpoints(folder) as checkpoints:
-        assert int(checkpoints.restore(small_state()).step) == 3
+        assert (checkpoints.steps, checkpoints.best) == ([2], None)
+        checkpoints.load_variables(2)
+        assert (folder / "deleted-1").is_dir()
+        for step in (1, 3):
+            checkpoints.save(small_state(step), step)
+    assert sorted(path.name for path in folder.iterdir()) == ["3"]
 
 
-FULL_DISK = """
+def test_a_step_without_a_manifest_is_not_read(two_steps, tmp_path):
+    """As those that were written before there were manifests."""
+    shutil.copytree(two_steps, tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "1" / "manifest.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no step 1; there are \[2\]"):
+        load_variables(tmp_path, step=1)
+    (tmp_path / "checkpoints" / "2" / "manifest.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no complete checkpoint: none has a manifest\.json"):
+        load_variables(tmp_path)
+
+
+NO_FILE_GROWS = """
 import resource, sys
 from pathlib import Path
 from cnnjax.train.checkpoint import Checkpoints
@@ -208,15 +242,126 @@ with Checkpoints(folder) as checkpoints:
 """
 
 
+def in_a_new_process(script, folder):
+    """What a script says of a folder."""
+    command = [sys.executable, "-c", script, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path):
     """In a process of its own: after a failed write TensorStore's threads go on calling into a closed event loop."""
     folder = saved(tmp_path / "checkpoints", 1)
-    command = [sys.executable, "-c", FULL_DISK, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
     assert re.fullmatch(
         r"the checkpoint of step 2 could not be written to .* \(.+\); the newest complete one is that of step 1\n",
-        done.stdout,
+        in_a_new_process(NO_FILE_GROWS, folder),
     )
     with Checkpoints(folder) as checkpoints:
         assert int(checkpoints.restore(small_state()).step) == 2
+
+
+def save_and_wait(checkpoints, state):
+    checkpoints.save(state, int(state.step))
+    checkpoints.wait()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 800 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def noise(number):
+    """A state that does not compress: 469 KiB."""
+    values = np.random.default_rng(number).standard_normal((300, 400)).astype(np.float32)
+    return dataclasses.replace(small_state(number), params={"kernel": jnp.asarray(values)}, opt_state=())
+
+
+SECOND_OF_TWO = """
+import sys
+from pathlib import Path
+from cnnjax.train.checkpoint import Checkpoints
+from tests.train.test_checkpoint import noise, save_and_wait
+with Checkpoints(Path(sys.argv[1])) as checkpoints:
+    try:
+        save_and_wait(checkpoints, noise(2))
+    except OSError as error:
+        print(checkpoints.latest, error)
+"""
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_is_untouched(small_disk):
+    folder = small_disk / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        save_and_wait(checkpoints, noise(1))
+    files = {path: path.read_bytes() for path in (folder / "1").rglob("*") if path.is_file()}
+    said = in_a_new_process(SECOND_OF_TWO, folder)
+    assert re.fullmatch(
+        r"1 the checkpoint of step 2 could not .*No space left on device\); .* is that of step 1\n", said
+    )
+    assert {path: path.read_bytes() for path in files} == files
+    with Checkpoints(folder) as checkpoints:
+        restored = checkpoints.restore(noise(0))
+    np.testing.assert_array_equal(restored.params["kernel"], noise(1).params["kernel"])
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def check_until_it_raises(checkpoints):
+    for _ in range(1000):
+        checkpoints.check()
+        time.sleep(0.01)
+
+
+def save_and_raise(folder):
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(small_state(3), 3)
+        raise KeyError("an error on its way")
+
+
+def test_a_failure_in_the_background_is_told_by_check_and_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "write_manifest", no_space)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.check()
+    checkpoints.save(small_state(1), 1)
+    with pytest.raises(OSError, match=r"step 1 could not .*No space left.*none is complete"):
+        check_until_it_raises(checkpoints)
+    assert checkpoints.latest is None
+    with pytest.raises(OSError, match="step 2 could not"), checkpoints:
+        checkpoints.save(small_state(2), 2)
+    with pytest.raises(KeyError, match="on its way"):
+        save_and_raise(tmp_path)
+
+
+def test_a_failure_to_delete_does_not_deny_what_was_written(tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(shutil, "rmtree", no_space)
+        with pytest.raises(OSError, match=r"step 2 is complete, but older ones could not be deleted"):
+            save_and_wait(checkpoints, small_state(2))
+        monkeypatch.undo()
+        assert checkpoints.steps == [2]
+        save_and_wait(checkpoints, small_state(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]
+
+
+def test_a_run_stops_within_one_interval_of_a_write_that_failed(tmp_path, monkeypatch):
+    def write(folder, plain=manifest.write_manifest, **told):
+        return (no_space if folder.name == "3" else plain)(folder, **told)
+
+    monkeypatch.setattr(manifest, "write_manifest", write)
+    with pytest.raises(OSError, match=r"step 3 could not .* complete one is that of step 2"):
+        run(settings(tmp_path / "run", steps=6, log_every=1, devices=1, saving=Saving(every=1)))
+    assert 3 <= read_rows(tmp_path / "run")[-1]["step"] <= 4
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 2
