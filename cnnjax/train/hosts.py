@@ -23,9 +23,10 @@ _LONGEST = 4096
 def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.environ) -> str | None:
     """Connects the processes that train together, if there are several; says how they were found, or None for one.
 
-    They are told by --coordinator, --num-processes and --process-id, or found: by SLURM's or Open MPI's variables, a
-    Kubernetes indexed job's, or a Cloud TPU's. It must come before JAX's first use of a device, and does nothing where
-    the processes are connected already.
+    They are told by --coordinator, --num-processes and --process-id; or by JAX_COORDINATOR_ADDRESS and
+    JAX_NUM_PROCESSES in the environment beside JAX_PROCESS_ID or the JOB_COMPLETION_INDEX that Kubernetes gives the pods
+    of an indexed job; or found by what SLURM, Open MPI or a Cloud TPU say. It must come before JAX's first use of a
+    device, and does nothing where the processes are connected already.
 
     Raises:
         ValueError: some of the three settings are given and not all, or they do not fit together.
@@ -33,27 +34,44 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
     """
     if jax.distributed.is_initialized():
         return None
-    coordinator, count, number = experiment.coordinator, experiment.num_processes, experiment.process_id
-    told = {"--coordinator": coordinator, "--num-processes": count, "--process-id": number}
-    if coordinator is not None and count is not None and number is not None:
+    told: dict[str, Any] = {
+        "--coordinator": experiment.coordinator,
+        "--num-processes": experiment.num_processes,
+        "--process-id": experiment.process_id,
+    }
+    how = "--coordinator"
+    if set(told.values()) == {None} and "JAX_COORDINATOR_ADDRESS" in environment:
+        told, how = _from_environment(environment), "JAX_COORDINATOR_ADDRESS"
+    if set(told.values()) != {None}:
+        coordinator, count, number = told.values()
+        if missing := [name for name, value in told.items() if value is None]:
+            raise ValueError(f"several processes need all of {', '.join(told)}; {missing[0]} is missing")
         if not 0 <= number < count:
             raise ValueError(f"process_id={number} of num_processes={count}; expected 0 to {count - 1}")
         if count == 1:
             return None
         jax.distributed.initialize(coordinator, count, number)
-        return "--coordinator"
-    missing = [name for name, value in told.items() if value is None]
-    if len(missing) < len(told):
-        raise ValueError(f"several processes need all of {', '.join(told)}; {missing[0]} is missing")
+        return how
     for name, variable in _COUNTS.items():
         if int(environment.get(variable, "1")) > 1:
             jax.distributed.initialize()
             return name
-    # A Kubernetes indexed job, and a slice of TPUs over several hosts.
-    if "JOB_COMPLETION_INDEX" in environment or "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+    # A slice of TPUs over several hosts.
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
-        return "Kubernetes" if "JOB_COMPLETION_INDEX" in environment else "Cloud TPU"
+        return "Cloud TPU"
     return None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What JAX's variables, and the index of a Kubernetes job's pod, say."""
+    number = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environment else "JOB_COMPLETION_INDEX"
+    count = environment.get("JAX_NUM_PROCESSES")
+    return {
+        "JAX_COORDINATOR_ADDRESS": environment["JAX_COORDINATOR_ADDRESS"],
+        "JAX_NUM_PROCESSES": None if count is None else int(count),
+        number: int(environment[number]) if number in environment else None,
+    }
 
 
 def from_first_process(text: str) -> str:

@@ -34,7 +34,7 @@ def calls(monkeypatch):
         ({"SLURM_NTASKS": "1"}, None),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "2"}, "SLURM"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
-        ({"JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
+        ({"JOB_COMPLETION_INDEX": "0"}, None),
         ({"TPU_WORKER_HOSTNAMES": "a"}, None),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, "Cloud TPU"),
     ],
@@ -42,6 +42,15 @@ def calls(monkeypatch):
 def test_launchers_are_found_by_their_variables(calls, environment, found):
     assert connect(Experiment(), environment=environment) == found
     assert calls == ([] if found is None else [()])
+
+
+def test_variables_of_jax_and_the_index_of_a_pod(calls):
+    told = {"JAX_COORDINATOR_ADDRESS": "train-0.train:1234", "JAX_NUM_PROCESSES": "4"}
+    assert connect(Experiment(), environment=told | {"JOB_COMPLETION_INDEX": "3"}) == "JAX_COORDINATOR_ADDRESS"
+    assert connect(Experiment(), environment=told | {"JAX_PROCESS_ID": "2", "JOB_COMPLETION_INDEX": "0"})
+    assert calls == [("train-0.train:1234", 4, 3), ("train-0.train:1234", 4, 2)]
+    with pytest.raises(ValueError, match="JOB_COMPLETION_INDEX is missing"):
+        connect(Experiment(), environment=told)
 
 
 def test_explicit_settings_come_first_and_must_be_whole(calls):
