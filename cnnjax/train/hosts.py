@@ -24,8 +24,8 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
     """Connects the processes that train together, if there are several; says how they were found, or None for one.
 
     They are told by --coordinator, --num-processes and --process-id; or by JAX_COORDINATOR_ADDRESS and
-    JAX_NUM_PROCESSES in the environment beside JAX_PROCESS_ID or the JOB_COMPLETION_INDEX that Kubernetes gives the pods
-    of an indexed job; or found by what SLURM, Open MPI or a Cloud TPU say. It must come before JAX's first use of a
+    JAX_NUM_PROCESSES in the environment, beside JAX_PROCESS_ID or the JOB_COMPLETION_INDEX of a pod of an indexed
+    Kubernetes job; or found by what SLURM, Open MPI or a Cloud TPU say. It must come before JAX's first use of a
     device, and does nothing where the processes are connected already.
 
     Raises:

@@ -98,6 +98,12 @@ def fit(
     experiment = replace(experiment, precision=preflight.choose_precision(experiment.precision))
     parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
     check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
+    for source in (train_source, test_source):
+        if jax.process_count() > len(source):
+            raise ValueError(
+                f"{jax.process_count()} processes came, and {source.info.name} ({source.info.split}) has {len(source)}"
+                " examples; start fewer"
+            )
     faults: list[Fault] = []
     opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
     train_feed, test_feed = opened(train_source, training=True), opened(test_source)

@@ -45,9 +45,13 @@ def open_run_folder(experiment: config.Experiment, identity: Mapping[str, Any], 
     if experiment.resume and experiment.run_dir is not None:
         return experiment.run_dir
     now = now or datetime.now()
-    folder = _create(experiment, now)
     record = make_record(experiment, identity) | {"started": f"{now:%Y-%m-%d %H:%M:%S}"}
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    try:
+        folder = _create(experiment, now)
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        where = experiment.run_dir or "runs"
+        raise OSError(f"the run folder {where} cannot be written ({error}); choose another --run-dir") from error
     return folder
 
 
