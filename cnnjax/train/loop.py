@@ -23,7 +23,7 @@ from cnnjax.tasks import Task
 from cnnjax.train import preflight
 from cnnjax.train.calls import Plan
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.config import Experiment
+from cnnjax.train.config import Experiment, differences
 from cnnjax.train.diagnosis import lost
 from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import open_feed
@@ -146,7 +146,10 @@ def fit(
         if experiment.resume and checkpoints.latest is not None:
             restored = checkpoints.restore(like)
             done = int(restored.step)
-            refuse_drift(checkpoints.record(done), kept, str(folder), allowed=experiment.allow_drift)
+            saved = checkpoints.record(done)
+            refuse_drift(saved, kept, str(folder), allowed=experiment.allow_drift)
+            if changed := differences(saved["versions"], kept["versions"]):
+                say(f"warning: saved by other versions ({'; '.join(changed)}); the rest may be rounded otherwise")
             state = parallel.place(restored)
         say(f"resuming at step {done} in {folder}" if done else f"run folder: {folder}")
         evaluate, evaluation, span, step = Evaluator(recipe, parallel, test_feed), None, Span(), done

@@ -1,7 +1,5 @@
 """The step on many devices against the step on one, and what it sends between them."""
 
-import re
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,11 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax import layers, models
+from cnnjax import layers
 from cnnjax.data.augment import unchanged
 from cnnjax.tasks import Classification
 from cnnjax.train import Recipe
 from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh
+from experiments.benchmarks.reductions import Options, compile_step, reductions
 
 TASK = Classification(("a", "b", "c"))
 generator = np.random.default_rng(0)
@@ -101,31 +100,12 @@ def test_several_steps_in_a_call_are_the_steps_one_by_one(on_one, way):
     assert_equal(five_steps(way, "global", devices=2, steps_per_call=STEPS), on_one)
 
 
-def reductions(program):
-    """The arrays of every all-reduce of a compiled program: their numbers of elements."""
-    found = []
-    for line in program.as_text().splitlines():
-        if match := re.search(r"= (.*?) all-reduce(-start)?\(", line):
-            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
-            found.append(sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes))
-    return found
-
-
 def test_resnet50_sends_its_gradients_once():
-    model = models.create("resnet50", num_classes=1000)
-    recipe = Recipe(model, Classification(tuple(map(str, range(1000)))), optax.sgd(0.1), unchanged, lambda batch: batch)
-    batch = {
-        "image": np.zeros((8, 32, 32, 3), np.float32),
-        "label": np.zeros(8, np.int32),
-        "id": np.arange(8, dtype=np.int32),
-        "valid": np.ones(8, bool),
-    }
-    shapes = jax.eval_shape(lambda: recipe.first_state(jnp.zeros((8, 32, 32, 3)), seed=0))
-    parallel = Parallel(make_mesh(8), "shard_map")
-    sizes = reductions(parallel.compile_training(recipe, shapes, batch, None))
-    # One in the program; the CPU's compiler cuts it in two, where jit has 99.
+    program, parameters = compile_step(Options(image_size=32), "shard_map")
+    sizes = reductions(program)
+    assert parameters == 25_557_032
+    # One in the program; the CPU's compiler cuts it in two, where jit has about a hundred (experiments/results/reductions.json).
     assert len(sizes) <= 2
-    parameters = 25_557_032
     assert parameters <= sum(sizes) <= 1.01 * parameters
 
 

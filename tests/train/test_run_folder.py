@@ -46,7 +46,7 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ValueError, match=r"config.json is damaged .* start another"):
         check_run_folder(resumed, MODEL)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="the run folder .*below cannot be written .*; choose another --run-dir"):
+    with pytest.raises(OSError, match=r"the run folder .*below cannot be written .*; choose another --run-dir"):
         open_run_folder(Experiment(run_dir=tmp_path / "file" / "below"), MODEL)
     with pytest.raises(FileExistsError, match="file is a file"):
         check_run_folder(Experiment(run_dir=tmp_path / "file"), MODEL)
