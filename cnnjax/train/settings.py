@@ -85,8 +85,8 @@ class Saving:
 
     every: int | None = None
     """Steps between two checkpoints, besides the one at the end of each epoch."""
-    keep_last: int = 1
-    """Newest checkpoints that are kept."""
+    keep_last: int = 2
+    """Newest checkpoints that are kept: where the last one is damaged, the one before is used."""
     keep_best: int = 1
     """Checkpoints of highest score on the test set that are kept."""
     keep_every: int | None = None

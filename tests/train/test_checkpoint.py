@@ -35,7 +35,7 @@ def four_states():
 
 def test_round_trip_and_what_is_kept(tmp_path):
     states = four_states()
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with Checkpoints(tmp_path / "checkpoints", Saving(keep_last=1)) as checkpoints:
         assert (checkpoints.latest, checkpoints.best) == (None, None)
         for step, (state, score) in enumerate(zip(states, [0.2, 0.9, 0.5, 0.4], strict=True), 1):
             checkpoints.save(state, step, score=score)
@@ -202,7 +202,7 @@ def test_what_was_left_half_deleted_is_deleted_with_the_next_and_by_no_reader(tw
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_steps, folder)
     (folder / "1").rename(folder / "deleted-1")
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, Saving(keep_last=1)) as checkpoints:
         assert (checkpoints.steps, checkpoints.best) == ([2], None)
         checkpoints.load_variables(2)
         assert (folder / "deleted-1").is_dir()
@@ -331,7 +331,7 @@ def save_and_raise(folder):
 
 def test_a_failure_in_the_background_is_told_by_check_and_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "write_manifest", no_space)
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, Saving(keep_last=1))
     checkpoints.check()
     checkpoints.save(small_state(1), 1)
     with pytest.raises(OSError, match=r"step 1 could not .*No space left.*none is complete"):
@@ -345,7 +345,7 @@ def test_a_failure_in_the_background_is_told_by_check_and_at_the_end(tmp_path, m
 
 def test_a_failure_to_delete_does_not_deny_what_was_written(tmp_path, monkeypatch):
     saved(tmp_path, 1)
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(tmp_path, Saving(keep_last=1)) as checkpoints:
         monkeypatch.setattr(shutil, "rmtree", no_space)
         with pytest.raises(OSError, match=r"step 2 is complete, but older ones could not be deleted"):
             save_and_wait(checkpoints, small_state(2))

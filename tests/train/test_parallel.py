@@ -104,7 +104,7 @@ def test_resnet50_sends_its_gradients_once():
     program, parameters = compile_step(Options(image_size=32), "shard_map")
     sizes = reductions(program)
     assert parameters == 25_557_032
-    # One in the program; the CPU's compiler cuts it in two, where jit has about a hundred (experiments/results/reductions.json).
+    # One in the program, which the CPU's compiler cuts in two; jit has a hundred (experiments/results/reductions.json).
     assert len(sizes) <= 2
     assert parameters <= sum(sizes) <= 1.01 * parameters
 
