@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, StochasticDepth
+from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool
 from cnnjax.models.registry import Stage, register
-from cnnjax.models.resnet import HE_NORMAL, ResNetStage, rising_skips
+from cnnjax.models.resnet import HE_NORMAL, ResNetStage, may_skip, rising_skips
 
 # Blocks of each stage: nine layers of each three, and two more.
 DEPTHS = {"preact_resnet164": 18, "preact_resnet1001": 111}
@@ -58,7 +58,7 @@ class PreactBlock(nn.Module):
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = nn.relu(self.norm(name="bn3")(y, train=train))
         y = self.conv(outputs, (1, 1), name="conv3")(y)
-        return x + StochasticDepth(name="skip")(y, rate=skip, train=train)
+        return x + may_skip(y, skip, train=train)
 
 
 class PreactResNet(nn.Module):

@@ -61,7 +61,7 @@ class BasicBlock(nn.Module):
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = self.norm(name="bn2")(y, train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
-        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
+        y = may_skip(y, skip, train=train)
         return nn.relu(y + _projected(self, x, y.shape[-1], train=train))
 
 
@@ -102,7 +102,7 @@ class BottleneckBlock(nn.Module):
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.norm(name="bn3")(self.conv(outputs, (1, 1), name="conv3")(y), train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
-        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
+        y = may_skip(y, skip, train=train)
         return nn.relu(y + _projected(self, x, outputs, train=train))
 
 
@@ -144,6 +144,11 @@ class ResNetStage(nn.Module):
         before, after = (None, None) if self.skips is None else (self.skips[:strided], self.skips[strided:])
         x = run(partial(self.block, strides=self.strides), x, first=1, last=strided, skips=before)
         return run(partial(self.block, strides=1), x, first=strided + 1, last=self.depth, skips=after)
+
+
+def may_skip(branch: jax.Array, rate: float | jax.Array | None, *, train: bool) -> jax.Array:
+    """The branch of the block that is being called, under stochastic depth, or as it is where there is no rate."""
+    return branch if rate is None else StochasticDepth(name="skip")(branch, rate=rate, train=train)
 
 
 def rising_skips(depths: Sequence[int], last: float) -> list[Sequence[float] | None]:
@@ -274,7 +279,7 @@ class CifarBlock(nn.Module):
         y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.norm(name="bn2")(self.conv(self.features, (3, 3), padding=1, name="conv2")(y), train=train)
-        y = StochasticDepth(name="skip")(y, rate=skip, train=train)
+        y = may_skip(y, skip, train=train)
         shortcut = x[:, :: self.strides, :: self.strides]
         new = self.features - x.shape[-1]
         shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, new))) if new else shortcut

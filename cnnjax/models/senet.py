@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool, SqueezeExcitation, StochasticDepth
+from cnnjax.layers import BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool, SqueezeExcitation
 from cnnjax.models.registry import Stage, register
 from cnnjax.models.resnet import (
     BASIC,
@@ -24,6 +24,7 @@ from cnnjax.models.resnet import (
     BottleneckBlock,
     ResNet,
     ResNetStage,
+    may_skip,
     rising_skips,
 )
 
@@ -68,7 +69,7 @@ class SENetBlock(nn.Module):
             padding = self.shortcut_window // 2
             x = conv(outputs, window, strides=self.strides, padding=padding, name="shortcut_conv")(x)
             x = norm(name="shortcut_bn")(x, train=train)
-        return nn.relu(StochasticDepth(name="skip")(y, rate=skip, train=train) + x)
+        return nn.relu(may_skip(y, skip, train=train) + x)
 
 
 class SENet154(nn.Module):

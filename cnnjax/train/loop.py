@@ -98,12 +98,7 @@ def fit(
     experiment = replace(experiment, precision=preflight.choose_precision(experiment.precision))
     parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
     check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
-    for source in (train_source, test_source):
-        if jax.process_count() > len(source):
-            raise ValueError(
-                f"{jax.process_count()} processes came, and {source.info.name} ({source.info.split}) has {len(source)}"
-                " examples; start fewer"
-            )
+    _check_processes(train_source, test_source)
     faults: list[Fault] = []
     opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
     train_feed, test_feed = opened(train_source, training=True), opened(test_source)
@@ -144,13 +139,8 @@ def fit(
     with Checkpoints(folder / "checkpoints", experiment.saving, report=say) as checkpoints:
         done = 0
         if experiment.resume and checkpoints.latest is not None:
-            restored = checkpoints.restore(like)
-            done = int(restored.step)
-            saved = checkpoints.record(done)
-            refuse_drift(saved, kept, str(folder), allowed=experiment.allow_drift)
-            if changed := differences(saved["versions"], kept["versions"]):
-                say(f"warning: saved by other versions ({'; '.join(changed)}); the rest may be rounded otherwise")
-            state = parallel.place(restored)
+            restored = _restored(checkpoints, like, kept, experiment, say)
+            state, done = parallel.place(restored), int(restored.step)
         say(f"resuming at step {done} in {folder}" if done else f"run folder: {folder}")
         evaluate, evaluation, span, step = Evaluator(recipe, parallel, test_feed), None, Span(), done
         with (
@@ -204,6 +194,31 @@ def fit(
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
     return Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
+
+
+def _restored(
+    checkpoints: Checkpoints,
+    like: TrainState,
+    ours: Mapping[str, Any],
+    experiment: Experiment,
+    say: Callable[[str], Any],
+) -> TrainState:
+    """The newest whole state of a run, if it was saved by the same run; other versions are told."""
+    restored = checkpoints.restore(like)
+    saved = checkpoints.record(int(restored.step))
+    refuse_drift(saved, ours, str(experiment.run_dir), allowed=experiment.allow_drift)
+    if changed := differences(saved["versions"], ours["versions"]):
+        say(f"warning: saved by other versions ({'; '.join(changed)}); the rest may be rounded otherwise")
+    return restored
+
+
+def _check_processes(*sources: Source) -> None:
+    for source in sources:
+        if jax.process_count() > len(source):
+            raise ValueError(
+                f"{jax.process_count()} processes came, and {source.info.name} ({source.info.split}) has {len(source)}"
+                " examples; start fewer"
+            )
 
 
 def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -> TrainState:
