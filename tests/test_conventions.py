@@ -15,7 +15,8 @@ COVERED_BY = {
     **{
         f"models/{module}.py": "models/test_all_models.py"
         for module in (
-            "alexnet convnet densenet inception inception_v3 mobilenet preact_resnet resnet senet vgg zfnet".split()
+            "alexnet convnet densenet inception inception_v3 mobilenet preact_resnet resnet resnet9 senet vgg"
+            " zfnet".split()
         )
     },
     "analysis/reach.py": "analysis/test_receptive_field.py",

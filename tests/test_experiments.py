@@ -9,10 +9,11 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
+from cnnjax.cli import experiment_main
 from cnnjax.data import open_source
-from cnnjax.train import Saving
+from cnnjax.train import Saving, read_rows
 from cnnjax.train.checkpoint import Checkpoints
-from experiments import imagenet_eval, kill_a_saving_run, scaling
+from experiments import cifar10_fast, fashion_mnist, imagenet_eval, kill_a_saving_run, resnet50_imagenet, scaling
 
 
 class Brightest(nn.Module):
@@ -154,3 +155,34 @@ def test_where_a_kill_struck_is_told_from_what_is_new(tmp_path):
     (tmp_path / "5").rename(tmp_path / "unfinished-5-1")
     (tmp_path / "5").mkdir()
     assert where(tmp_path, before=found) == "while arrays were written"
+
+
+RECIPES = {
+    "imagenet": resnet50_imagenet.BASELINE,
+    "imagenet, modern": resnet50_imagenet.MODERN,
+    "cifar10": cifar10_fast.ACCELERATOR,
+    "cifar10, cpu": cifar10_fast.CPU,
+    "fashion": fashion_mnist.EXPERIMENT,
+}
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_train_on_a_stand_in(name, tmp_path, monkeypatch, capsys):
+    """Two steps on a folder in ImageNet's layout, of a small net, with all else as the recipe has it."""
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / ".cache"))
+    # Pages are tested elsewhere.
+    monkeypatch.setattr("cnnjax.experiment.write_report", lambda *_, **__: None)
+    random = np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 3)):
+        for kind in ("ant", "bee"):
+            (tmp_path / "set" / split / kind).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (40 + number, 44, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "set" / split / kind / f"{number}.jpg")
+    small = ["convnet", "--image-size", "16", "--batch-size", "4", "--steps", "2", "--devices", "1"]
+    where = ["--data", f"folder:{tmp_path / 'set'}", "--run-dir", str(tmp_path / "run")]
+    experiment_main(RECIPES[name], tmp_path / "results.json", [*small, *where])
+    assert "test accuracy" in capsys.readouterr().out
+    (row,) = (row for row in read_rows(tmp_path / "run") if "test" in row and row["step"] == 2)
+    assert np.isfinite(row["train"]["loss"])

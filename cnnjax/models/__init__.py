@@ -11,6 +11,7 @@ from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.preact_resnet import PreactResNet
 from cnnjax.models.registry import Model, Stage, create, image_shape, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
+from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
 from cnnjax.models.stacking import stack, unstack
 from cnnjax.models.vgg import VGG
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "PreactResNet",
     "ResNet",
+    "ResNet9",
     "SENet154",
     "Stage",
     "ZFNet",

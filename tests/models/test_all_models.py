@@ -37,6 +37,7 @@ PUBLISHED = {
     "resnet50": (25_557_032, "4.089"),
     "resnet101": (44_549_160, "7.801"),
     "resnet152": (60_192_808, "11.514"),
+    "resnet9": (6_573_120, None),
     "resnet20": (269_722, "0.041"),
     "resnet32": (464_154, "0.069"),
     "resnet44": (658_586, None),
@@ -222,6 +223,8 @@ FIELDS = {
         (8,) * 3 + (16,) * 5 + (32,) * 3,
     ),
     "mobilenet_v1": ("stage5", (315,), (32,)),
+    # By hand: each 3x3 adds twice the stride, each 2x2 pool once.
+    "resnet9": ("stage1 stage2 stage3", (14, 20, 64), (2, 4, 8)),
     "resnet18": ("stage4", (435,), (32,)),
     "resnet34": ("stage4", (899,), (32,)),
     "resnet50": ("stage3 stage4", (267, 427), (16, 32)),

