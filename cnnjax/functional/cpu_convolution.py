@@ -53,6 +53,8 @@ def cpu_product(
     if result == "images":
         channels = first.shape[-2] * form.groups
     taps = math.prod(form.window)
+    if form.groups == 1 and _is_one_product(form):
+        return _as_one_product(first, second, result, form)
     if max(form.input_dilation) == 1 and taps <= _MOST_TAPS:
         one_to_few = channels == 1 and result == "output" and outputs * taps <= _MOST_PRODUCTS
         if form.groups == channels > 1 or one_to_few:
@@ -73,6 +75,26 @@ def cpu_product(
             return (_kernel_by_convolution if partitioned else _kernel_in_pieces)(first, second, form)
 
 
+def _is_one_product(form: Correlation) -> bool:
+    """Whether the window is the whole image: a dense layer."""
+    plain = max(form.input_dilation) == max(form.dilation) == 1 and not any(map(any, form.padding))
+    return plain and tuple(form.window) == tuple(form.sizes)
+
+
+def _as_one_product(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:
+    """The product of a dense layer, images and kernel being matrices over all taps and channels."""
+    kernel = first if result == "images" else second
+    if result == "kernel":
+        product = _outer(first.reshape(1, first.shape[0], -1), second.reshape(1, second.shape[0], -1), form)
+        return product.reshape(*form.window, first.shape[-1], second.shape[-1])
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    if result == "output":
+        product = _dot(first.reshape(first.shape[0], -1), matrix, (-1, 0), form)
+        return product.reshape(first.shape[0], *form.positions, kernel.shape[-1])
+    product = _dot(second.reshape(second.shape[0], -1), matrix, (-1, -1), form)
+    return product.reshape(second.shape[0], *form.sizes, kernel.shape[-2])
+
+
 def _matrix_products_are_better(result: Factor, form: Correlation, channels: int, outputs: int) -> bool:
     """Whether matrix products are better: for small maps of many channels, and all gradients of a 1x1 window."""
     if math.prod(form.window) == 1:
@@ -84,7 +106,7 @@ def _matrix_products_are_better(result: Factor, form: Correlation, channels: int
 def _is_worth_planes(form: Correlation, channels: int) -> bool:
     """Whether images' planes are better than a convolution: few channels, and few numbers for each pixel of a plane."""
     taps = math.prod(form.window)
-    return channels <= 8 and taps <= 256 and channels * taps <= 100 * math.prod(form.strides)
+    return channels <= 8 and taps <= 256 and channels * taps <= 150 * math.prod(form.strides)
 
 
 def _by_multiplying(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:
@@ -105,7 +127,8 @@ def _by_multiplying(first: jax.Array, second: jax.Array, result: Factor, form: C
             _put(jnp.sum(_split(second, groups) * _per_channel(first[tap], groups, second.ndim), -1), tap, form)
             for tap in _taps(form)
         )
-    return reduce(jnp.add, terms)
+    # Else all of it is computed once more for every tap of a window, such as a pool's, that it is read through.
+    return lax.optimization_barrier(reduce(jnp.add, terms))
 
 
 def _by_taps(first: jax.Array, second: jax.Array, result: Factor, form: Correlation) -> jax.Array:
