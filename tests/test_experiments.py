@@ -3,17 +3,20 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 from PIL import Image
 
+from cnnjax import models
 from cnnjax.cli import experiment_main
 from cnnjax.data import open_source
 from cnnjax.train import Saving, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from experiments import cifar10_fast, fashion_mnist, imagenet_eval, kill_a_saving_run, resnet50_imagenet, scaling
+from experiments.benchmarks import train_step
 
 
 class Brightest(nn.Module):
@@ -186,3 +189,18 @@ def test_recipes_train_on_a_stand_in(name, tmp_path, monkeypatch, capsys):
     assert "test accuracy" in capsys.readouterr().out
     (row,) = (row for row in read_rows(tmp_path / "run") if "test" in row and row["step"] == 2)
     assert np.isfinite(row["train"]["loss"])
+
+
+@pytest.mark.parametrize(("net", "parameters"), [("lenet5", 61_706), ("resnet20", 269_722), ("resnet50", 25_557_032)])
+def test_the_nets_that_steps_are_compared_on_are_the_same(net, parameters):
+    """The net in plain Flax has the published number of parameters, and as many arrays of each shape as ours."""
+    image = jnp.zeros((1, *train_step.NETS[net][1:2] * 2, train_step.NETS[net][2]))
+
+    def shapes(model):
+        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+        return sorted(leaf.shape for leaf in jax.tree.leaves(variables))
+
+    plain = train_step.flax_model(net, jnp.float32)
+    assert shapes(plain) == shapes(models.create(net, num_classes=train_step.NETS[net][3]))
+    params = jax.eval_shape(lambda: plain.init(jax.random.key(0), image, train=False))["params"]
+    assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == parameters
