@@ -18,7 +18,9 @@ and 1.17, 0.55 and 0.89 times as fast as PyTorch 2.14, where none does: its conv
 than XLA's. The loop adds nothing that can be told from noise inside the step, and 0.003 ms between two.
 """
 
+import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,17 +39,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from cnnjax import models
 from cnnjax.data.augment import unchanged
 from cnnjax.report.results import write_results
-from cnnjax.tasks import Classification
-from cnnjax.train import Recipe
+from cnnjax.tasks import Classification, Mean
+from cnnjax.train import Experiment, Recipe
+from cnnjax.train.calls import Plan
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import interruptible
-from cnnjax.train.log import reporting
+from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.parallel import Parallel, make_mesh
-from cnnjax.train.span import Span
+from cnnjax.train.span import CALLS_AHEAD, Span
 from cnnjax.train.step import StepMetrics
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.json"
@@ -59,7 +64,7 @@ NETS: dict[str, tuple[int, int, int, int, int]] = {
     "resnet50": (8, 224, 3, 1000, 1),
 }
 BARS = {"lenet5": (2.0, 1.5), "resnet20": (1.5, 1.0), "resnet50": (1.6, 0.9)}
-GPU_BATCH, GPU_BARS = 256, (1.15, 1.0)
+GPU_BATCH, GPU_STEPS, GPU_BARS = 256, 10, (1.15, 1.0)
 
 
 @dataclass(frozen=True)
@@ -313,14 +318,14 @@ def side(make, batch, size, channels, classes, layout):
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
         rule.step()
-        if gpu:
-            torch.cuda.synchronize()
     return step
 
 def seconds(step, count):
     began = time.perf_counter()
     for _ in range(count):
         step()
+    if gpu:
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 layouts = [torch.channels_last] if gpu else [torch.channels_last, torch.contiguous_format]
@@ -342,28 +347,34 @@ for line in sys.stdin:
 def torch_side(options: Options) -> Iterator[tuple[str, Callable[[str, int], float]] | None]:
     """PyTorch's version and the seconds that its steps take, in a process of its own; None where there is none."""
     command = [options.torch_python, "-c", TORCH_SIDE, "gpu" if options.gpu else "cpu"]
-    side = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    questions, answers = cast(TextIO, side.stdin), cast(TextIO, side.stdout)
+    with (
+        # Compiling warns, which must not stand among the answers.
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True) as side,
+    ):
+        questions, answers = cast(TextIO, side.stdin), cast(TextIO, side.stdout)
 
-    def run(net: str, steps: int) -> float:
-        print(net, steps, file=questions, flush=True)
-        said = answers.readline()
-        try:
+        def complaint() -> str:
+            complaints.seek(0)
+            return [*complaints.read().strip().splitlines(), "no answer"][-2:][0]
+
+        def run(net: str, steps: int) -> float:
+            print(net, steps, file=questions, flush=True)
+            said = answers.readline()
+            if not said:
+                raise RuntimeError(f"PyTorch's side stopped: {complaint()}")
             return float(said)
-        except ValueError:
-            raise RuntimeError(f"PyTorch's side stopped: {said}{answers.read()}") from None
 
-    try:
-        version = answers.readline()
-        if version[:1].isdigit():
-            yield version.strip(), run
-        else:
-            reason = [*(version + answers.read()).strip().splitlines(), "no answer"]
-            print("PyTorch left out:", reason[max(0, len(reason) - 2)], flush=True)
-            yield None
-    finally:
-        questions.close()
-        side.wait(timeout=60)
+        try:
+            version = answers.readline().strip()
+            if version:
+                yield version, run
+            else:
+                print("PyTorch left out:", complaint(), flush=True)
+                yield None
+        finally:
+            questions.close()
+            side.wait(timeout=60)
 
 
 def seconds_of(step: Callable[[], Any], steps: int) -> float:
@@ -377,7 +388,7 @@ def seconds_of(step: Callable[[], Any], steps: int) -> float:
 def measure_net(net: str, options: Options, torch: Any) -> dict[str, Any]:
     """Milliseconds of a step on every side, and how many times as fast ours is."""
     batch, dtype = (GPU_BATCH, jnp.bfloat16) if options.gpu else (None, jnp.float32)
-    steps = NETS[net][4]
+    steps = GPU_STEPS if options.gpu else NETS[net][4]
     sides: dict[str, Callable[[], float]] = {
         "cnnjax": partial(seconds_of, our_side(net, batch=batch, dtype=dtype), steps),
         "flax": partial(seconds_of, plain_side(flax_model(net, dtype), net, batch=batch), steps),
@@ -388,8 +399,9 @@ def measure_net(net: str, options: Options, torch: Any) -> dict[str, Any]:
         sides["torch"] = partial(torch, net, steps)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(options.rounds + 1):
-        for name, run in sides.items():
-            seconds = run() / steps
+        # There and back, so that no side always comes after the same other.
+        for name in list(sides)[:: 1 if turn % 2 else -1]:
+            seconds = sides[name]() / steps
             if turn:
                 taken[name].append(seconds)
     bars = dict(zip(("flax", "torch"), GPU_BARS if options.gpu else BARS[net], strict=True))
@@ -410,54 +422,109 @@ def measure_net(net: str, options: Options, torch: Any) -> dict[str, Any]:
     return measured
 
 
-def measure_loop(step_milliseconds: float, calls: int = 2000) -> dict[str, Any]:
-    """Milliseconds that the loop's own statements take between two steps, around steps that compute nearly nothing."""
+def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 100) -> dict[str, Any]:
+    """Milliseconds that the loop's own statements take between two steps, around steps that compute nearly nothing.
+
+    The statements are those of `cnnjax.train.loop.fit`, on a terminal with its bar, with a row logged every
+    `log_every` steps; reading, testing and saving are left out.
+    """
     mesh = make_mesh(1)
-    trivial = jax.jit(lambda x: x + 1)
-    zero = trivial(jnp.zeros((), jnp.int32)) * 0
-    metrics = StepMetrics(zero, zero, zero, ())
+    task = Classification(("no", "yes"))
+    plan = Plan(Experiment("resnet20", batch_size=128, steps=calls, log_every=log_every), 50_000)
+
+    @jax.jit
+    def trivial(x: jax.Array) -> tuple[jax.Array, StepMetrics]:
+        # New arrays in every call, as from a step: one that is always the same would be read only once.
+        one, nothing = jnp.float32(1) + x * 0, (x * 0).astype(jnp.int32)
+        return x + 1, StepMetrics(one, one, nothing, ({"loss": Mean(one, one), "accuracy": Mean(one, one)},))
 
     def bare() -> None:
-        x = zero
+        x = jnp.zeros(())
         for _ in range(calls):
-            x = trivial(x)
+            x, _ = trivial(x)
         x.block_until_ready()
 
-    def whole(checkpoints: Checkpoints) -> None:
-        x, span, batches = zero, Span(), iter(lambda: zero, None)
-        with reporting(calls, 0) as report, interruptible(mesh, print) as interruption:
-            for _ in range(calls):
-                span.wait_for(batches)
-                x = trivial(x)
-                span.add(1, metrics)
-                report.advance(1)
-                checkpoints.check()
-                span.refused()
-                interruption.tell()
-                interruption.asked(calls_ago=2)
-            x.block_until_ready()
-
-    added = []
-    with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder)) as checkpoints:
-        for _ in range(7):
+    def whole(folder: Path) -> float:
+        x, span, step, batches = jnp.zeros(()), Span(), 0, iter(int, None)
+        console = Console(file=io.StringIO(), force_terminal=True, width=80)
+        with (
+            Checkpoints(folder / "checkpoints") as checkpoints,
+            MetricsLog(folder) as log,
+            reporting(plan.total, 0, console) as report,
+            interruptible(mesh, report.say) as interruption,
+        ):
             began = time.perf_counter()
-            bare()
-            between = time.perf_counter()
-            whole(checkpoints)
-            added.append((time.perf_counter() - between - (between - began)) / calls)
+            for size in plan.calls(0):
+                span.wait_for(batches)
+                x, metrics = trivial(x)
+                step += size
+                span.add(size, metrics)
+                report.advance(size)
+                checkpoints.check()
+                span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
+                if plan.logs(step):
+                    row = {"step": step, "epoch": plan.epoch(step)}
+                    row |= span.row(task, batch_size=128, macs=None, peak=None)
+                    log.write(row)
+                    report.row(row)
+                    span = Span()
+                interruption.tell()
+                interruption.asked(calls_ago=CALLS_AHEAD)
+                plan.saves(step)
+            x.block_until_ready()
+            return time.perf_counter() - began
+
+    bare()
+    added = []
+    for _ in range(7):
+        began = time.perf_counter()
+        bare()
+        alone = time.perf_counter() - began
+        with tempfile.TemporaryDirectory() as folder:
+            added.append((whole(Path(folder)) - alone) / calls)
     milliseconds = 1e3 * statistics.median(added)
     return {
         "milliseconds": round(milliseconds, 4),
         "bar_milliseconds": 0.3,
         "share_of_a_resnet20_step": round(milliseconds / step_milliseconds, 5),
         "bar_share": 0.03,
+        "log_every": log_every,
     }
+
+
+def table(measured: dict[str, Any]) -> Table:
+    """What was measured, beside the bars."""
+    shown = Table("step of", "ms", "against", "ms", "found", "bar", "", title="A training step")
+
+    def add(name: str, other: str, found: str, bar: str, reached: bool) -> None:
+        times = measured[name]["milliseconds"] if other else {}
+        texts = [f"{times[side]:.4g}" if other else "" for side in ("cnnjax", other)]
+        shown.add_row(name, texts[0], other.removeprefix("cnnjax in a "), texts[1], found, bar, verdicts[reached])
+
+    verdicts = {True: "reached", False: "missed"}
+    for name in (name for name in NETS if name in measured):
+        for other in ("flax", "torch"):
+            if ratio := measured[name].get(f"times_as_fast_as_{other}"):
+                found, bar = ratio["ratio"], ratio["bar"]
+                add(name, other, f"{found:.2f}x", f"at least {bar:g}x", found >= bar)
+        if added := measured[name].get("added_in_the_step"):
+            found, bar = added["share"], added["bar"]
+            add(name, "cnnjax in a plain loop", f"{found:+.1%}", f"under {bar:.0%}", found < bar)
+    if loop := measured.get("loop"):
+        found, bar = loop["milliseconds"], loop["bar_milliseconds"]
+        add("the loop", "", f"{found:.3f} ms", f"under {bar:g} ms", found < bar)
+        found, bar = loop["share_of_a_resnet20_step"], loop["bar_share"]
+        add("the loop", "", f"{found:.2%}", f"under {bar:.0%}", found < bar)
+    return shown
 
 
 def main(options: Options) -> None:
     """Measures every net and the loop, prints, and writes if everything was measured in full."""
     if unknown := set(options.nets) - set(NETS):
         raise SystemExit(f"--nets {min(unknown)} is unknown; expected some of {', '.join(NETS)}")
+    if options.gpu:
+        # Else JAX takes three quarters of the memory, and PyTorch finds too little.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options.gpu and jax.default_backend() == "cpu":
         raise SystemExit("--gpu needs an accelerator that JAX sees; there are only CPUs")
     nets = ("resnet50",) if options.gpu else options.nets
@@ -466,11 +533,11 @@ def main(options: Options) -> None:
         torch = stack.enter_context(torch_side(options))
         for net in nets:
             measured[net] = measure_net(net, options, None if torch is None else torch[1])
-            print(json.dumps({net: measured[net]}, indent=2), flush=True)
+            print(net, json.dumps(measured[net]["milliseconds"]), flush=True)
         measured["torch"] = None if torch is None else torch[0]
     if "resnet20" in measured:
         measured["loop"] = measure_loop(measured["resnet20"]["milliseconds"]["cnnjax"])
-        print(json.dumps({"loop": measured["loop"]}, indent=2))
+    Console().print(table(measured))
     if options.rounds >= Options.rounds and (options.gpu or set(nets) == set(NETS)):
         write_results(RESULTS.with_stem("train_step_gpu") if options.gpu else RESULTS, measured)
     else:
