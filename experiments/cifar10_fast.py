@@ -1,9 +1,9 @@
 """CIFAR-10 as fast as it goes: a short recipe for an accelerator, and one that a CPU does in ten minutes.
 
-Claim: the nine-layer net of Page (2018) passes 94 % in 24 epochs, as published; what two CPU cores reach in about
-ten minutes, with ResNet-20, is measured. Both recipes share Jordan's (2024) habits: labels smoothed by 0.2, mirrored and
-shifted pictures with a square cut out, a rate that rises and falls in straight lines, averaged parameters in the test.
-The data is prepared as ArrayRecord (the README says how).
+Claim: the nine-layer net of Page (2018) passes 94 % in 24 epochs, as published; what two CPU cores reach in about ten
+minutes, with ResNet-20, is measured. Both recipes share Jordan's (2024) habits: smoothed labels, mirrored and shifted
+pictures, a rate that rises and falls in straight lines, averaged parameters in the test. The data is prepared as
+ArrayRecord (the README says how).
 
     python experiments/cifar10_fast.py --data-dir path/to/tfds          # for an accelerator
     python experiments/cifar10_fast.py cpu --data-dir path/to/tfds      # 2,700 steps of ResNet-20

@@ -13,9 +13,10 @@ progress).
 PATH is a Python that has PyTorch and torchvision, by default this one; without them their side is left out. On an
 accelerator `--gpu` measures ResNet-50 in bfloat16 with 256 pictures instead, against Flax and torch.compile.
 
-Expected: on two cores of an AMD EPYC, 1.57, 1.47 and 2.54 times as fast as Flax, where only the last reaches its bar,
-and 1.17, 0.55 and 0.89 times as fast as PyTorch 2.14, where none does: its convolutions of few channels are better
-than XLA's. The loop adds nothing that can be told from noise inside the step, and 0.003 ms between two.
+Expected: on two cores of an AMD EPYC, 1.79, 1.50 and 1.97 times as fast as Flax, where LeNet-5 misses its bar, and
+1.16, 0.62 and 0.74 times as fast as PyTorch 2.14, where all do: its convolutions are better than XLA's. A run on the
+same machine before gave 1.57, 1.47 and 2.54, and 1.17, 0.55 and 0.89. The loop adds nothing that can be told from noise
+inside the step, and 0.07 ms between two. Two minutes.
 """
 
 import io
