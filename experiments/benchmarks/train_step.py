@@ -14,9 +14,8 @@ PATH is a Python that has PyTorch and torchvision, by default this one; without 
 accelerator `--gpu` measures ResNet-50 in bfloat16 with 256 pictures instead, against Flax and torch.compile.
 
 Expected: on two cores of an AMD EPYC, 1.79, 1.50 and 1.97 times as fast as Flax, where LeNet-5 misses its bar, and
-1.16, 0.62 and 0.74 times as fast as PyTorch 2.14, where all do: its convolutions are better than XLA's. A run on the
-same machine before gave 1.57, 1.47 and 2.54, and 1.17, 0.55 and 0.89. The loop adds nothing that can be told from noise
-inside the step, and 0.07 ms between two. Two minutes.
+1.16, 0.62 and 0.74 times as fast as PyTorch 2.14, where all do: its convolutions are better than XLA's. The loop adds
+nothing that can be told from noise inside the step, and 0.07 ms between two. Two minutes, where nothing else runs.
 """
 
 import io
