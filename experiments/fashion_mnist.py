@@ -1,7 +1,8 @@
 """A small convolutional net sorts Fashion-MNIST: 70,000 pictures of clothes in MNIST's files.
 
-Claim: two convolutions and a hidden layer pass 91.6 %, what the table of the data set's repository lists for two
-convolutions with pooling. The four files are downloaded once from there into a folder, compressed or not.
+Claim: two convolutions and a hidden layer pass 91.6 %. The table of the data set's repository lists from 87.6 % to
+93.2 % for nets of two convolutions with pooling, as their authors sent them in, untested by the data set's; the row of
+91.6 % took over 300 epochs. The four files are downloaded once from there into a folder, compressed or not.
 
     python experiments/fashion_mnist.py --data idx:path/to/fashion                  # one run with its page
     python experiments/fashion_mnist.py --data idx:path/to/fashion --seeds 3        # writes results/fashion_mnist.json
