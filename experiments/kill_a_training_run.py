@@ -8,8 +8,8 @@ state is that of a run that was never killed.
     python experiments/kill_a_training_run.py                 # writes results/kill_a_training_run.json
     python experiments/kill_a_training_run.py --kills 25 --steps 4000     # prints, and writes nothing
 
-Expected: all survived, and the same end. So did 25 kills in two minutes on two cores; the hundred take about ten, and
-were not run yet.
+Expected: all 100 survived, at most 40 steps behind the log (a save every 20, and one under way), and the same end;
+5 minutes on two cores.
 """
 
 import hashlib
