@@ -1,7 +1,8 @@
 """cnnjax: a functional CNN research toolkit on JAX, Flax and Optax.
 
-The rooms, from the ground up: `functional` (arrays in, arrays out), `layers`, `models`, `data`, `tasks`,
-`train`, `analysis` and `report`. Each is imported when it is first used, so `import cnnjax` costs nothing.
+The rooms, from the ground up: `functional` (arrays in, arrays out), `view` (what is for the eye), `layers`, `models`,
+`data`, `tasks`, `train`, `analysis` and `report`. Each is imported when it is first used, so `import cnnjax` costs
+nothing.
 """
 
 import importlib
@@ -9,7 +10,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("functional", "layers", "models", "data", "tasks", "train", "analysis", "report")
+_ROOMS = ("functional", "view", "layers", "models", "data", "tasks", "train", "analysis", "report")
 
 
 def __getattr__(name: str) -> ModuleType:

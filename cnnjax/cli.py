@@ -34,7 +34,7 @@ def analyze(
         model: name of a registered model; `cnnjax models` lists them.
         image_size: side of the square picture; the paper's where left out.
         channels: channels of the picture; the paper's where left out.
-        save: folder to write the table to, as CSV and JSON.
+        save: folder to write the table to, as CSV and JSON, with a picture of it.
     """
     import jax
     import jax.numpy as jnp
@@ -51,9 +51,8 @@ def analyze(
     summary = analysis.summary(built, shape)
     print(f"{model} on one picture of {'x'.join(map(str, shape[1:]))}\n\n{summary}")
     if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
-        analysis.save_rows(save / f"{model}_layers", summary.rows())
-        print(f"\nwritten to {save / f'{model}_layers'}.csv and .json")
+        summary.save(save / f"{model}_layers")
+        print(f"\nwritten to {save / f'{model}_layers'}.csv, .json and .png")
 
 
 def export(
@@ -84,8 +83,8 @@ def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
     import jax.numpy as jnp
 
     from cnnjax import models
-    from cnnjax.analysis.cost import multiply_accumulates
-    from cnnjax.analysis.program import trace
+    from cnnjax.analysis.counting import multiply_accumulates
+    from cnnjax.analysis.tracing import trace
 
     names = models.names(pattern)
     if not names:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from cnnjax import models
-from cnnjax.analysis.cost import multiply_accumulates
-from cnnjax.analysis.program import trace
+from cnnjax.analysis.counting import multiply_accumulates
+from cnnjax.analysis.tracing import trace
 from cnnjax.data import Source, augment, open_source, shared_examples
 from cnnjax.data.sources import labels_of, tags_of
 from cnnjax.data.statistics import channel_statistics

@@ -29,8 +29,8 @@ from sklearn.datasets import load_sample_image
 
 from cnnjax.cli import one_line_errors
 from cnnjax.data import augment
-from cnnjax.report.figures import png, style
 from cnnjax.report.results import write_results
+from cnnjax.view.figures import png, style
 
 SHEET = Path(__file__).parent / "results" / "augmentations.png"
 HEIGHT, WIDTH = 212, 318

@@ -33,9 +33,9 @@ import optax
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from cnnjax import models
-from cnnjax.report.figures import png, style
 from cnnjax.report.results import write_results
 from cnnjax.report.timing import interleaved, medians
+from cnnjax.view.figures import png, style
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 8

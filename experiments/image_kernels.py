@@ -28,8 +28,8 @@ from sklearn.datasets import load_sample_image
 
 from cnnjax.cli import one_line_errors
 from cnnjax.functional import kernels
-from cnnjax.report.figures import COLOURS, png, style
 from cnnjax.report.results import write_results
+from cnnjax.view.figures import COLOURS, png, style
 
 SHEET = Path(__file__).parent / "results" / "image_kernels.png"
 # Who took them, and the top and left of the detail that the small pictures show; both are CC BY 2.0.

@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnjax.cli import one_line_errors
-from cnnjax.report.figures import png, style
 from cnnjax.report.results import write_results
+from cnnjax.view.figures import png, style
 
 PICTURE = Path(__file__).parent / "results" / "scaling.png"
 DEVICES = tuple(2**power for power in range(13))

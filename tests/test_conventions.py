@@ -19,8 +19,11 @@ COVERED_BY = {
             " zfnet".split()
         )
     },
-    "analysis/reach.py": "analysis/test_receptive_field.py",
-    "analysis/propagation.py": "analysis/test_receptive_field.py",
+    **dict.fromkeys(
+        [f"analysis/{module}.py" for module in ("reach", "placement", "rearranging", "sliding", "step")],
+        "analysis/test_rules.py",
+    ),
+    "analysis/tracing.py": "analysis/test_program.py",
     "train/state.py": "train/test_step.py",
     "train/recipe.py": "train/test_step.py",
     "train/settings.py": "train/test_config.py",

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cnnjax"
 FLOORS = {
     "functional": 0,
+    "view": 0,
     "layers": 1,
     "models": 2,
     "data": 2,

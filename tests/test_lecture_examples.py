@@ -355,7 +355,7 @@ def test_sizes_of_alexnet():
 
 def test_lenet5_has_two_convolutions_or_three():
     # The lecture says five convolutional layers: C1 and C3, and C5, which sees all of what it is given; two pools.
-    shapes = {layer.name: layer.shape[1:] for layer in summary(models.create("lenet5"), (1, 32, 32, 1)).layers}
+    shapes = {layer.name: layer.shape[1:] for layer in summary(models.create("lenet5"), (1, 32, 32, 1)).cost.layers}
     assert [name for name in shapes if name.startswith("c")] == ["c1", "c3", "c5"]
     assert [name for name in shapes if name.startswith("s")] == ["s2", "s4"]
     assert shapes["c5"] == (1, 1, 120)
@@ -363,29 +363,29 @@ def test_lenet5_has_two_convolutions_or_three():
 
 def test_the_small_network_on_32_by_32_colours():
     found = summary(Net((12, 0), (10,)), (1, 32, 32, 3))
-    assert [layer.shape[1:] for layer in found.layers] == [(32, 32, 12), (16, 16, 12), (10,)]
+    assert [layer.shape[1:] for layer in found.cost.layers] == [(32, 32, 12), (16, 16, 12), (10,)]
     # 12 (3 * 9 + 1), nothing, 16 * 16 * 12 * 10 + 10.
-    assert [layer.params for layer in found.layers] == [336, 0, 30_730]
+    assert [layer.params for layer in found.cost.layers] == [336, 0, 30_730]
 
 
 def test_the_network_on_28_by_28_digits():
     found = summary(Net((32, 0, 64, 0), (128, 10)), (1, 28, 28, 1))
-    shapes = [layer.shape[1:] for layer in found.layers]
+    shapes = [layer.shape[1:] for layer in found.cost.layers]
     assert shapes == [(28, 28, 32), (14, 14, 32), (14, 14, 64), (7, 7, 64), (128,), (10,)]
     # 7 * 7 * 64 = 3136 units are flattened: 3136 * 128 weights and 128 biases follow.
     assert activation_count(7, 64) == 3136
-    assert [layer.params for layer in found.layers] == [320, 0, 18_496, 0, 401_536, 1_290]
+    assert [layer.params for layer in found.cost.layers] == [320, 0, 18_496, 0, 401_536, 1_290]
 
 
 def test_vgg16():
     blocks = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
     features = sum(((width,) * depth + (0,) for width, depth in blocks), ())
     found = summary(Net(features, (4096, 4096, 1000)), (1, 224, 224, 3))
-    shapes = {layer.shape[1:] for layer in found.layers}
+    shapes = {layer.shape[1:] for layer in found.cost.layers}
     assert {(224, 224, 64), (112, 112, 128), (56, 56, 256), (28, 28, 512), (14, 14, 512), (7, 7, 512)} < shapes
-    assert [layer.shape[1:] for layer in found.layers][-3:] == [(4096,), (4096,), (1000,)]
-    assert sum(layer.params > 0 for layer in found.layers) == 16
-    assert found.params == 138_357_544
+    assert [layer.shape[1:] for layer in found.cost.layers][-3:] == [(4096,), (4096,), (1000,)]
+    assert sum(layer.params > 0 for layer in found.cost.layers) == 16
+    assert found.cost.params == 138_357_544
 
 
 def test_memory_of_three_layers_of_64_maps():

@@ -1,65 +1,202 @@
-"""Multiply-accumulates counted from the traced program.
-
-One multiply-accumulate (MAC) is one product of a convolution or matrix product; a FLOP count would be twice that.
-Taps that fall on padding count, zeros inserted by dilating the input do not; elementwise work and pooling are left out.
-"""
+"""What a network costs: multiply-accumulates, parameters, activations and memory, layer by layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from cnnjax.analysis.program import Equation, Program
-from cnnjax.analysis.reach import tap_positions
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-# Primitives with programs inside that are not written out: what happens in them is not counted.
-_LOOPS = ("scan", "while", "cond")
+from cnnjax.analysis.counting import multiply_accumulates, uncounted
+from cnnjax.analysis.memory import bytes_of, peak_bytes, training_bytes
+from cnnjax.analysis.program import Program
+from cnnjax.analysis.tracing import trace
+from cnnjax.models import Model, inference_options, unstack
+from cnnjax.view.result import Figure, Result
+
+_MIB = 2**20
 
 
-def multiply_accumulates(program: Program) -> tuple[int, ...]:
-    """MACs of every equation of a program, for the whole batch it was traced with."""
-    return tuple(
-        _count(
-            equation,
-            [program.shapes[value] for value in equation.inputs],
-            [program.shapes[value] for value in equation.outputs],
+@dataclass(frozen=True, eq=False)
+class LayerCost:
+    """One layer: the shape it leaves, and its own parameters and multiply-accumulates.
+
+    Those of layers inside it are theirs. `activations` is the number of elements that leave it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    params: int
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cost(Result):
+    """Every layer of a network, and the totals.
+
+    Attributes:
+        layers: in the order they run.
+        params: parameters; none are known of a plain function.
+        macs: multiply-accumulates for the batch that was asked for (see `counting`).
+        activations: elements that leave convolutions and matrix products, for the batch (Radosavovic et al. 2020,
+            "Designing Network Design Spaces", section 3.3).
+        parameter_bytes: bytes of the parameters.
+        forward_bytes: the most bytes of intermediate values alive at once in a forward pass (see `memory.peak_bytes`).
+        training_bytes: parameters, their gradients and what the backward pass keeps; None where it was not asked for,
+            or of a plain function.
+        padding: whether taps on padding are counted.
+        uncounted: loops that run as often as the data says, one turn of which is counted.
+    """
+
+    layers: tuple[LayerCost, ...]
+    params: int
+    macs: int
+    activations: int
+    parameter_bytes: int
+    forward_bytes: int
+    training_bytes: int | None
+    padding: bool
+    uncounted: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per layer."""
+        return [
+            {
+                "layer": layer.name,
+                "shape": "x".join(map(str, layer.shape)),
+                "params": layer.params,
+                "macs": layer.macs,
+                "activations": layer.activations,
+            }
+            for layer in self.layers
+        ]
+
+    def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
+        """Header and rows for people: the layers, then the total."""
+        header = ("layer", "output", "parameters", "MACs", "activations")
+        rows = [tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in row.values()) for row in self.rows()]
+        return header, [*rows, ("total", "", f"{self.params:,}", f"{self.macs:,}", "")]
+
+    def notes(self) -> list[str]:
+        """The memory, the convention, and what is not in the numbers."""
+        memory = f"{self.forward_bytes / _MIB:.1f} MiB of intermediate values at once in a forward pass"
+        if self.training_bytes is not None:
+            memory += f", {self.training_bytes / _MIB:.1f} MiB to train (without the optimizer's own)"
+        notes = [
+            f"{self.parameter_bytes / _MIB:.1f} MiB of parameters; {memory}.",
+            f"{self.activations:,} elements leave convolutions and products. A MAC is one multiplication and one"
+            f" addition; taps on padding are {'counted' if self.padding else 'left out'}.",
+        ]
+        return notes + loop_notes(self.uncounted)
+
+    def draw(self) -> Figure:
+        """Bars of each layer's own multiply-accumulates, parameters and activations."""
+        from cnnjax.view import plots
+
+        layers = [layer for layer in self.layers if layer.macs or layer.params] or list(self.layers)
+        return plots.bars(
+            [layer.name for layer in layers],
+            {
+                "multiply-accumulates / million": [layer.macs / 1e6 for layer in layers],
+                "parameters / thousand": [layer.params / 1e3 for layer in layers],
+                "activations / thousand": [layer.activations / 1e3 for layer in layers],
+            },
+            title=f"{self.macs / 1e6:,.1f} M multiply-accumulates, {self.params / 1e6:,.2f} M parameters",
         )
-        for equation in program.equations
+
+
+def cost(
+    function: Callable[..., Any] | Model,
+    shape: Sequence[int],
+    *,
+    padding: bool = True,
+    training: bool = True,
+    dtype: DTypeLike = jnp.float32,
+) -> Cost:
+    """Counts what a Flax model, or any function of one array, costs for inputs (batch, *spatial, channels).
+
+    Nothing is computed. Only a model's parameters are known, so a function has none.
+
+    Args:
+        function: what is counted.
+        shape: of its input.
+        padding: whether taps of convolutions that fall on padding count.
+        training: whether the memory of a training step is worked out for a model, which traces its gradient.
+        dtype: of its input.
+
+    Raises:
+        ValueError: `shape` has no spatial axes, or the function asks for the values of its input.
+
+    >>> from cnnjax import models
+    >>> found = cost(models.create("lenet5"), (1, 32, 32, 1))
+    >>> found.params, found.macs
+    (61706, 416520)
+    """
+    program = trace(function, shape, dtype=dtype)
+    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
+    needed = training_bytes(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
+    return cost_of(program, variables, padding=padding, training=needed)
+
+
+def cost_of(
+    program: Program, variables: Mapping[str, Any], *, padding: bool = True, training: int | None = None
+) -> Cost:
+    """`cost` of a program that is traced already, of a model with these variables (shapes will do)."""
+    macs = multiply_accumulates(program, padding=padding)
+    layers = program.layers()
+    owner = {}
+    for layer in layers:  # inner layers come after outer ones, and take their equations over
+        owner.update(dict.fromkeys(range(layer.start, layer.stop), layer.name))
+    params = _by_module(variables)
+    products = ("conv_general_dilated", "dot_general")
+    depends = program.depends()
+    return Cost(
+        layers=tuple(
+            LayerCost(
+                name=layer.name,
+                shape=program.shapes[layer.value],
+                params=params.get(layer.name, 0),
+                macs=sum(macs[index] for index in range(layer.start, layer.stop) if owner[index] == layer.name),
+                activations=math.prod(program.shapes[layer.value]),
+            )
+            for layer in layers
+        ),
+        params=sum(params.values()),
+        macs=sum(macs),
+        activations=sum(
+            math.prod(program.shapes[value])
+            for equation in program.equations
+            if equation.primitive in products
+            for value in equation.outputs
+            if depends[value]
+        ),
+        parameter_bytes=bytes_of(variables.get("params", {})),
+        forward_bytes=peak_bytes(program),
+        training_bytes=training,
+        padding=padding,
+        uncounted=uncounted(program),
     )
 
 
-def uncounted(program: Program) -> tuple[str, ...]:
-    """Primitives whose inner programs are not counted."""
-    return tuple(dict.fromkeys(eqn.primitive for eqn in program.equations if eqn.primitive in _LOOPS))
+def loop_notes(uncounted: Sequence[str]) -> list[str]:
+    """What is said of loops that run as often as the data says."""
+    return [f"Of each {' and '.join(uncounted)} loop one turn is counted."] if uncounted else []
 
 
-def _count(equation: Equation, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
-    match equation.primitive:
-        case "conv_general_dilated":
-            return _convolution(equation.params, inputs[1], outputs[0])
-        case "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            return math.prod(outputs[0]) * math.prod(inputs[0][axis] for axis in contracted)
-    return 0
+def abstract_variables(model: Model, shape: Sequence[int], dtype: DTypeLike) -> Mapping[str, Any]:
+    """Shapes of a model's variables."""
+    init = partial(model.init, **inference_options(model))
+    return jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
 
 
-def _convolution(params: Any, kernel: Sequence[int], output: Sequence[int]) -> int:
-    numbers = params["dimension_numbers"]
-    batch, features = (output[axis] for axis in numbers.out_spec[:2])
-    taps = [
-        _taps(
-            output[out_axis],
-            kernel[window_axis],
-            stride=params["window_strides"][number],
-            before=params["padding"][number][0],
-            dilation=params["rhs_dilation"][number],
-            base_dilation=params["lhs_dilation"][number],
-        )
-        for number, (out_axis, window_axis) in enumerate(zip(numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True))
-    ]
-    return batch * features * kernel[numbers.rhs_spec[1]] * math.prod(taps)
-
-
-def _taps(outputs: int, window: int, *, stride: int, before: int, dilation: int, base_dilation: int) -> int:
-    """Taps of all positions along one axis that do not fall between the elements of a dilated input."""
-    taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
-    return int((taps % base_dilation == 0).sum())
+def _by_module(variables: Mapping[str, Any]) -> dict[str, int]:
+    """Number of parameters by the path of the module that owns them."""
+    counts: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(unstack(variables.get("params", {}))):
+        name = "/".join(key.key for key in path[:-1])
+        counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
+    return counts

@@ -1,54 +1,43 @@
 """A JAX function as a flat list of equations with the names of its layers: what every analysis reads.
 
-Calls (`jit`, `remat`, `custom_jvp`, ...) and scans of moderate length are written out in place. Layers are named by
-`jax.named_scope`, which Flax opens around every module.
+`tracing.trace` makes one. Layers are named by `jax.named_scope`, which Flax opens around every module.
 """
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-
-from cnnjax.functional.primitives import REFERENCES
-from cnnjax.models import Model, inference_options
-from cnnjax.models.stacking import RUN
-
-# Primitives that only call: their inner program is written out in place of the call.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
-
-# Scans that come to more equations than this stay one equation.
-_MOST_SCANNED = 200_000
+import numpy as np
 
 # What gets a row of its own where no named scope gives one.
 _NOTABLE = ("conv_general_dilated", "dot_general", "reduce_window", "reduce_sum", "reduce_max", "reduce_min")
 
+# Constants of more elements than this are not worked out.
+_LARGEST_CONSTANT = 2**27
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Equation:
-    """One primitive applied to values, which are numbered; `scope` is the path of named scopes around it."""
+    """One primitive applied to values, which are numbered; `scope` is the path of named scopes around it.
+
+    `operation` computes it. `inner` holds the programs of a loop or a choice that is not written out: the body of a
+    scan; the condition and the body of a while loop; the branches of a cond.
+    """
 
     primitive: str
     params: Mapping[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     scope: tuple[str, ...]
+    operation: Callable[..., list[Any]]
+    inner: tuple["Program", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,17 +50,27 @@ class Layer:
     stop: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """A traced function: equations in order, the shape of every value, and which are inputs and outputs.
+    """A traced function: equations in order, the type of every value, and which are inputs and outputs.
 
-    `image` is the value analysed (the last argument); `outputs` pairs each output's name with its value.
+    `inputs` are the arguments, flat; the last of them is the image, which is what is analysed. `constants` holds the
+    arrays that the program carries along. `outputs` pairs each output's name with its value; `structure` is the tree
+    that they are the leaves of.
     """
 
     equations: tuple[Equation, ...]
     shapes: tuple[tuple[int, ...], ...]
-    image: int
+    dtypes: tuple[Any, ...]
+    inputs: tuple[int, ...]
+    constants: Mapping[int, Any]
     outputs: tuple[tuple[str, int], ...]
+    structure: Any = None
+
+    @property
+    def image(self) -> int:
+        """The value analysed."""
+        return self.inputs[-1]
 
     def depends(self) -> tuple[bool, ...]:
         """Whether each value depends on the image at all."""
@@ -83,138 +82,86 @@ class Program:
                     depends[value] = True
         return tuple(depends)
 
+    @cached_property
+    def _layers(self) -> tuple[Layer, ...]:
+        return _find_layers(self)
+
     def layers(self) -> tuple[Layer, ...]:
         """Every named scope that the image runs through, in the order they begin, inner after outer.
 
         A scope that is left and entered again later gets a second row, "name (2)". Convolutions, pools, products
         and reductions outside all scopes are named after their primitive.
         """
-        return _find_layers(self)
+        return self._layers
+
+    def matching(self, *patterns: str) -> tuple[Layer, ...]:
+        """The layers whose name is one of the given, or matches one as a shell pattern.
+
+        Raises:
+            ValueError: one matches no layer; near matches are listed.
+        """
+        names = [layer.name for layer in self.layers()]
+        check_patterns(patterns, names)
+        return tuple(layer for layer in self.layers() if any(fnmatchcase(layer.name, each) for each in patterns))
+
+    @cached_property
+    def _maker(self) -> dict[int, Equation]:
+        return {value: equation for equation in self.equations for value in equation.outputs}
+
+    @cached_property
+    def _found(self) -> dict[int, np.ndarray | None]:
+        return dict.fromkeys(self.inputs) | {
+            value: np.asarray(array) if hasattr(array, "dtype") and not _is_key(array) else None
+            for value, array in self.constants.items()
+        }
+
+    def constant(self, value: int) -> np.ndarray | None:
+        """The array behind a value that depends on no input and is not too large; else None. Worked out when asked."""
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            if current in self._found:
+                pending.pop()
+                continue
+            equation = self._maker.get(current)
+            needed = () if equation is None else equation.inputs
+            missing = [each for each in needed if each not in self._found]
+            if missing:
+                pending += missing
+                continue
+            arguments = [self._found[each] for each in needed]
+            self._found.update(self._worked_out(equation, current, arguments))
+        return self._found[value]
+
+    def _worked_out(
+        self, equation: Equation | None, value: int, arguments: Sequence[np.ndarray | None]
+    ) -> dict[int, np.ndarray | None]:
+        if equation is None or any(argument is None for argument in arguments):
+            return dict.fromkeys((value,) if equation is None else equation.outputs)
+        if any(math.prod(self.shapes[each]) > _LARGEST_CONSTANT for each in equation.outputs):
+            return dict.fromkeys(equation.outputs)
+        with jax.ensure_compile_time_eval():
+            results = equation.operation(*map(jnp.asarray, arguments))
+        return {
+            each: None if _is_key(result) else np.asarray(result)
+            for each, result in zip(equation.outputs, results, strict=True)
+        }
 
 
-def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Program:
-    """Traces a function of one array, or a Flax model with abstract variables, without computing anything.
+def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
+    """That every name or shell pattern matches a layer.
 
     Raises:
-        ValueError: `shape` is not (batch, *spatial, channels).
+        ValueError: one matches none; near matches are listed.
     """
-    if len(shape) < 3 or any(size < 1 for size in shape):
-        raise ValueError(f"shape={tuple(shape)} has no spatial axes; expected (batch, *spatial, channels), all >= 1")
-    image = jax.ShapeDtypeStruct(tuple(shape), dtype)
-    if isinstance(function, Model):
-        options = inference_options(function)
-        variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), image)
-        jaxpr, output = jax.make_jaxpr(partial(function.apply, **options), return_shape=True)(variables, image)
-    else:
-        jaxpr, output = jax.make_jaxpr(function, return_shape=True)(image)
-    names = tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(output))
-    return _flatten(jaxpr, names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = get_close_matches(pattern, names, n=3) or list(dict.fromkeys(names))
+            raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(near)}")
 
 
-def _flatten(closed: Any, output_names: Iterable[str]) -> Program:
-    equations: list[Equation] = []
-    shapes: list[tuple[int, ...]] = []
-
-    def new(atom: Any) -> int:
-        shapes.append(tuple(getattr(atom.aval, "shape", ())))
-        return len(shapes) - 1
-
-    def write_out(jaxpr: Any, arguments: Sequence[int], scope: tuple[str, ...]) -> list[int]:
-        body = getattr(jaxpr, "jaxpr", jaxpr)
-        values = {variable: new(variable) for variable in body.constvars}
-        values.update(zip(body.invars, arguments, strict=True))
-
-        def read(atom: Any) -> int:
-            # Literals are not variables: each gets a value of its own, which depends on nothing.
-            return new(atom) if hasattr(atom, "val") else values[atom]
-
-        for eqn in body.eqns:
-            inner = scope + _scope(eqn.source_info.name_stack)
-            inputs = [read(atom) for atom in eqn.invars]
-            name = eqn.primitive.name
-            if name == "scan" and eqn.params["length"] * _size(eqn.params["jaxpr"]) <= _MOST_SCANNED:
-                outputs = write_out_scan(eqn.params, inputs, [variable.aval for variable in eqn.outvars], inner)
-            elif name in _CALLS:
-                outputs = write_out(eqn.params[_CALLS[name]], inputs, inner)
-            elif eqn.primitive in REFERENCES:
-                expansion = partial(REFERENCES[eqn.primitive], **eqn.params)
-                outputs = write_out(jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars)), inputs, inner)
-            else:
-                outputs = [new(variable) for variable in eqn.outvars]
-                equations.append(Equation(name, eqn.params, tuple(inputs), tuple(outputs), inner))
-            values.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom) for atom in body.outvars]
-
-    def add(primitive: str, params: Any, inputs: Sequence[int], shape: tuple[int, ...], scope: tuple[str, ...]) -> int:
-        shapes.append(shape)
-        equations.append(Equation(primitive, params, tuple(inputs), (len(shapes) - 1,), scope))
-        return len(shapes) - 1
-
-    def write_out_scan(params: Any, inputs: Sequence[int], kinds: Sequence[Any], scope: tuple[str, ...]) -> list[int]:
-        fixed, carry, scanned = _scan_inputs(params, inputs)
-        length, carried = params["length"], len(carry)
-        collected: list[list[int]] = [[-1] * length for _ in kinds[carried:]]
-        for turn in range(length):
-            place = length - 1 - turn if params["reverse"] else turn
-            taken = []
-            for value in scanned:
-                rest = shapes[value][1:]
-                start, stop = (place, *[0] * len(rest)), (place + 1, *rest)
-                slicing = {"start_indices": start, "limit_indices": stop, "strides": None}
-                sliced = add("slice", slicing, [value], (1, *rest), scope)
-                taken.append(add("squeeze", {"dimensions": (0,)}, [sliced], rest, scope))
-            before = len(equations)
-            results = write_out(params["jaxpr"], [*fixed, *carry, *taken], scope)
-            for index in range(before, len(equations)):
-                equations[index] = replace(equations[index], scope=_of_turn(equations[index].scope, place, length))
-            carry = results[:carried]
-            for values, value in zip(collected, results[carried:], strict=True):
-                values[place] = value
-        stacked = [
-            add("stack", {"axis": 0}, values, tuple(kind.shape), scope)
-            for values, kind in zip(collected, kinds[carried:], strict=True)
-        ]
-        return [*carry, *stacked]
-
-    arguments = [new(variable) for variable in closed.jaxpr.invars]
-    results = write_out(closed, arguments, ())
-    return Program(tuple(equations), tuple(shapes), arguments[-1], tuple(zip(output_names, results, strict=True)))
-
-
-def _scan_inputs(params: Mapping[str, Any], inputs: Sequence[int]) -> list[list[int]]:
-    """The inputs of a scan: what every turn sees, what is carried from turn to turn, and what is taken apart."""
-    if "ft_in" in params:
-        return [list(part) for part in params["ft_in"].update(list(inputs)).unpack()]
-    # jax 0.9 counts them.
-    constants, carried = params["num_consts"], params["num_carry"]
-    return [list(inputs[:constants]), list(inputs[constants:][:carried]), list(inputs[constants + carried :])]
-
-
-def _size(jaxpr: Any) -> int:
-    """Equations of a program, those of loops inside it as often as they run."""
-    inner = [eqn.params for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
-    return len(jaxpr.eqns) + sum(params["length"] * _size(params["jaxpr"]) for params in inner)
-
-
-def _of_turn(scope: tuple[str, ...], place: int, length: int) -> tuple[str, ...]:
-    """A scope inside a run of blocks that is scanned, "block2-18", as that of the block whose turn it is."""
-    for depth, part in enumerate(scope):
-        run = RUN.fullmatch(part)
-        if run is not None and int(run["last"]) - int(run["first"]) + 1 == length:
-            # Flax opens the scope twice: for the function that it scans, and for the module called in it.
-            inner = depth + 2 if scope[depth + 1 : depth + 2] == (part,) else depth + 1
-            return (*scope[:depth], f"{run['base']}{int(run['first']) + place}", *scope[inner:])
-    return scope
-
-
-def _scope(name_stack: Any) -> tuple[str, ...]:
-    """The named scopes of a stack, without the transformations around them: "vmap(Net)/conv" is Net, conv."""
-    parts = []
-    for part in str(name_stack).split("/"):
-        while match := re.fullmatch(r"\w+\((.*)\)", part):
-            part = match[1]
-        parts.append(part)
-    return tuple(part for part in parts if part)
+def _is_key(array: Any) -> bool:
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
 def _find_layers(program: Program) -> tuple[Layer, ...]:

@@ -9,7 +9,6 @@ so that it does not shrink at the border.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -109,6 +108,27 @@ def nowhere(rank: int) -> Reach:
     return Reach(low, high, low, high, None, None)
 
 
+def everything(rank: int, size: int) -> Reach:
+    """A value of `rank` axes whose every element sees all of an input axis of `size`."""
+    low, high = np.zeros((1,) * rank, int), np.full((1,) * rank, size - 1)
+    return Reach(low, high, low, high, None, None)
+
+
+def same(one: Reach, other: Reach) -> bool:
+    """Whether two values of one shape see the same, on the picture and on the plane."""
+    return all((first == second).all() for first, second in zip(bounds_of(one), bounds_of(other), strict=True))
+
+
+def whole(reach: Reach, shape: Sequence[int]) -> Reach:
+    """The same, with an interval for every element of the shape."""
+    return reach.map(lambda bound: np.broadcast_to(bound, shape), axis=reach.axis, stride=reach.stride)
+
+
+def bounds_of(reach: Reach) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All four."""
+    return reach.low, reach.high, reach.plane_low, reach.plane_high
+
+
 def mix_groups(reach: Reach, axis: int, groups: int, outputs: int) -> Reach:
     """Channels along `axis` become `outputs` channels, each of which sees all of its own group's."""
     inputs = reach.low.shape[axis]
@@ -140,86 +160,9 @@ def concatenate(reaches: Sequence[Reach | None], sizes: Sequence[int], dimension
             np.broadcast_to(bound, [size if dim == dimension else shape[dim] for dim in range(rank)])
             for bound, size in zip(bounds, sizes, strict=True)
         ]
-        return _compress(np.concatenate(wide, dimension), keep=lead.axis)
+        return compress(np.concatenate(wide, dimension), keep=lead.axis)
 
     return _combine(full, stack, stack, lead)
-
-
-def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
-    """Merges or splits axes; the finest grouping of old and new axes of equal extent is worked out first."""
-    groups = _reshape_groups(old, new)
-    axis, factor = _follow_axis(reach.axis, groups, old, new)
-
-    def move(bound: np.ndarray) -> np.ndarray:
-        wide = list(bound.shape)
-        shape: list[int] = []
-        for olds, news in groups:
-            if any(bound.shape[dim] > 1 for dim in olds):
-                for dim in olds:
-                    wide[dim] = old[dim]
-                shape += [new[dim] for dim in news]
-            else:
-                shape += [1] * len(news)
-        return _compress(np.broadcast_to(bound, wide).reshape(shape), keep=axis)
-
-    stride = None if axis is None or reach.stride is None else reach.stride * factor
-    return reach.map(move, axis=axis, stride=stride)
-
-
-def tap_positions(outputs: int, window: int, *, stride: int, before: int, dilation: int) -> np.ndarray:
-    """Where each tap (column) of a window falls at each output position (row): `j * stride - before + t * dilation`.
-
-    >>> tap_positions(2, 3, stride=2, before=1, dilation=1).tolist()
-    [[-1, 0, 1], [1, 2, 3]]
-    """
-    return np.arange(outputs)[:, None] * stride - before + np.arange(window)[None, :] * dilation
-
-
-def slide(
-    reach: Reach,
-    dimension: int,
-    size: int,
-    outputs: int,
-    *,
-    window: int,
-    stride: int = 1,
-    before: int = 0,
-    dilation: int = 1,
-    base_dilation: int = 1,
-) -> Reach:
-    """A window of taps `dilation` apart slides along one axis of a value that has `size` elements there.
-
-    Output j holds what taps `j * stride - before + t * dilation` see, on the axis stretched by `base_dilation`;
-    taps between the stretched elements see nothing. Beyond the ends the exact reach sees nothing, and the plane
-    goes on with the value's own stride.
-    """
-    step = reach.stride if reach.axis == dimension else None
-    taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
-    between = taps % base_dilation != 0
-    taps = taps // base_dilation
-    outside = (taps < 0) | (taps >= size)
-    exact = between | outside
-    if step is None and reach.low.shape[dimension] == 1 and not exact.all(axis=1).any():
-        return reach
-    plane = exact if step is None else between
-
-    def gather(
-        bound: np.ndarray, empty: int, extreme: Callable, hidden: np.ndarray, beyond: Fraction | None
-    ) -> np.ndarray:
-        line = np.moveaxis(bound, dimension, 0)
-        line = np.broadcast_to(line, (size, *line.shape[1:]))
-        seen = _continued(line, taps, beyond)
-        wide = (...,) + (None,) * (line.ndim - 1)
-        return np.moveaxis(extreme(np.where(hidden[wide] | (abs(seen) >= NOWHERE), empty, seen), axis=1), 0, dimension)
-
-    return Reach(
-        gather(reach.low, NOWHERE, np.min, exact, None),
-        gather(reach.high, -NOWHERE, np.max, exact, None),
-        gather(reach.plane_low, NOWHERE, np.min, plane, step),
-        gather(reach.plane_high, -NOWHERE, np.max, plane, step),
-        reach.axis,
-        reach.stride if step is None else step * stride / base_dilation,
-    )
 
 
 def take(reach: Reach, dimension: int, start: int, stop: int, step: int) -> Reach:
@@ -239,31 +182,6 @@ def reverse(reach: Reach, dimensions: Sequence[int]) -> Reach:
         axis=reach.axis,
         stride=-reach.stride if turned and reach.stride is not None else reach.stride,
     )
-
-
-def _continued(line: np.ndarray, taps: np.ndarray, stride: Fraction | None) -> np.ndarray:
-    """What taps see along the first axis, those beyond its ends as if the value went on.
-
-    A stride of a/b repeats itself every b elements: beyond an end, the last elements that many apart are continued
-    with their own difference (zero where all see the same), or with the stride where there are too few.
-    """
-    size = len(line)
-    inside = np.clip(taps, 0, size - 1)
-    if stride is None or (taps == inside).all():
-        return line[inside]
-    period = stride.denominator if stride.denominator <= size else 1
-    beyond = taps - inside
-    periods = np.sign(beyond) * -(-abs(beyond) // period)
-    stand_in = taps - periods * period
-    seen = line[stand_in]
-    shift: np.ndarray | int = int(stride * period)
-    if 2 * period <= size:
-        inner = stand_in - np.sign(beyond) * period
-        shift = np.sign(beyond)[(..., *(None,) * (line.ndim - 1))] * (seen - line[inner])
-        empty = (abs(seen) >= NOWHERE) | (abs(line[inner]) >= NOWHERE)
-        shift = np.where(empty, int(stride * period), shift)
-    moved = seen + periods[(..., *(None,) * (line.ndim - 1))] * shift
-    return np.where(abs(seen) >= NOWHERE, seen, moved)
 
 
 def _combine(
@@ -295,7 +213,7 @@ def _without(shape: Sequence[int], dimension: int) -> tuple[int, ...]:
     return tuple(1 if dim == dimension else size for dim, size in enumerate(shape))
 
 
-def _compress(bound: np.ndarray, *, keep: int | None) -> np.ndarray:
+def compress(bound: np.ndarray, *, keep: int | None) -> np.ndarray:
     """Size 1 on every axis along which nothing changes, but for the axis that runs along the input."""
     for dim in range(bound.ndim):
         if dim != keep and bound.shape[dim] > 1:
@@ -303,47 +221,3 @@ def _compress(bound: np.ndarray, *, keep: int | None) -> np.ndarray:
             if (bound == first).all():
                 bound = first
     return bound
-
-
-def _reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Splits both shapes into consecutive groups of equal product, as fine as can be."""
-    groups: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        olds, news = [], []
-        left = right = 1
-        if i < len(old):
-            olds, left, i = [i], old[i], i + 1
-        if j < len(new):
-            news, right, j = [j], new[j], j + 1
-        while left != right:
-            if left < right:
-                olds.append(i)
-                left, i = left * old[i], i + 1
-            else:
-                news.append(j)
-                right, j = right * new[j], j + 1
-        groups.append((olds, news))
-    return groups
-
-
-def _follow_axis(
-    axis: int | None, groups: Sequence[tuple[list[int], list[int]]], old: Sequence[int], new: Sequence[int]
-) -> tuple[int | None, Fraction]:
-    """Where the axis along the input goes, and how many of its elements one element there is.
-
-    Splitting it keeps its outer part; merging it keeps it where it is the outermost (an upsampling by repetition),
-    but not into the last axis, which is the channels' (a flattening).
-    """
-    for olds, news in groups:
-        if axis not in olds:
-            continue
-        inner = math.prod(old[dim] for dim in olds if dim > axis)
-        for dim in news:
-            step = math.prod(new[other] for other in news if other > dim)
-            splits = step % inner == 0
-            repeats = inner % step == 0 and len(old) - 1 not in olds
-            trivial = new[dim] == 1 and old[axis] > 1
-            if step * new[dim] <= inner * old[axis] and (splits or repeats) and not trivial:
-                return dim, Fraction(step, inner)
-    return None, Fraction(1)

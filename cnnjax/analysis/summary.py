@@ -1,134 +1,84 @@
 """A model in one table: output shapes, parameters, multiply-accumulates, activations and receptive fields."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis import cost
-from cnnjax.analysis.program import trace
-from cnnjax.analysis.receptive_field import LayerField, ReceptiveFields, fields_of
-from cnnjax.analysis.table import format_extent, format_table
-from cnnjax.models import Model, inference_options, unstack
+from cnnjax.analysis.cost import Cost, abstract_variables, cost_of, loop_notes
+from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.receptive_field import ReceptiveFields, fields_of
+from cnnjax.analysis.tracing import trace
+from cnnjax.models import Model
+from cnnjax.view.result import Figure, Result
+from cnnjax.view.table import format_extent
 
 
 @dataclass(frozen=True, eq=False)
-class LayerSummary:
-    """One layer: its own parameters and multiply-accumulates (those of layers inside it are theirs)."""
+class Summary(Result):
+    """Cost and receptive field of every layer, from one reading of the program."""
 
-    name: str
-    shape: tuple[int, ...]
-    params: int
-    macs: int
-    activations: int
-    field: LayerField | None
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """Every layer of a model, and the totals; prints as a table.
-
-    `macs` and `activations` are for the batch that was asked for. `uncounted` names loops whose inside is not in
-    `macs`; `fields` is the whole receptive-field result.
-    """
-
-    layers: tuple[LayerSummary, ...]
-    params: int
-    macs: int
+    cost: Cost
     fields: ReceptiveFields
-    uncounted: tuple[str, ...]
+
+    def field_of(self, name: str) -> LayerField | None:
+        """The receptive field of a layer; None where it does not see the image."""
+        return next((layer for layer in self.fields.layers if layer.name == name), None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One record per layer, of plain values: what is saved as CSV and JSON."""
-        return [
-            {
-                "layer": layer.name,
-                "shape": "x".join(map(str, layer.shape)),
-                "params": layer.params,
-                "macs": layer.macs,
-                "activations": layer.activations,
-                "receptive_field": format_extent(layer.field.size) if layer.field else "-",
-                "stride": format_extent(layer.field.stride) if layer.field else "-",
-                "start": format_extent(layer.field.start, separator=",") if layer.field else "-",
-                "uniform": layer.field.uniform if layer.field else True,
-            }
-            for layer in self.layers
-        ]
+        """One record per layer."""
+        fields = {layer.name: layer for layer in self.fields.layers}
+        rows = []
+        for record in self.cost.rows():
+            field = fields.get(record["layer"])
+            rows.append(
+                {
+                    **record,
+                    "receptive_field": format_extent(field.size) if field else "-",
+                    "stride": format_extent(field.stride) if field else "-",
+                    "start": format_extent(field.start, separator=",") if field else "-",
+                    "uniform": field.uniform if field else True,
+                }
+            )
+        return rows
 
-    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Header and rows for people: the layers, then the total."""
         header = ("layer", "output", "parameters", "MACs", "activations", "receptive field", "stride", "start")
-        names = ("layer", "shape", "params", "macs", "activations", "receptive_field", "stride", "start")
         rows = [
-            tuple(f"{row[name]:,}" if isinstance(row[name], int) else row[name] for name in names)
+            tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in [*row.values()][: len(header)])
             for row in self.rows()
         ]
-        return header, [*rows, ("total", "", f"{self.params:,}", f"{self.macs:,}", "", "", "", "")]
+        total = ("total", "", f"{self.cost.params:,}", f"{self.cost.macs:,}", "", "", "", "")
+        return header, [*rows, total]
 
     def notes(self) -> list[str]:
-        """What the table cannot say: fields that vary, primitives without a rule, loops not counted."""
+        """What the table cannot say: fields that vary, branches that look elsewhere, loops."""
+        varying = [layer.name for layer in self.fields.layers if not layer.uniform]
         notes = (
             [f"Receptive fields of {', '.join(varying)} vary with the position: the largest is shown."]
-            if (varying := [layer.name for layer in self.layers if layer.field and not layer.field.uniform])
+            if varying
             else []
         )
-        if self.fields.unknown:
-            notes.append(f"No rule for {', '.join(self.fields.unknown)}: taken to see everything they are given.")
-        if self.uncounted:
-            notes.append(f"MACs inside {', '.join(self.uncounted)} are not counted.")
-        return notes
+        return [*notes, *self.fields.notes(), *loop_notes(self.cost.uncounted)]
 
-    def __str__(self) -> str:
-        return "\n".join([format_table(*self.table()), *self.notes()])
+    def draw(self) -> Figure:
+        """Bars of each layer's cost."""
+        return self.cost.draw()
 
 
-def summary(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Summary:
+def summary(
+    function: Callable[..., Any] | Model, shape: Sequence[int], *, gates: bool = True, dtype: DTypeLike = jnp.float32
+) -> Summary:
     """Summarises a Flax model, or any function of one array, for inputs of a shape (batch, *spatial, channels).
 
-    Nothing is computed. Only a model's parameters are known, so a function has none.
+    Nothing is computed. Only a model's parameters are known, so a function has none. `gates` as in `receptive_field`.
 
     Raises:
-        ValueError: `shape` has no spatial axes, or the model does not take it.
+        ValueError: `shape` has no spatial axes, the model does not take it, or the function asks for values.
     """
     program = trace(function, shape, dtype=dtype)
-    macs = cost.multiply_accumulates(program)
-    fields = fields_of(program)
-    found = {layer.name: layer for layer in fields.layers}
-    layers = program.layers()
-    owner = {}
-    for layer in layers:  # inner layers come after outer ones, and take their equations over
-        owner.update(dict.fromkeys(range(layer.start, layer.stop), layer.name))
-    params = _parameters(function, shape, dtype) if isinstance(function, Model) else {}
-    return Summary(
-        layers=tuple(
-            LayerSummary(
-                name=layer.name,
-                shape=program.shapes[layer.value],
-                params=params.get(layer.name, 0),
-                macs=sum(macs[index] for index in range(layer.start, layer.stop) if owner[index] == layer.name),
-                activations=math.prod(program.shapes[layer.value]),
-                field=found.get(layer.name),
-            )
-            for layer in layers
-        ),
-        params=sum(params.values()),
-        macs=sum(macs),
-        fields=fields,
-        uncounted=cost.uncounted(program),
-    )
-
-
-def _parameters(model: Model, shape: Sequence[int], dtype: DTypeLike) -> dict[str, int]:
-    """Number of parameters by the path of the module that owns them."""
-    init = partial(model.init, **inference_options(model))
-    variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
-    counts: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(unstack(variables.get("params", {}))):
-        name = "/".join(key.key for key in path[:-1])
-        counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
-    return counts
+    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
+    return Summary(cost_of(program, variables), fields_of(program, gates=gates))

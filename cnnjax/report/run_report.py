@@ -10,13 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
-from cnnjax.analysis.table import format_extent
 from cnnjax.models import Model
-from cnnjax.report import field_figures, figures, page
 from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
 from cnnjax.train import Experiment, Fit, format_metric, read_rows
 from cnnjax.train.run_folder import RECORD
+from cnnjax.view import figures, page
 
 # Layers whose feature maps are drawn; of a deeper net, this many spread evenly.
 MOST_MAPS = 24
@@ -103,9 +102,10 @@ def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictur
     ]
     header, rows = summary.table()
     sections = [page.Section("Layers", (page.Table(header, rows, caption=" ".join(notes)),))]
-    if boxes := _boxes(summary):
-        figure = field_figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
-        block = pictures.add("receptive_fields", figure, "Receptive fields on the first test picture")
+    if any(stride is not None for layer in summary.fields.layers for stride in layer.stride):
+        block = pictures.add(
+            "receptive_fields", summary.fields.draw(image), "Receptive fields on the first test picture"
+        )
         sections.append(page.Section("Receptive fields", (block,)))
     maps = _arrays(analysis.feature_maps(model, fit.state.variables, inputs))
     chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
@@ -135,17 +135,6 @@ def _visible(image: np.ndarray) -> np.ndarray:
     """Any picture as grey or RGB in [0, 1]: the mean of its channels where they are neither one nor three."""
     image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
     return (image - image.min()) / max(float(np.ptp(image)), 1e-12)
-
-
-def _boxes(summary: analysis.Summary) -> list[field_figures.FieldBox]:
-    boxes = []
-    for layer in summary.layers:
-        if layer.field is None or len(layer.field.axes) != 2 or layer.field.stride == (None, None):
-            continue
-        (top, bottom), (left, right) = layer.field.box()
-        text = f"{'x'.join(map(str, layer.field.size))}, stride {format_extent(layer.field.stride)}"
-        boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text))
-    return boxes
 
 
 def _first_kernel(params: Any, channels: int) -> list[tuple[str, Any]]:

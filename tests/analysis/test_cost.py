@@ -1,98 +1,80 @@
-"""Multiply-accumulates against products written out by hand."""
+"""Costs layer by layer against published counts and hand computation; tables, pictures and files of a result."""
 
-import jax
+import json
+
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from cnnjax.analysis.cost import multiply_accumulates, uncounted
-from cnnjax.analysis.program import trace
+from cnnjax import models
+from cnnjax.analysis import cost
 from cnnjax.functional import correlate
 
-
-def count(function, shape):
-    return sum(multiply_accumulates(trace(function, shape)))
+LENET = cost(models.create("lenet5"), (2, 32, 32, 1))
 
 
-def conv(kernel, **options):
-    return lambda x: correlate(x, jnp.ones(kernel), **options)
-
-
-def transposed(size, padding="VALID"):
-    return lambda x: lax.conv_transpose(x, jnp.ones((size, size, 4, 5)), (2, 2), padding)
-
-
-@pytest.mark.parametrize(
-    ("function", "shape", "expected"),
-    [
-        # batch * positions * outputs * taps * inputs of a group
-        (conv((3, 3, 2, 6), groups=2, strides=2), (2, 8, 9, 4), 2 * (4 * 5) * 6 * (3 * 3) * 2),
-        (conv((3, 3, 3, 4), dilation=2, padding="VALID"), (1, 8, 9, 3), (4 * 5) * 4 * 9 * 3),
-        (conv((3, 3, 1, 1), padding="SAME"), (1, 4, 4, 1), 16 * 9),  # taps on padding count
-        (conv((3, 3, 1, 1), padding="VALID"), (1, 4, 4, 1), 4 * 9),
-        (conv((3, 2, 5), padding="VALID"), (3, 10, 2), 3 * 8 * 5 * 3 * 2),
-        (conv((2, 2, 2, 1, 2), padding="VALID"), (1, 4, 5, 3, 1), (3 * 4 * 2) * 2 * 8),
-        (conv((2, 2, 1, 3), groups=3, padding="VALID"), (1, 5, 5, 3), 16 * 3 * 4),
-    ],
-    ids="groups-and-strides dilation padding-counts no-padding 1-D 3-D depthwise".split(),
-)
-def test_convolutions(function, shape, expected):
-    assert count(function, shape) == expected
-
-
-def test_inserted_zeros_do_not_count():
-    # Window 2 at stride 2: each of 6 x 6 outputs has one tap per axis on a real pixel.
-    assert count(transposed(2), (1, 3, 3, 4)) == 36 * 4 * 5
-    # Window 3: of 7 outputs per axis the 4 even ones have 2 taps that are no inserted zeros, the 3 odd ones 1.
-    assert count(transposed(3), (1, 3, 3, 4)) == (4 * 2 + 3 * 1) ** 2 * 4 * 5
-
-
-def test_products_with_batch_axes():
-    assert count(lambda x: jnp.einsum("bik,bkj->bij", x, jnp.ones((2, 4, 5))), (2, 3, 4)) == 2 * 3 * 4 * 5
-    assert count(lambda x: jnp.einsum("bik,bjk->bij", x, x), (2, 3, 4)) == 2 * 3 * 3 * 4
-    assert count(lambda x: jnp.einsum("bhwc,hwcf->bf", x, jnp.ones((3, 5, 4, 6))), (2, 3, 5, 4)) == 2 * 6 * 3 * 5 * 4
-
-
-def test_elementwise_work_and_sums_are_free():
-    assert count(lambda x: jnp.tanh(x * 2 + 1).sum((1, 2)), (2, 3, 4)) == 0
-
-
-def test_calls_are_counted_once():
-    inner = conv((3, 3, 1, 1))
-    for function in (jax.jit(inner), jax.checkpoint(inner), jax.jit(jax.checkpoint(jax.jit(inner)))):
-        assert count(function, (1, 4, 4, 1)) == 16 * 9
-    twice = jax.jit(inner)
-    assert count(lambda x: twice(twice(x)), (1, 4, 4, 1)) == 2 * 16 * 9
-
-
-@pytest.mark.parametrize("loop", ["while", "cond"])
-def test_loops_are_named_and_not_counted(loop):
-    weights = jnp.ones((4, 4))
-
-    def step(x):
-        return x @ weights
-
-    loops = {
-        "while": lambda x: lax.while_loop(lambda carry: carry.sum() < 9, step, x),
-        "cond": lambda x: lax.cond(x.sum() > 0, step, lambda y: y, x),
+def test_layers_and_totals():
+    assert {layer.name: (layer.params, layer.macs) for layer in LENET.layers} == {
+        "c1": (156, 2 * 117_600),
+        "s2": (0, 0),
+        "c3": (2416, 2 * 240_000),
+        "s4": (0, 0),
+        "c5": (48_120, 2 * 48_000),
+        "f6": (10_164, 2 * 10_080),
+        "output": (850, 2 * 840),
     }
-    program = trace(lambda x: step(loops[loop](loops[loop](x))), (2, 3, 4))
-    assert sum(multiply_accumulates(program)) == 2 * 3 * 4 * 4
-    assert uncounted(program) == (loop,)
-    assert uncounted(trace(step, (2, 3, 4))) == ()
+    assert (LENET.params, LENET.macs, LENET.parameter_bytes) == (61_706, 2 * 416_520, 4 * 61_706)
+    # What leaves convolutions and products.
+    assert LENET.activations == 2 * (4704 + 1600 + 120 + 84 + 10)
+    # The output of c1 and what pooling makes of it, in floats.
+    assert LENET.forward_bytes == 4 * 2 * (4704 + 1176)
+    assert LENET.training_bytes > 2 * LENET.parameter_bytes
 
 
-def test_scans_are_counted_as_often_as_they_run():
-    weights = jnp.ones((4, 4))
-    program = trace(lambda x: lax.scan(lambda carry, _: (carry @ weights, None), x, length=3)[0], (2, 3, 4))
-    assert sum(multiply_accumulates(program)) == 3 * (2 * 3 * 4 * 4)
-    assert uncounted(program) == ()
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(("name", "millions"), [("resnet50", "11.1"), ("resnet101", "16.2"), ("resnet152", "22.6")])
+def test_activations_are_those_published(name, millions):
+    # Radosavovic et al. (2020), "Designing Network Design Spaces", table 3.
+    found = cost(models.create(name), (1, 224, 224, 3), training=False)
+    assert f"{found.activations / 1e6:.1f}" == millions
+    assert found.training_bytes is None
 
 
-def test_every_equation_has_its_number():
-    program = trace(lambda x: jnp.tanh(conv((3, 3, 1, 2))(x)) @ jnp.ones((2, 5)), (1, 4, 4, 1))
-    numbers = dict(zip([eqn.primitive for eqn in program.equations], multiply_accumulates(program), strict=True))
-    assert {name: number for name, number in numbers.items() if number} == {
-        "conv_general_dilated": 16 * 9 * 2,
-        "dot_general": 16 * 2 * 5,
-    }
+def test_padding_is_counted_or_not():
+    def function(x):
+        return correlate(x, jnp.ones((3, 3, 1, 1)), padding="SAME")
+
+    assert cost(function, (1, 4, 4, 1)).macs == 16 * 9
+    inside = cost(function, (1, 4, 4, 1), padding=False)
+    assert inside.macs == 100
+    assert "taps on padding are left out" in str(inside)
+    assert "taps on padding are counted" in str(LENET)
+
+
+def test_a_functions_parameters_are_not_known():
+    found = cost(lambda x: correlate(x, jnp.ones((3, 3, 1, 2)), padding="VALID"), (1, 5, 5, 1))
+    assert (found.params, found.macs, found.training_bytes) == (0, 9 * 9 * 2, None)
+
+
+def test_loops_are_named():
+    found = cost(lambda x: lax.while_loop(lambda y: y.sum() < 9, lambda y: y @ jnp.ones((2, 2)), x), (1, 4, 2))
+    assert (found.macs, found.uncounted) == (4 * 4, ("while",))
+    assert str(found).endswith("Of each while loop one turn is counted.")
+
+
+def test_it_is_saved_drawn_and_shown(tmp_path):
+    LENET.save(tmp_path / "deep" / "lenet")
+    saved = json.loads((tmp_path / "deep" / "lenet.json").read_text())
+    assert saved[0] == {"layer": "c1", "shape": "2x28x28x6", "params": 156, "macs": 235_200, "activations": 9408}
+    assert (tmp_path / "deep" / "lenet.csv").read_text().splitlines()[0] == "layer,shape,params,macs,activations"
+    assert (tmp_path / "deep" / "lenet.png").stat().st_size > 1000
+    figure = LENET.draw()
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "multiply-accumulates / million",
+        "parameters / thousand",
+        "activations / thousand",
+    ]
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [0.156, 2.416, 48.12, 10.164, 0.85]
+    shown = LENET._repr_html_()
+    assert "<td>c1</td>" in shown
+    assert "MiB of parameters" in shown

@@ -3,12 +3,12 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnnjax import layers
-from cnnjax.analysis import program as program_module
-from cnnjax.analysis import receptive_field
-from cnnjax.analysis.program import trace
+from cnnjax.analysis import receptive_field, tracing
+from cnnjax.analysis.tracing import trace
 
 SHAPE = (2, 4, 3)
 
@@ -175,7 +175,36 @@ def test_scans_are_written_out():
     assert len(receptive_field(function, SHAPE).unknown) == 0
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x if x.sum() > 0 else -x, lambda x: x[x > 0], lambda x: np.sin(x), lambda x: jnp.zeros(int(x.sum()))],
+    ids=["if", "boolean index", "NumPy", "int"],
+)
+def test_functions_that_ask_for_values_are_refused(function):
+    with pytest.raises(ValueError, match=r"asks for the values of its input.*write `if` as jnp.where"):
+        trace(function, SHAPE)
+
+
+def test_constants_are_worked_out_when_asked():
+    def function(x):
+        places = jnp.arange(4) * 2
+        return x * jnp.cos(places).sum(), places
+
+    program = trace(function, SHAPE)
+    (_, product), (_, places) = program.outputs
+    np.testing.assert_array_equal(program.constant(places), [0, 2, 4, 6])
+    assert program.constant(product) is None
+    assert program.constant(program.image) is None
+
+
+def test_layers_are_found_by_pattern():
+    program = trace(scoped, SHAPE)
+    assert [layer.name for layer in program.matching("outer/*")] == ["outer/first", "outer/second"]
+    with pytest.raises(ValueError, match="no layer matches 'outer/frist'; there are outer/first"):
+        program.matching("outer/frist")
+
+
 def test_scans_too_long_to_write_out_stay_one_equation(monkeypatch):
-    monkeypatch.setattr(program_module, "_MOST_SCANNED", 5)
+    monkeypatch.setattr(tracing, "_MOST_SCANNED", 5)
     program = trace(lambda x: jax.lax.fori_loop(0, 10, lambda _, value: jnp.sin(value), x), SHAPE)
     assert "scan" in {equation.primitive for equation in program.equations}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.analysis import cost
-from cnnjax.analysis.program import trace
+from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.tracing import trace
 from tests.models.quick import drawn, run_unoptimised
 
 # Parameters, and multiply-accumulates on one picture of the size the model was designed for, both as published
@@ -264,7 +264,7 @@ def test_costs_and_receptive_fields_are_those_published(name):
     program = trace(scanned(name), pictures(name).shape)
     expected = PUBLISHED[name][1]
     if expected is not None:
-        macs = sum(cost.multiply_accumulates(program))
+        macs = sum(multiply_accumulates(program))
         assert f"{macs / 1e9:.{len(expected.split('.')[1])}f}" == expected
     if name in FIELDS:
         start = check_fields(program, *FIELDS[name])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as count
 
-from cnnjax.report import figures
 from cnnjax.tasks import Classification
 from cnnjax.tasks.classification_figures import confusion_matrix, most_confused
+from cnnjax.view import figures
 
 CLASSES = ("cat", "dog", "newt")
 generator = np.random.default_rng(0)

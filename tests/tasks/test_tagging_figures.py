@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from cnnjax.report import figures
 from cnnjax.tasks import Tagging
 from cnnjax.tasks.tagging_figures import average_precisions, precision_recall_curves, tagged_examples
+from cnnjax.view import figures
 
 TAGS = ("cat", "dog", "newt")
 generator = np.random.default_rng(0)

@@ -105,7 +105,7 @@ def render(
         contents = f'<nav aria-label="Contents"><ol>{"".join(links)}</ol></nav>\n'
     body = "\n".join(
         f'<section id="section-{number}">\n<h2>{escape(section.title)}</h2>\n'
-        + "\n".join(map(_block, section.blocks))
+        + "\n".join(map(html, section.blocks))
         + "\n</section>"
         for number, section in enumerate(sections, 1)
     )
@@ -134,7 +134,8 @@ def render(
 """
 
 
-def _block(block: Block) -> str:
+def html(block: Block) -> str:
+    """A block alone, as HTML without styles: what a notebook shows."""
     match block:
         case Text(text):
             paragraphs = re.split(r"\n\s*\n", text.strip())

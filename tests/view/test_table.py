@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cnnjax.analysis.table import format_extent, format_table, save_rows
+from cnnjax.view.table import format_extent, format_table, save_rows
 
 
 def test_words_stand_left_and_numbers_right():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from cnnjax.report import figures
-from cnnjax.report.field_figures import FieldBox, receptive_fields
+from cnnjax.view import figures
+from cnnjax.view.field_figures import FieldBox, receptive_fields
 
 
 def field_of(axes):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from cnnjax.report.page import Picture, Section, Table, Text, render
+from cnnjax.view.page import Picture, Section, Table, Text, render
 
 HOSTILE = """<script>alert(1)</script> & "double" 'single' <img src=x onerror=alert(2)>"""
 VOID = {"meta", "link", "img", "br"}
@@ -178,5 +178,5 @@ def test_text_splits_at_empty_lines_and_facts_keep_their_order():
 
 
 def test_page_needs_no_matplotlib():
-    check = "import cnnjax.report.page, sys; sys.exit('matplotlib' in sys.modules or 'jax' in sys.modules)"
+    check = "import cnnjax.view.page, sys; sys.exit('matplotlib' in sys.modules or 'jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

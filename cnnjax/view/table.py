@@ -40,6 +40,24 @@ def format_extent(sizes: Sequence[object], *, separator: str = "x") -> str:
     return texts[0] if len(set(texts)) == 1 else separator.join(texts)
 
 
+def format_cell(value: object) -> str:
+    """A plain value for people: thousands parted, four significant digits, "-" for nothing.
+
+    >>> format_cell(12345), format_cell(0.123456), format_cell(True), format_cell(None), format_cell("c1")
+    ('12,345', '0.1235', 'yes', '-', 'c1')
+    """
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+    return str(value)
+
+
 def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes records of the same keys as `path`.csv and `path`.json."""
     with path.with_name(f"{path.name}.csv").open("w", newline="", encoding="utf-8") as file:

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnjax import report
-from cnnjax.report import field_figures, figures
+from cnnjax import view
+from cnnjax.view import field_figures, figures
 
 ROWS = [
     {"step": 5, "epoch": 0.5, "split": "train", "loss": 2.0, "accuracy": 0.25, "learning_rate": 1e-3},
@@ -242,8 +242,8 @@ class TestStyle:
 
 
 def test_room_opens_its_modules_and_names():
-    assert report.figures is figures
-    assert report.FieldBox is field_figures.FieldBox
-    assert set(report.__dir__()) >= {"figures", "page", "learning_curves", "Section"}
+    assert view.figures is figures
+    assert view.FieldBox is field_figures.FieldBox
+    assert set(view.__dir__()) >= {"figures", "page", "learning_curves", "Section"}
     with pytest.raises(AttributeError, match="no attribute 'pages'"):
-        report.__getattr__("pages")
+        view.__getattr__("pages")

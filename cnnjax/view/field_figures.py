@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from cnnjax.report.figures import COLOURS, PALE, as_rgb, caption_tile, style
+from cnnjax.view.figures import COLOURS, PALE, as_rgb, caption_tile, style
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PALE = "#e4e7eb"  # grids, frames, and what lies outside of a picture
-_INK, _QUIET, _ALARM = "#1f2328", "#8b949e", COLOURS[1]
+_INK, QUIET, _ALARM = "#1f2328", "#8b949e", COLOURS[1]
 _BY = "\N{MULTIPLICATION SIGN}"
 
 _STYLE = {
     "axes.axisbelow": True,
-    "axes.edgecolor": _QUIET,
+    "axes.edgecolor": QUIET,
     "axes.grid": True,
     "axes.labelcolor": _INK,
     "axes.prop_cycle": rcsetup.cycler(color=list(COLOURS)),
@@ -176,7 +176,7 @@ def _curve(
     )
 
 
-def _tiles(
+def empty_tiles(
     count: int, *, title: str, columns: int, aspect: float, caption_lines: int = 1, margin: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `count` empty tiles, at most `columns` to a line and about 11 inches wide."""
@@ -231,7 +231,7 @@ def filters(
     shown, how_many = _first(limit, outputs if in_colour else inputs * outputs)
     kind = "filters" if in_colour or inputs == 1 else "slices (input → output)"
     size = _BY.join(map(str, kernel.shape[: 3 if in_colour else 2]))
-    figure, tiles = _tiles(
+    figure, tiles = empty_tiles(
         shown,
         title=f"{name}: {how_many} {kind} of {size}",
         columns=columns,
@@ -278,7 +278,7 @@ def feature_maps(
         return _strip(values.ravel(), title=f"{name}: {_BY.join(map(str, values.shape))} values")
     height, width, channels = values.shape
     shown, how_many = _first(limit, channels)
-    figure, tiles = _tiles(
+    figure, tiles = empty_tiles(
         shown,
         title=f"{name}: {how_many} channels of {height}{_BY}{width}",
         columns=columns,
@@ -291,7 +291,7 @@ def feature_maps(
         sound, extent = bool(np.isfinite(channel).all()), _extent(channel)
         axes.imshow(np.ma.masked_invalid(channel), cmap=colours)
         if sound and channel.min() == channel.max():
-            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fc=PALE, ec=_QUIET, hatch="///"))
+            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fc=PALE, ec=QUIET, hatch="///"))
         gap = "\n" if len(extent.split("\n")[0]) > 18 else " "
         caption_tile(axes, f"{index}:{gap}{extent}", colour=_INK if sound else _ALARM)
     return figure
@@ -320,7 +320,7 @@ def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
         linewidths=min(44.0, 520 / values.size),
     )
     axes.plot(units[~fine], np.zeros((~fine).sum()), "x", color=_ALARM)
-    axes.axhline(0, color=_QUIET, linewidth=0.8)
+    axes.axhline(0, color=QUIET, linewidth=0.8)
     axes.set_xlim(-0.7, values.size - 0.3)
     axes.set_xlabel("channel")
     axes.set_ylabel("value")

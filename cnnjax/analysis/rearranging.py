@@ -1,0 +1,160 @@
+"""Elements that change their places: reshapes, gathers, running totals and products with constant matrices."""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, nowhere
+
+# Steps that repeat themselves after more elements than this are told by the ratio of the sizes.
+_LONGEST_PERIOD = 64
+
+
+def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
+    """Merges or splits axes; the finest grouping of old and new axes of equal extent is worked out first."""
+    groups = _reshape_groups(old, new)
+    axis, factor = _follow_axis(reach.axis, groups, old, new)
+
+    def move(bound: np.ndarray) -> np.ndarray:
+        wide = list(bound.shape)
+        shape: list[int] = []
+        for olds, news in groups:
+            if any(bound.shape[dim] > 1 for dim in olds):
+                for dim in olds:
+                    wide[dim] = old[dim]
+                shape += [new[dim] for dim in news]
+            else:
+                shape += [1] * len(news)
+        return compress(np.broadcast_to(bound, wide).reshape(shape), keep=axis)
+
+    stride = None if axis is None or reach.stride is None else reach.stride * factor
+    return reach.map(move, axis=axis, stride=stride)
+
+
+def moved(sources: Sequence[Reach | None], shapes: Sequence[Sequence[int]], origin: np.ndarray) -> Reach:
+    """Elements taken from where `origin` says: places in all sources, flat, one after the other; -1 is nowhere.
+
+    The axis that runs along the input is the only one along which the interval moves, if there is one such.
+    """
+    full = [nowhere(len(shape)) if reach is None else reach for reach, shape in zip(sources, shapes, strict=True)]
+
+    def take(bounds: Sequence[np.ndarray], empty: int) -> np.ndarray:
+        flat = [np.broadcast_to(bound, shape).ravel() for bound, shape in zip(bounds, shapes, strict=True)]
+        elements = np.concatenate([*flat, [empty]])
+        return compress(elements[np.where(origin < 0, len(elements) - 1, origin)], keep=None)
+
+    low, high, plane_low, plane_high = (
+        take(bounds, empty)
+        for bounds, empty in zip(zip(*map(bounds_of, full), strict=True), (NOWHERE, -NOWHERE) * 2, strict=True)
+    )
+    strides = [reach.stride for reach in sources if reach is not None and reach.stride is not None]
+    return along(Reach(low, high, plane_low, plane_high, None, None), *strides[:1] or [Fraction(1)])
+
+
+def picked(reach: Reach, axis: int, chosen: np.ndarray, shape: Sequence[int]) -> Reach:
+    """A product along `axis` with a matrix: output o sees what the inputs i with `chosen[i, o]` see.
+
+    `shape` is the value's; its axis stays where it is, with the outputs along it.
+    """
+    full = reach.map(
+        lambda bound: np.broadcast_to(bound, [shape[dim] if dim == axis else n for dim, n in enumerate(bound.shape)]),
+        axis=reach.axis,
+        stride=reach.stride,
+    )
+
+    def choose(extreme: Callable, empty: int) -> Bound:
+        def apply(bound: np.ndarray) -> np.ndarray:
+            lines = np.moveaxis(bound, axis, -1)
+            outputs = [extreme(np.where(column, lines, empty), axis=-1) for column in chosen.T]
+            return np.stack(outputs, axis)
+
+        return apply
+
+    found = full.map(choose(np.min, NOWHERE), choose(np.max, -NOWHERE), axis=None, stride=None)
+    found = found.map(lambda bound: compress(bound, keep=reach.axis), axis=None, stride=None)
+    if reach.axis == axis and reach.stride is not None:
+        return along(found, reach.stride * Fraction(*chosen.shape))
+    return found.map(lambda bound: bound, axis=reach.axis, stride=reach.stride)
+
+
+def running(reach: Reach, axis: int, size: int, *, backwards: bool) -> Reach:
+    """Each element along `axis` sees what it and all before it saw, or all after it."""
+    full = reach.map(
+        lambda bound: np.broadcast_to(bound, [size if dim == axis else n for dim, n in enumerate(bound.shape)]),
+        axis=reach.axis,
+        stride=reach.stride,
+    )
+    turn = (slice(None),) * axis + (slice(None, None, -1 if backwards else 1),)
+    return full.map(
+        lambda low: compress(np.minimum.accumulate(low[turn], axis)[turn], keep=reach.axis),
+        lambda high: compress(np.maximum.accumulate(high[turn], axis)[turn], keep=reach.axis),
+        axis=reach.axis,
+        stride=reach.stride,
+    )
+
+
+def along(reach: Reach, stride: Fraction) -> Reach:
+    """Finds the axis that runs along the input, the one along which the interval moves, and how far per step.
+
+    `stride` is what is expected; where centres stray from it by a pixel, it is what the steps come to that repeat
+    themselves every few elements.
+    """
+    moving = [dim for dim in range(reach.rank) if reach.plane_low.shape[dim] > 1]
+    ends = (reach.plane_low + reach.plane_high).ravel()
+    if len(moving) != 1 or (reach.plane_low > reach.plane_high).any():
+        return reach
+    if (abs(ends - ends[0] - 2 * float(stride) * np.arange(len(ends))) < 2).all():
+        return Reach(*bounds_of(reach), axis=moving[0], stride=stride)
+    for period in range(1, min(_LONGEST_PERIOD, len(ends) // 2) + 1):
+        steps = ends[period:] - ends[:-period]
+        usual = np.median(steps)
+        # But for the borders, where a resized picture's weights are cut off.
+        if (steps == usual).sum() >= 0.9 * len(steps):
+            return Reach(*bounds_of(reach), axis=moving[0], stride=Fraction(int(usual), 2 * period))
+    return Reach(*bounds_of(reach), axis=moving[0], stride=stride)
+
+
+def _reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Splits both shapes into consecutive groups of equal product, as fine as can be."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        olds, news = [], []
+        left = right = 1
+        if i < len(old):
+            olds, left, i = [i], old[i], i + 1
+        if j < len(new):
+            news, right, j = [j], new[j], j + 1
+        while left != right:
+            if left < right:
+                olds.append(i)
+                left, i = left * old[i], i + 1
+            else:
+                news.append(j)
+                right, j = right * new[j], j + 1
+        groups.append((olds, news))
+    return groups
+
+
+def _follow_axis(
+    axis: int | None, groups: Sequence[tuple[list[int], list[int]]], old: Sequence[int], new: Sequence[int]
+) -> tuple[int | None, Fraction]:
+    """Where the axis along the input goes, and how many of its elements one element there is.
+
+    Splitting it keeps its outer part; merging it keeps it where it is the outermost (an upsampling by repetition),
+    but not into the last axis, which is the channels' (a flattening).
+    """
+    for olds, news in groups:
+        if axis not in olds:
+            continue
+        inner = math.prod(old[dim] for dim in olds if dim > axis)
+        for dim in news:
+            step = math.prod(new[other] for other in news if other > dim)
+            splits = step % inner == 0
+            repeats = inner % step == 0 and len(old) - 1 not in olds
+            trivial = new[dim] == 1 and old[axis] > 1
+            if step * new[dim] <= inner * old[axis] and (splits or repeats) and not trivial:
+                return dim, Fraction(step, inner)
+    return None, Fraction(1)

@@ -1,0 +1,61 @@
+"""What every result can do, on one made by hand."""
+
+import csv
+import json
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from cnnjax.view import Result
+
+
+@dataclass(frozen=True)
+class Found(Result):
+    """Three records."""
+
+    def rows(self):
+        return [
+            {"layer": "c1", "mean_value": 0.123456, "units": 12345},
+            {"layer": "<c2>", "mean_value": float("nan"), "units": 0},
+            {"layer": "c3", "mean_value": None, "units": -1},
+        ]
+
+    def notes(self):
+        return ["One note.", "Another."]
+
+    def draw(self):
+        return Figure(figsize=(1, 1))
+
+
+def test_it_prints_as_a_table_with_notes():
+    assert str(Found()).splitlines() == [
+        "layer  mean value   units",
+        "-----  ----------  ------",
+        "c1     0.1235      12,345",
+        "<c2>   nan              0",
+        "c3     -               -1",
+        "One note.",
+        "Another.",
+    ]
+
+
+def test_it_is_saved_three_ways(tmp_path):
+    Found().save(tmp_path / "new" / "found.v2")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "found.v2.csv",
+        "found.v2.json",
+        "found.v2.png",
+    ]
+    with (tmp_path / "new" / "found.v2.csv").open() as file:
+        assert list(csv.reader(file))[1] == ["c1", "0.123456", "12345"]
+    assert json.loads((tmp_path / "new" / "found.v2.json").read_text())[2] == {
+        "layer": "c3",
+        "mean_value": None,
+        "units": -1,
+    }
+
+
+def test_it_shows_in_a_notebook():
+    html = Found()._repr_html_()
+    assert "&lt;c2&gt;" in html
+    assert "One note. Another." in html
