@@ -26,6 +26,7 @@ def analyze(
     model: tyro.conf.Positional[str],
     image_size: int | None = None,
     channels: int | None = None,
+    gates: bool = False,
     save: Path | None = None,
 ) -> None:
     """Print shapes, parameters, multiply-accumulates and receptive fields of a model's layers, for one picture.
@@ -34,6 +35,7 @@ def analyze(
         model: name of a registered model; `cnnjax models` lists them.
         image_size: side of the square picture; the paper's where left out.
         channels: channels of the picture; the paper's where left out.
+        gates: count what is seen through squeeze-and-excitation gates, which is the whole picture.
         save: folder to write the table to, as CSV and JSON, with a picture of it.
     """
     import jax
@@ -48,7 +50,7 @@ def analyze(
             raise ValueError(f"{name}={value}; expected a number above 0")
     shape = (1, image_size or height, image_size or width, channels or depth)
     models.check_inputs(built, jax.ShapeDtypeStruct(shape, jnp.float32))
-    summary = analysis.summary(built, shape)
+    summary = analysis.summary(built, shape, gates=gates)
     print(f"{model} on one picture of {'x'.join(map(str, shape[1:]))}\n\n{summary}")
     if save is not None:
         summary.save(save / f"{model}_layers")

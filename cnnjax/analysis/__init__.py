@@ -1,22 +1,96 @@
-"""Floor 4: what a network sees, where, and what it costs, for any JAX function."""
+"""Floor 4: what a network sees, where, and what it costs, for any JAX function.
 
+Everything here takes a plain function of pictures (or a Flax model) and is pure; results print as a table, draw
+themselves (`draw`), are saved (`save`) and show in a notebook.
+"""
+
+from cnnjax.analysis.attribution import (
+    deconvolution,
+    gradient,
+    gradient_times_input,
+    guided_backpropagation,
+    integrated_gradients,
+    saliency,
+    smooth_grad,
+)
+from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus
 from cnnjax.analysis.cost import Cost, LayerCost, cost
-from cnnjax.analysis.feature_maps import feature_maps
+from cnnjax.analysis.effective import EffectiveField, effective_receptive_field
+from cnnjax.analysis.explanations import Explanations, SanityCheck, explain, sanity_check
+from cnnjax.analysis.feature_maps import feature_maps, first_kernel
 from cnnjax.analysis.fields import AxisField, LayerField
+from cnnjax.analysis.invariance import Invariance, Response, equivariance_error, invariance
+from cnnjax.analysis.maximization import activation_maximization
+from cnnjax.analysis.occlusion import occlusion
+from cnnjax.analysis.patches import Neighbours, Patch, TopPatches, nearest_examples, top_patches
 from cnnjax.analysis.receptive_field import ReceptiveFields, receptive_field
+from cnnjax.analysis.similarity import Similarity, cka, similarity
+from cnnjax.analysis.statistics import FeatureStatistics, LayerStatistics, feature_statistics
+from cnnjax.analysis.structure import (
+    Context,
+    LayerContext,
+    LayerSharing,
+    Sharing,
+    Superposition,
+    context,
+    parameter_sharing,
+    superposition,
+)
 from cnnjax.analysis.summary import Summary, summary
-from cnnjax.view.table import save_rows
+from cnnjax.analysis.transforms import Transform, challenges
 
 __all__ = [
     "AxisField",
+    "Context",
     "Cost",
+    "EffectiveField",
+    "Explanations",
+    "FeatureStatistics",
+    "Invariance",
+    "LayerContext",
     "LayerCost",
     "LayerField",
+    "LayerSharing",
+    "LayerStatistics",
+    "Neighbours",
+    "Patch",
     "ReceptiveFields",
+    "Response",
+    "SanityCheck",
+    "Sharing",
+    "Similarity",
     "Summary",
+    "Superposition",
+    "TopPatches",
+    "Transform",
+    "activation_maximization",
+    "challenges",
+    "cka",
+    "context",
     "cost",
+    "deconvolution",
+    "effective_receptive_field",
+    "equivariance_error",
+    "explain",
     "feature_maps",
+    "feature_statistics",
+    "first_kernel",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient",
+    "gradient_times_input",
+    "guided_backpropagation",
+    "integrated_gradients",
+    "invariance",
+    "nearest_examples",
+    "occlusion",
+    "parameter_sharing",
     "receptive_field",
-    "save_rows",
+    "saliency",
+    "sanity_check",
+    "similarity",
+    "smooth_grad",
     "summary",
+    "superposition",
+    "top_patches",
 ]

@@ -1,26 +1,62 @@
-"""What the layers of a model make of given pictures."""
+"""What the layers of a network make of given pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.program import check_patterns
+from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options
 
 
-def feature_maps(model: Model, variables: Any, images: Any, *, names: str | Sequence[str] = "*") -> dict[str, Any]:
-    """Outputs of a model's layers by name, in the order they are computed.
+def feature_maps(
+    function: Callable[..., Any] | Model, *inputs: Any, names: str | Sequence[str] = "*"
+) -> dict[str, Any]:
+    """Outputs of a network's layers by name, in the order they are computed.
 
-    `names` is a layer's name, a shell pattern ("stage1/*"), or several. A layer's output is what its module returns
-    (an array, or several), so an activation applied afterwards is not in it; a module called again gives "name (2)".
-    Pure: run it under `jit` where the pictures are many.
+    `feature_maps(model, variables, images)` takes a Flax model, whose layers are its modules: an output is what the
+    module returns (an array, or several), so an activation applied afterwards is not in it; a module called again
+    gives "name (2)". `feature_maps(function, images)` takes any JAX function of pictures, whose layers are the named
+    scopes (see `receptive_field`), and computes only what the chosen ones need; so does a model under `jit`.
+
+    Args:
+        function: a Flax model, or a function of pictures.
+        inputs: variables and pictures of a model; pictures of a function.
+        names: a layer's name, a shell pattern ("stage1/*"), or several.
 
     Raises:
-        ValueError: a name or pattern matches no layer; near matches are listed.
+        ValueError: a name or pattern matches no layer, near matches are listed; or another number of inputs.
     """
     patterns = (names,) if isinstance(names, str) else tuple(names)
+    expected = ("variables", "images") if isinstance(function, Model) else ("images",)
+    if len(inputs) != len(expected):
+        raise ValueError(f"{len(inputs)} inputs came; expected {' and '.join(expected)}")
+    if isinstance(function, Model):
+        variables, images = inputs
+        return _of_modules(function, variables, images, patterns)
+    (images,) = inputs
+    program = trace_call(function, jnp.asarray(images))
+    layers = program.matching(*patterns)
+    values = evaluate(program, [jnp.asarray(images)], [layer.value for layer in layers])
+    return {layer.name: value for layer, value in zip(layers, values, strict=True)}
+
+
+def first_kernel(params: Any, channels: int) -> tuple[str, jax.Array] | None:
+    """The first convolution kernel, (height, width, channels, filters), that takes pictures of so many channels.
+
+    Returns its module's name and the kernel; None where there is none.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if path[-1].key == "kernel" and leaf.ndim == 4 and leaf.shape[2] == channels:
+            return "/".join(key.key for key in path[:-1]), leaf
+    return None
+
+
+def _of_modules(model: Model, variables: Any, images: Any, patterns: Sequence[str]) -> dict[str, Any]:
     known: dict[tuple[str, ...], None] = {}
 
     def wanted(module: Model, method: str) -> bool:
@@ -33,11 +69,7 @@ def feature_maps(model: Model, variables: Any, images: Any, *, names: str | Sequ
     _, captured = model.apply(
         variables, jnp.asarray(images), **options, capture_intermediates=wanted, mutable=["intermediates"]
     )
-    layers = ["/".join(path) for path in known]
-    for pattern in patterns:
-        if not any(fnmatchcase(layer, pattern) for layer in layers):
-            near = get_close_matches(pattern, layers, n=3) or layers
-            raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(near)}")
+    check_patterns(patterns, ["/".join(path) for path in known])
     return dict(_calls(known, dict(captured.get("intermediates") or {})))
 
 

@@ -94,6 +94,12 @@ class Program:
         """
         return self._layers
 
+    def layer_of(self, place: int) -> str:
+        """The name of the innermost layer that an equation is in; outside of all, its primitive's."""
+        around = [layer for layer in self.layers() if layer.start <= place < layer.stop]
+        inner = min(around, key=lambda layer: layer.stop - layer.start, default=None)
+        return self.equations[place].primitive if inner is None else inner.name
+
     def matching(self, *patterns: str) -> tuple[Layer, ...]:
         """The layers whose name is one of the given, or matches one as a shell pattern.
 
@@ -111,7 +117,7 @@ class Program:
     @cached_property
     def _found(self) -> dict[int, np.ndarray | None]:
         return dict.fromkeys(self.inputs) | {
-            value: np.asarray(array) if hasattr(array, "dtype") and not _is_key(array) else None
+            value: None if isinstance(array, jax.core.Tracer) or _is_key(array) else np.asarray(array)
             for value, array in self.constants.items()
         }
 
@@ -146,6 +152,18 @@ class Program:
             each: None if _is_key(result) else np.asarray(result)
             for each, result in zip(equation.outputs, results, strict=True)
         }
+
+
+def innermost(program: Program) -> tuple[Layer, ...]:
+    """The layers that hold no others."""
+    layers = program.layers()
+    # Inner layers follow the one that they are in.
+    after = (*layers[1:], None)
+    return tuple(
+        layer
+        for layer, following in zip(layers, after, strict=True)
+        if following is None or not following.name.startswith(f"{layer.name}/")
+    )
 
 
 def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:

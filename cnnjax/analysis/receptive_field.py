@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.fields import LayerField, layer_field
-from cnnjax.analysis.program import Equation, Program
+from cnnjax.analysis.program import Program
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model
@@ -161,12 +161,5 @@ def fields_of(program: Program, *, gates: bool = True) -> ReceptiveFields:
         tuple(each for each in fields if each is not None),
         tuple(each for each in outputs if each is not None),
         found.unknown,
-        tuple(dict.fromkeys(_layer_of(program, equation) for equation in found.misaligned)),
+        tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in found.misaligned)),
     )
-
-
-def _layer_of(program: Program, equation: Equation) -> str:
-    """The innermost layer that an equation is in; its primitive's name outside of all."""
-    place = next((place for place, other in enumerate(program.equations) if other is equation), -1)
-    around = [layer for layer in program.layers() if layer.start <= place < layer.stop]
-    return min(around, key=lambda layer: layer.stop - layer.start).name if around else equation.primitive

@@ -15,7 +15,7 @@ from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
 from cnnjax.train import Experiment, Fit, format_metric, read_rows
 from cnnjax.train.run_folder import RECORD
-from cnnjax.view import figures, page
+from cnnjax.view import figures, page, save_rows
 
 # Layers whose feature maps are drawn; of a deeper net, this many spread evenly.
 MOST_MAPS = 24
@@ -93,11 +93,12 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures) -> list[page.Section]:
     image = _visible(np.asarray(inputs[0], np.float32))
-    summary = analysis.summary(model, inputs.shape)
-    analysis.save_rows(folder / "layers", summary.rows())
+    summary = analysis.summary(model, inputs.shape, gates=False)
+    save_rows(folder / "layers", summary.rows())
     notes = [
         "One picture. Receptive field, stride and start (where the first position's field begins) in input pixels;",
-        "a dash where no axis of the layer runs along the picture. MACs are those of convolutions and products.",
+        "a dash where no axis of the layer runs along the picture. What is seen through gates is left out. MACs are those",
+        "of convolutions and products.",
         *summary.notes(),
     ]
     header, rows = summary.table()
@@ -115,7 +116,8 @@ def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictur
         f" {len(chosen)} of {len(maps)} layers."
     )
     blocks: list[page.Block] = [page.Text(explained)]
-    for name, kernel in _first_kernel(fit.state.params, inputs.shape[-1]):
+    if (found := analysis.first_kernel(fit.state.params, inputs.shape[-1])) is not None:
+        name, kernel = found
         figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))
     for name in chosen:
@@ -135,14 +137,6 @@ def _visible(image: np.ndarray) -> np.ndarray:
     """Any picture as grey or RGB in [0, 1]: the mean of its channels where they are neither one nor three."""
     image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
     return (image - image.min()) / max(float(np.ptp(image)), 1e-12)
-
-
-def _first_kernel(params: Any, channels: int) -> list[tuple[str, Any]]:
-    """The first convolution kernel that takes the picture's channels, with its layer's name; or nothing."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if path[-1].key == "kernel" and leaf.ndim == 4 and leaf.shape[2] == channels:
-            return [("/".join(key.key for key in path[:-1]), leaf)]
-    return []
 
 
 def _file_name(text: str) -> str:

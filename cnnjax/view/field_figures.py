@@ -120,3 +120,51 @@ def _field_panel(
 
 def _tail(name: str, length: int) -> str:
     return name if len(name) <= length else "…" + name[1 - length :]
+
+
+@style()
+def effective_field(
+    gradient: Float[np.ndarray, "*shape"],
+    gaussian: Float[np.ndarray, "*shape"],
+    *,
+    box: Sequence[tuple[int, int]],
+    title: str,
+) -> Figure:
+    """A gradient by pixel with the theoretical field around it, and its profile with a fitted Gaussian.
+
+    Args:
+        gradient: along one axis, or two; of more, the middle plane of the others is shown.
+        gaussian: what is fitted, of the same shape.
+        box: first and last pixel of the theoretical field, per axis.
+        title: stands above.
+    """
+    while gradient.ndim > 2:
+        gradient, gaussian, box = gradient[len(gradient) // 2], gaussian[len(gaussian) // 2], box[1:]
+    flat = gradient.ndim == 2
+    figure = Figure(figsize=(9.2 if flat else 5.5, 3.9))
+    figure.suptitle(title, parse_math=False)
+    *map_axes, profile = figure.subplots(1, 2 if flat else 1, squeeze=False)[0]
+    if flat:
+        (axes,) = map_axes
+        image = axes.imshow(gradient, cmap="magma", vmin=0)
+        (top, bottom), (left, right) = box
+        # A pixel's centre is its index, so the outline runs half a pixel outside.
+        corner = (left - 0.5, top - 0.5)
+        outline = Rectangle(corner, right - left + 1, bottom - top + 1, fill=False, edgecolor=COLOURS[5], linewidth=1.5)
+        axes.add_patch(outline)
+        axes.set(xlabel="column / pixels", ylabel="row / pixels")
+        axes.set_xlim(-0.5, gradient.shape[1] - 0.5)
+        axes.set_ylim(gradient.shape[0] - 0.5, -0.5)
+        axes.grid(visible=False)
+        figure.colorbar(image, ax=axes, label="gradient")
+    others = tuple(range(1, gradient.ndim))
+    places = np.arange(len(gradient))
+    profile.plot(places, gradient.sum(axis=others), color=COLOURS[0], label="gradient")
+    profile.plot(places, gaussian.sum(axis=others), color=COLOURS[1], linestyle="--", label="fitted Gaussian")
+    low, high = box[0]
+    profile.axvspan(low - 0.5, high + 0.5, color=COLOURS[5], alpha=0.15, label="theoretical field", zorder=0)
+    profile.set_xlim(-0.5, len(gradient) - 0.5)
+    profile.set_ylim(bottom=0)
+    profile.set(xlabel="row / pixels", ylabel="sum along the row" if flat else "gradient")
+    profile.legend(fontsize=9)
+    return figure

@@ -74,7 +74,11 @@ def curves(
             axes.set_title(panel.title, parse_math=False)
         axes.set_xlabel(x_label, parse_math=False)
         axes.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
-        if y_from_zero and "y" not in log:
+        places = {float(place) for along, _ in panel.lines.values() for place in along}
+        if len(places) == 1:
+            axes.set_xticks([*places])
+    if y_from_zero and "y" not in log:
+        for axes in grid.flat[: len(panels)]:
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     for line in grid:
         line[0].set_ylabel(y_label, parse_math=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
-from cnnjax.analysis import feature_maps
+from cnnjax.analysis import feature_maps, first_kernel
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32))
 
@@ -123,3 +123,54 @@ def test_a_model_without_train():
     variables = {"params": {"layers_0": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}}}
     (value,) = feature_maps(model, variables, IMAGES).values()
     np.testing.assert_allclose(value, np.repeat(IMAGES.sum(-1, keepdims=True), 2, -1), rtol=1e-4, atol=1e-6)
+
+
+def bare(images):
+    with jax.named_scope("first"):
+        images = jnp.tanh(images)
+    with jax.named_scope("second"):
+        images = images * 2
+    with jax.named_scope("first"):
+        return images + 1
+
+
+def test_layers_of_a_function():
+    found = feature_maps(bare, IMAGES)
+    assert list(found) == ["first", "second", "first (2)"]
+    np.testing.assert_allclose(found["second"], 2 * np.tanh(IMAGES), rtol=1e-5)
+    np.testing.assert_array_equal(feature_maps(bare, IMAGES, names="first (2)")["first (2)"], bare(IMAGES))
+    with pytest.raises(ValueError, match="no layer matches 'third'; there are first, second"):
+        feature_maps(bare, IMAGES, names="third")
+
+
+def test_a_models_layers_as_a_functions():
+    def function(images):
+        return Net().apply(VARIABLES, images, train=False)
+
+    maps, modules = feature_maps(function, IMAGES, names=("stem", "end")), feature_maps(Net(), VARIABLES, IMAGES)
+    for name in ("stem", "end"):
+        np.testing.assert_allclose(maps[name], modules[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("as_function", [True, False], ids=["function", "model"])
+def test_under_jit_what_is_not_asked_for_is_not_compiled(as_function):
+    def find(images):
+        if as_function:
+            return feature_maps(lambda x: Net().apply(VARIABLES, x, train=False), images, names="stem")
+        return feature_maps(Net(), VARIABLES, images, names="stem")
+
+    assert "dot(" not in jax.jit(find).lower(IMAGES).compile().as_text()
+
+
+def test_inputs_are_counted():
+    with pytest.raises(ValueError, match="1 inputs came; expected variables and images"):
+        feature_maps(Net(), VARIABLES)
+    with pytest.raises(ValueError, match="2 inputs came; expected images"):
+        feature_maps(bare, VARIABLES, IMAGES)
+
+
+def test_the_first_kernel_that_takes_the_pictures():
+    params = {"norm": {"scale": jnp.ones(3)}, "stem": {"conv": {"kernel": jnp.ones((5, 5, 3, 8))}}}
+    name, kernel = first_kernel(params, 3)
+    assert (name, kernel.shape) == ("stem/conv", (5, 5, 3, 8))
+    assert first_kernel(params, 1) is None

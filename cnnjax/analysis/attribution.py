@@ -1,0 +1,217 @@
+"""Which pixels an answer rests on, by gradients: saliency, smoothed and integrated gradients, guided backpropagation.
+
+Every method takes a function of pictures (batch, height, width, channels) to scores (batch, classes), and gives an
+array of the pictures' shape. It explains the score of `targets`, a class for each picture, by default the highest.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cnnjax.analysis.evaluation import Replacement, evaluate, rectified_input
+from cnnjax.analysis.program import Equation, Program
+from cnnjax.analysis.tracing import trace_call
+
+# (batch, height, width, channels), and (batch,): said by errors of our own where they are not.
+Pictures: TypeAlias = Float[Array, "..."]
+Targets: TypeAlias = Int[Array, "..."]
+Scores: TypeAlias = Callable[[Any], Any]
+
+
+def saliency(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+    r"""The size of the gradient, $|\partial s_t / \partial x|$.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes.
+
+    Reference: Simonyan, Vedaldi and Zisserman (2014), "Deep Inside Convolutional Networks", section 3.
+    """
+    return jnp.abs(gradient(function, images, targets))
+
+
+def gradient(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+    r"""The gradient of the target's score, $\partial s_t / \partial x$.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes.
+    """
+    targets = choose_targets(function, images, targets)
+    return jax.grad(lambda pictures: score_of(function(pictures), targets).sum())(images)
+
+
+def gradient_times_input(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+    r"""The gradient times the picture, $x \, \partial s_t / \partial x$.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes.
+
+    Reference: Shrikumar, Greenside, Shcherbina and Kundaje (2016), "Not Just a Black Box", section 3.
+    """
+    return images * gradient(function, images, targets)
+
+
+def smooth_grad(
+    key: jax.Array,
+    function: Scores,
+    images: Pictures,
+    targets: Targets | None = None,
+    *,
+    samples: int = 32,
+    deviation: float = 0.15,
+) -> Pictures:
+    r"""The mean of the gradients at noisy copies, $\frac{1}{n} \sum_i \nabla s_t(x + \epsilon_i)$.
+
+    Args:
+        key: for the noise.
+        function: pictures to scores.
+        images: the pictures.
+        targets: a class for each.
+        samples: copies of each picture.
+        deviation: of the noise, as a share of each picture's range of values.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes, or fewer than one sample.
+
+    Reference: Smilkov, Thorat, Kim, Viegas and Wattenberg (2017), "SmoothGrad: removing noise by adding noise".
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}; expected one or more")
+    targets = choose_targets(function, images, targets)
+    low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (jnp.min, jnp.max))
+    spread = deviation * (high - low)
+
+    def add(total: Pictures, drawn: jax.Array) -> tuple[Pictures, None]:
+        noisy = images + spread * jax.random.normal(drawn, images.shape, images.dtype)
+        return total + gradient(function, noisy, targets), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros_like(images), jax.random.split(key, samples))
+    return total / samples
+
+
+def integrated_gradients(
+    function: Scores,
+    images: Pictures,
+    targets: Targets | None = None,
+    *,
+    baseline: Any = 0.0,
+    steps: int = 50,
+) -> Pictures:
+    r"""Gradients along the straight line from a baseline, $(x - b) \int_0^1 \nabla s_t(b + a (x - b)) \, da$.
+
+    Their sum is the difference of the scores of picture and baseline (completeness). The integral is a Gauss-Legendre
+    sum.
+
+    Args:
+        function: pictures to scores.
+        images: the pictures.
+        targets: a class for each.
+        baseline: a picture, or a number, that stands for nothing to see.
+        steps: places along the line.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes, or fewer than one step.
+
+    Reference: Sundararajan, Taly and Yan (2017), "Axiomatic Attribution for Deep Networks", section 3.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}; expected one or more")
+    targets = choose_targets(function, images, targets)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+
+    def add(total: Pictures, place: tuple[jax.Array, jax.Array]) -> tuple[Pictures, None]:
+        share, weight = place
+        return total + weight * gradient(function, start + share * (images - start), targets), None
+
+    places = (jnp.asarray((nodes + 1) / 2, images.dtype), jnp.asarray(weights / 2, images.dtype))
+    total, _ = jax.lax.scan(add, jnp.zeros_like(images), places)
+    return (images - start) * total
+
+
+def guided_backpropagation(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+    """The gradient, where every rectifier passes back what is positive, and only where it was passed forward.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes, or the function has no rectifier.
+
+    Reference: Springenberg, Dosovitskiy, Brox and Riedmiller (2015), "Striving for Simplicity", section 3.4.
+    """
+    return _through_rectifiers(function, images, targets, _guided)
+
+
+def deconvolution(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+    """The gradient, where every rectifier passes back what is positive, whatever was passed forward.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes, or the function has no rectifier.
+
+    Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 2.1.
+    """
+    return _through_rectifiers(function, images, targets, _deconvolved)
+
+
+def choose_targets(function: Scores, images: Any, targets: Any) -> Targets:
+    """The targets given, or the class of the highest score of each picture.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes.
+    """
+    four = getattr(images, "ndim", 0) == 4
+    shape = jax.eval_shape(function, images) if four else None
+    batched = len(found := getattr(shape, "shape", ())) == 2 and found[0] == len(images)
+    if not batched or (targets is not None and np.shape(targets) != (len(images),)):
+        raise ValueError(
+            f"images {np.shape(images)}, scores {getattr(shape, 'shape', shape)}, targets"
+            f" {None if targets is None else np.shape(targets)}; expected images (batch, height, width, channels),"
+            " scores (batch, classes), and a class for each picture"
+        )
+    return jnp.asarray(function(images).argmax(axis=-1) if targets is None else targets, jnp.int32)
+
+
+def score_of(scores: Any, targets: Targets) -> Float[Array, " batch"]:
+    """The score of each picture's target."""
+    return jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
+
+
+@jax.custom_vjp
+def _guided(x: jax.Array) -> jax.Array:
+    return jax.nn.relu(x)
+
+
+_guided.defvjp(lambda x: (jax.nn.relu(x), x), lambda x, g: (jnp.where(x > 0, jax.nn.relu(g), 0),))
+
+
+@jax.custom_vjp
+def _deconvolved(x: jax.Array) -> jax.Array:
+    return jax.nn.relu(x)
+
+
+_deconvolved.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (jax.nn.relu(g),))
+
+
+def _through_rectifiers(
+    function: Scores, images: Pictures, targets: Targets | None, rectifier: Callable[[jax.Array], jax.Array]
+) -> Pictures:
+    targets = choose_targets(function, images, targets)
+    program = trace_call(function, images)
+    if not any(rectified_input(program, equation) is not None for equation in program.equations):
+        raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
+    output = [program.outputs[0][1]]
+
+    def score(pictures: Pictures) -> jax.Array:
+        (scores,) = evaluate(program, [pictures], output, replace=_rectified_by(program, rectifier))
+        return score_of(scores, targets).sum()
+
+    return jax.grad(score)(images)
+
+
+def _rectified_by(program: Program, rectifier: Callable[[jax.Array], jax.Array]) -> Replacement:
+    def replace(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
+        place = rectified_input(program, equation)
+        return None if place is None else [rectifier(arrays[place])]
+
+    return replace

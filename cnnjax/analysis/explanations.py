@@ -1,0 +1,302 @@
+"""Several attribution methods side by side on the same pictures, and whether they depend on the weights at all."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.analysis import attribution, class_activation
+from cnnjax.analysis.occlusion import occlusion
+from cnnjax.analysis.program import Program
+from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.tracing import trace_call
+from cnnjax.models import Model, inference_options, initialize
+from cnnjax.view.result import Figure, Result
+
+METHODS = (
+    "saliency",
+    "gradient x input",
+    "SmoothGrad",
+    "integrated gradients",
+    "guided backpropagation",
+    "deconvolution",
+    "Grad-CAM",
+    "Grad-CAM++",
+    "occlusion",
+)
+
+_SIGNED = ("gradient x input", "integrated gradients", "occlusion")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations(Result):
+    """What every method gives for every picture: arrays (batch, height, width), colours summed.
+
+    `classes` names the targets where names are known. `layer` is that of the class activation maps, which have its
+    size.
+    """
+
+    images: np.ndarray
+    targets: tuple[int, ...]
+    scores: tuple[float, ...]
+    maps: Mapping[str, np.ndarray]
+    layer: str | None
+    classes: tuple[str, ...] | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per picture and method.
+
+        `total` is the sum over the pixels, which for integrated gradients is what the score gained over the baseline;
+        `concentration` is the share of the absolute values that the largest tenth of the places has.
+        """
+        return [
+            {
+                "example": number,
+                "target": self._name(number),
+                "score": self.scores[number],
+                "method": method,
+                "total": float(maps[number].sum()),
+                "concentration": _concentration(maps[number]),
+            }
+            for number in range(len(self.images))
+            for method, maps in self.maps.items()
+        ]
+
+    def notes(self) -> list[str]:
+        """The layer of the class activation maps."""
+        return [f"Class activation maps are those of {self.layer}."] if self.layer else []
+
+    def draw(self) -> Figure:
+        """A line for each picture: itself, then every method."""
+        from cnnjax.view import plots
+
+        tiles = []
+        for number, image in enumerate(self.images):
+            tiles.append(plots.Tile(image, f"{self._name(number)}: {self.scores[number]:.3g}"))
+            for method, maps in self.maps.items():
+                values = maps[number]
+                name = textwrap.fill(method, 14)
+                if method in _SIGNED:
+                    largest = float(np.abs(values).max())
+                    tiles.append(plots.Tile(values, f"{name}\n±{largest:.2g}", "signed"))
+                else:
+                    size = np.abs(values)
+                    over = image if method.startswith("Grad-CAM") else None
+                    tiles.append(plots.Tile(size, f"{name}\n0 to {size.max():.2g}", "heat", over=over))
+        title = "What the answers rest on: red for, blue against; bright for much"
+        return plots.pictures(tiles, title=title, columns=1 + len(self.maps))
+
+    def _name(self, number: int) -> str:
+        target = self.targets[number]
+        return f"class {target}" if self.classes is None else self.classes[target]
+
+
+def explain(
+    key: jax.Array,
+    function: Callable[..., Any],
+    images: Any,
+    *,
+    targets: Any = None,
+    methods: Sequence[str] = METHODS,
+    layer: str | None = None,
+    classes: Sequence[str] | None = None,
+    baseline: Any = 0.0,
+) -> Explanations:
+    """Every method on the same pictures (see `attribution`, `class_activation` and `occlusion`).
+
+    Args:
+        key: for SmoothGrad's noise.
+        function: of pictures (batch, height, width, channels), floats from 0 to 1, to scores (batch, classes).
+        images: the pictures.
+        targets: a class for each; the highest score's where left out.
+        methods: names out of `METHODS`. Guided backpropagation and deconvolution need rectifiers: by default they are
+            left out where there is none.
+        layer: of the class activation maps; the last one with rows and columns where left out.
+        classes: their names.
+        baseline: what integrated gradients begin at and occlusion covers with.
+
+    Raises:
+        ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
+    """
+    images = jnp.asarray(images, jnp.float32)
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
+    targets = attribution.choose_targets(function, images, targets)
+    if classes is not None and len(classes) <= int(targets.max()):
+        raise ValueError(f"{len(classes)} classes are named; target {int(targets.max())} is beyond them")
+    program = trace_call(function, images)
+    with_maps = any(method.startswith("Grad-CAM") for method in methods)
+    chosen = (layer or last_layer_with_positions(program)) if with_maps else None
+    by_name = _methods(key, chosen or "", max(min(images.shape[1:3]) // 6, 1), baseline)
+    maps = {}
+    for method in methods:
+        try:
+            found = jax.jit(partial(by_name[method], function))(images, targets)
+        except ValueError as error:
+            if methods is METHODS and "no rectifier" in str(error):
+                continue
+            raise
+        maps[method] = np.asarray(found.sum(axis=-1) if found.ndim == 4 else found, np.float64)
+    scores = attribution.score_of(function(images), targets)
+    return Explanations(
+        np.asarray(images),
+        tuple(map(int, targets)),
+        tuple(map(float, scores)),
+        maps,
+        chosen,
+        None if classes is None else tuple(classes),
+    )
+
+
+def last_layer_with_positions(program: Program) -> str:
+    """The name of the last layer whose maps have rows and columns that run along the picture's, more than one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    fields = {layer.name: layer for layer in fields_of(program).layers}
+    spread = [
+        layer
+        for layer in program.layers()
+        if len(shape := fields[layer.name].shape) == 4
+        and min(shape[1:3]) > 1
+        and all(axis.reach.axis for axis in fields[layer.name].axes)
+    ]
+    if not spread:
+        raise ValueError("no layer has rows and columns; give the name of one")
+    # The one that ends last, and of those the outermost.
+    return max(spread, key=lambda layer: (layer.stop, -layer.start)).name
+
+
+@dataclass(frozen=True)
+class SanityCheck(Result):
+    """Rank correlation of explanations before and after weights were drawn anew, from the output down.
+
+    `randomized` names, line by line, the module drawn anew last; `correlations` holds a number for each method.
+    """
+
+    randomized: tuple[str, ...]
+    correlations: Mapping[str, tuple[float, ...]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per module, from the output down."""
+        return [
+            {"drawn_anew_down_to": name, **{method: line[number] for method, line in self.correlations.items()}}
+            for number, name in enumerate(self.randomized)
+        ]
+
+    def notes(self) -> list[str]:
+        """How to read it."""
+        return ["A method that shows what the network has learnt falls to 0; one that stays near 1 shows the picture."]
+
+    def draw(self) -> Figure:
+        """A line for each method over the number of modules drawn anew."""
+        from cnnjax.view import plots
+
+        places = list(range(len(self.randomized)))
+        lines = {method: (places, list(line)) for method, line in self.correlations.items()}
+        figure = plots.curves(
+            [plots.Panel("", lines)],
+            x_label="drawn anew, from the output down to",
+            y_label="rank correlation",
+            title="Explanations before and after weights are drawn anew",
+        )
+        axes = figure.axes[0]
+        axes.set_xticks(places, self.randomized, rotation=45, ha="right", fontsize=8)
+        return figure
+
+
+def sanity_check(
+    key: jax.Array,
+    model: Model,
+    variables: Any,
+    images: Any,
+    *,
+    methods: Sequence[str] = ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM"),
+    targets: Any = None,
+    layer: str | None = None,
+    prepare: Callable[[Any], Any] = lambda images: images,
+) -> SanityCheck:
+    """Draws a model's weights anew, module by module from the output down, and compares its explanations each time.
+
+    The number is Spearman's rank correlation of absolute values, the mean over the pictures.
+
+    Args:
+        key: for the new weights and the noise.
+        model: a Flax model.
+        variables: its trained variables.
+        images: pictures (batch, height, width, channels), floats from 0 to 1.
+        methods: names out of `METHODS`.
+        targets: a class for each picture; the trained model's where left out.
+        layer: of the class activation maps.
+        prepare: makes of pictures what the model takes.
+
+    Raises:
+        ValueError: as `explain`.
+
+    Reference: Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4.1.
+    """
+    images = jnp.asarray(images, jnp.float32)
+    draw_key, noise_key = jax.random.split(key)
+    fresh = initialize(model, draw_key, prepare(images))
+    apply = partial(model.apply, **inference_options(model))
+
+    def explained(variables: Any) -> dict[str, np.ndarray]:
+        def function(pictures: Any) -> Any:
+            return apply(variables, prepare(pictures))
+
+        found = explain(noise_key, function, images, targets=chosen, methods=methods, layer=layer)
+        return {method: np.abs(maps).reshape(len(images), -1) for method, maps in found.maps.items()}
+
+    chosen = attribution.choose_targets(lambda pictures: apply(variables, prepare(pictures)), images, targets)
+    program = trace_call(lambda pictures: apply(variables, prepare(pictures)), images)
+    order = dict.fromkeys(layer.name.split("/")[0].split(" (")[0] for layer in program.layers())
+    modules = [name for name in order if name in variables["params"]][::-1]
+    trained, current = explained(variables), jax.tree.map(lambda leaf: leaf, dict(variables))
+    lines: dict[str, list[float]] = {method: [1.0] for method in trained}
+    for name in modules:
+        current = {kind: {**tree, name: fresh[kind][name]} if name in tree else tree for kind, tree in current.items()}
+        for method, maps in explained(current).items():
+            lines[method].append(_rank_correlation(trained[method], maps))
+    return SanityCheck(("nothing", *modules), {method: tuple(line) for method, line in lines.items()})
+
+
+def _methods(key: jax.Array, layer: str, window: int, baseline: Any) -> dict[str, Callable[..., Any]]:
+    return {
+        "saliency": attribution.saliency,
+        "gradient x input": attribution.gradient_times_input,
+        "SmoothGrad": partial(attribution.smooth_grad, key),
+        "integrated gradients": partial(attribution.integrated_gradients, baseline=baseline),
+        "guided backpropagation": attribution.guided_backpropagation,
+        "deconvolution": attribution.deconvolution,
+        "Grad-CAM": partial(class_activation.grad_cam, layer=layer),
+        "Grad-CAM++": partial(class_activation.grad_cam_plus_plus, layer=layer),
+        "occlusion": partial(occlusion, window=window, baseline=baseline),
+    }
+
+
+def _concentration(values: np.ndarray) -> float:
+    sizes = np.sort(np.abs(values).ravel())[::-1]
+    return float(sizes[: max(len(sizes) // 10, 1)].sum() / sizes.sum()) if sizes.sum() > 0 else float("nan")
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's rank correlation, ties by their mean rank, the mean over lines; 0 where a line is constant."""
+    found = []
+    for first, second in zip(one, other, strict=True):
+        ranks = [_ranks(values) for values in (first, second)]
+        spreads = [rank.std() for rank in ranks]
+        product = ((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean()
+        found.append(product / (spreads[0] * spreads[1]) if min(spreads) > 0 else 0.0)
+    return float(np.mean(found))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2)[places]

@@ -1,0 +1,258 @@
+"""How a network answers when its picture changes: invariance of the output, equivariance of the feature maps.
+
+Reference: Lenc and Vedaldi (2015), "Understanding image representations by measuring their equivariance and
+equivalence", section 2.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.program import Program
+from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.tracing import trace_call
+from cnnjax.analysis.transforms import Matrix, Transform, challenges, move, roll
+from cnnjax.data.augment.matrices import inverse, product, rows
+from cnnjax.view.result import Figure, Result
+
+
+@dataclass(frozen=True)
+class Response:
+    r"""What one transform of one severity does.
+
+    Attributes:
+        transform: its name.
+        severity: by how much.
+        unit: of that.
+        output_change: $\lVert f(Tx) - f(x) \rVert / \lVert f(x) \rVert$, the mean over the pictures.
+        agreement: share of pictures whose largest output is the same one.
+        accuracy: share of pictures whose largest output is their label's; None without labels.
+        equivariance_errors: by layer, how far the maps of the moved picture, moved back, are from those of the picture,
+            relative to these; NaN where nothing is left to compare, None for transforms that move nothing by a matrix.
+    """
+
+    transform: str
+    severity: float
+    unit: str
+    output_change: float
+    agreement: float
+    accuracy: float | None
+    equivariance_errors: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Invariance(Result):
+    """Responses to every transform and severity, and what the network does with the pictures as they are.
+
+    `accuracy` is that on the pictures as they are; `layers` are those whose maps were compared.
+    """
+
+    responses: tuple[Response, ...]
+    examples: int
+    accuracy: float | None
+    layers: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per transform and severity."""
+        return [
+            {
+                "transform": response.transform,
+                "severity": response.severity,
+                "unit": response.unit,
+                "output_change": response.output_change,
+                "agreement": response.agreement,
+                "accuracy": response.accuracy,
+                **{f"{layer}_error": (response.equivariance_errors or {}).get(layer) for layer in self.layers},
+            }
+            for response in self.responses
+        ]
+
+    def notes(self) -> list[str]:
+        """How many pictures, and the accuracy without any change."""
+        plain = "" if self.accuracy is None else f" Without any change the accuracy is {self.accuracy:.1%}."
+        return [f"{self.examples} pictures.{plain}"]
+
+    def draw(self) -> Figure:
+        """A panel per transform: agreement, accuracy where it is known, and output change, over the severity."""
+        from cnnjax.view import plots
+
+        panels = []
+        for name in dict.fromkeys(response.transform for response in self.responses):
+            mine = [response for response in self.responses if response.transform == name]
+            places = [response.severity for response in mine]
+            lines = {
+                "same answer": (places, [response.agreement for response in mine]),
+                "output change": (places, [response.output_change for response in mine]),
+            }
+            if self.accuracy is not None:
+                lines["accuracy"] = (places, [response.accuracy or 0.0 for response in mine])
+            panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, lines))
+        shown = f", {self.accuracy:.1%} right without any change" if self.accuracy is not None else ""
+        title = f"Answers to changed pictures ({self.examples} pictures{shown})"
+        return plots.curves(panels, x_label="severity", y_label="share, or relative change", title=title, columns=4)
+
+    def draw_equivariance(self) -> Figure:
+        """A panel per transform that moves pictures: the error of each layer's maps over the severity.
+
+        Raises:
+            ValueError: no layers were compared.
+        """
+        from cnnjax.view import plots
+
+        panels = []
+        moved = [response for response in self.responses if response.equivariance_errors is not None]
+        for name in dict.fromkeys(response.transform for response in moved):
+            mine = [response for response in moved if response.transform == name]
+            places = [response.severity for response in mine]
+            lines = {
+                layer: (places, [(response.equivariance_errors or {})[layer] for response in mine])
+                for layer in self.layers
+            }
+            panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, lines))
+        if not self.layers:
+            raise ValueError("no layers were compared; give their names to `invariance`")
+        return plots.curves(
+            panels, x_label="severity", y_label="equivariance error", title="Maps moved back", columns=3
+        )
+
+
+def invariance(
+    key: jax.Array,
+    function: Callable[..., Any],
+    images: Any,
+    *,
+    labels: Any = None,
+    transforms: Sequence[Transform] | None = None,
+    layers: str | Sequence[str] = (),
+) -> Invariance:
+    """Changes pictures in every way, and measures what that changes.
+
+    Args:
+        key: for the transforms that draw something.
+        function: of pictures (batch, height, width, channels), floats from 0 to 1, to (batch, classes).
+        images: the pictures.
+        labels: the right class of each, if known.
+        transforms: see `transforms`; all of them where left out.
+        layers: names or patterns of layers whose maps are moved back and compared.
+
+    Raises:
+        ValueError: pictures, labels or output have other shapes; a layer there is not, or without positions.
+    """
+    images = jnp.asarray(images, jnp.float32)
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {images.shape}; expected (batch, height, width, channels)")
+    program = trace_call(function, images)
+    fields = _chosen(program, (layers,) if isinstance(layers, str) else tuple(layers))
+    values = [program.outputs[0][1], *fields.values()]
+    run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
+    output, *maps = run(images)
+    if output.ndim != 2 or (labels is not None and len(labels) != len(images)):
+        given = None if labels is None else np.shape(labels)
+        raise ValueError(
+            f"output {output.shape}, labels {given}, images {images.shape}; expected an output (batch, classes) and a"
+            " label for each picture"
+        )
+    names, responses = tuple(field.name for field in fields), []
+    for transform in challenges(min(images.shape[1:3])) if transforms is None else transforms:
+        for severity in transform.severities:
+            key, drawn = jax.random.split(key)
+            changed, *changed_maps = run(transform.apply(drawn, images, severity))
+            errors = None
+            if transform.matrix is not None:
+                matrix = transform.matrix(severity, *images.shape[1:3])
+                found = zip(fields, maps, changed_maps, strict=True)
+                errors = {field.name: _map_error(one, two, field, transform, matrix) for field, one, two in found}
+            responses.append(
+                Response(
+                    transform.name,
+                    severity,
+                    transform.unit,
+                    output_change=_relative(output, changed),
+                    agreement=float((output.argmax(-1) == changed.argmax(-1)).mean()),
+                    accuracy=None if labels is None else float((changed.argmax(-1) == jnp.asarray(labels)).mean()),
+                    equivariance_errors=errors,
+                )
+            )
+    plain = None if labels is None else float((output.argmax(-1) == jnp.asarray(labels)).mean())
+    return Invariance(tuple(responses), len(images), plain, names)
+
+
+def equivariance_error(
+    key: jax.Array, function: Callable[..., Any], images: Any, transform: Transform, severity: float
+) -> float:
+    r"""How far a function's maps are from moving along with the picture.
+
+    $$\frac{\lVert T'^{-1} f(Tx) - f(x) \rVert}{\lVert f(x) \rVert}$$
+
+    with T' what T is on the grid of the maps, whose positions lie at the centres of their receptive fields; over the
+    positions that are moved in from inside the maps. A function without positions is compared as it is.
+
+    Raises:
+        ValueError: the transform moves no points by a matrix.
+    """
+    if transform.matrix is None:
+        raise ValueError(f"{transform.name} moves no points by a matrix, so that nothing can be moved back")
+    images = jnp.asarray(images, jnp.float32)
+    program = trace_call(function, images)
+    (field,) = fields_of(program).outputs
+    (plain,) = evaluate(program, [images], [program.outputs[0][1]])
+    (changed,) = evaluate(program, [transform.apply(key, images, severity)], [program.outputs[0][1]])
+    if plain.ndim != 4:
+        return _relative(plain.reshape(len(plain), -1), changed.reshape(len(changed), -1))
+    return _map_error(plain, changed, field, transform, transform.matrix(severity, *images.shape[1:3]))
+
+
+def _chosen(program: Program, patterns: Sequence[str]) -> dict[LayerField, int]:
+    """Fields and values of the layers asked for.
+
+    Raises:
+        ValueError: one has no positions.
+    """
+    if not patterns:
+        return {}
+    fields = {layer.name: layer for layer in fields_of(program).layers}
+    found = {}
+    for layer in program.matching(*patterns):
+        field = fields[layer.name]
+        if len(field.shape) != 4 or field.axes[0].reach.axis != 1 or field.axes[1].reach.axis != 2:
+            raise ValueError(f"{layer.name} has the shape {field.shape}, without rows and columns to move back")
+        found[field] = layer.value
+    return found
+
+
+def _map_error(plain: jax.Array, changed: jax.Array, field: LayerField, transform: Transform, matrix: Matrix) -> float:
+    """The relative difference of maps once the changed ones are moved back to where the plain ones are."""
+    if transform.wraps:
+        stride = float(field.stride[1] or 1)
+        back, seen = roll(changed, -float(matrix[0, 0, 2]) / stride), jnp.ones(plain.shape[:3], bool)
+    else:
+        grid = _to_pixels(field)
+        on_maps = product(product(inverse(grid), matrix), grid)
+        back = move(changed, inverse(on_maps))
+        there = move(jnp.ones((1, *plain.shape[1:3], 1)), on_maps)
+        seen = jnp.broadcast_to(move(there, inverse(on_maps))[..., 0] > 0.999, plain.shape[:3])
+    difference, reference = (jnp.where(seen[..., None], array, 0.0) for array in (back - plain, plain))
+    size = float(jnp.linalg.norm(reference))
+    return float(jnp.linalg.norm(difference)) / size if size else float("nan")
+
+
+def _to_pixels(field: LayerField) -> Matrix:
+    """The matrix from a place on the maps to the place on the picture, both counted from the upper left corner."""
+    (scale_y, first_y), (scale_x, first_x) = (
+        (float(axis.stride or 1), float(np.nan_to_num(axis.centres[0]))) for axis in field.axes
+    )
+    # The centre of position 0, half a position from the corner, is half a pixel beyond the number of its pixel.
+    x, y = first_x + 0.5 - scale_x / 2, first_y + 0.5 - scale_y / 2
+    return rows(*(jnp.asarray([entry], jnp.float32) for entry in (scale_x, 0.0, x, 0.0, scale_y, y, 0.0, 0.0, 1.0)))
+
+
+def _relative(plain: jax.Array, changed: jax.Array) -> float:
+    sizes = jnp.linalg.norm(plain, axis=-1)
+    changes = jnp.linalg.norm(changed - plain, axis=-1)
+    return float(jnp.mean(changes / jnp.where(sizes > 0, sizes, 1.0)))

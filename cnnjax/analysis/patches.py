@@ -1,0 +1,171 @@
+"""What units respond to: the patches that activate them most, cut out by their receptive field; nearest examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnjax.analysis.fields import LayerField
+from cnnjax.view.result import Figure, Result
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A part of a picture: of which example, where its unit is, its value, and the pixels, grey beyond the picture.
+
+    `box` is first and last pixel per axis.
+    """
+
+    channel: int
+    example: int
+    position: tuple[int, ...]
+    value: float
+    box: tuple[tuple[int, int], ...]
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TopPatches(Result):
+    """The patches that activate each channel of a layer most, strongest first."""
+
+    layer: str
+    patches: tuple[Patch, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per patch."""
+        return [
+            {
+                "channel": patch.channel,
+                "example": patch.example,
+                "position": ",".join(map(str, patch.position)),
+                "value": patch.value,
+                "pixels": " ".join(f"{low}..{high}" for low, high in patch.box),
+            }
+            for patch in self.patches
+        ]
+
+    def draw(self) -> Figure:
+        """A line of patches for each channel."""
+        from cnnjax.view import plots
+
+        tiles = [
+            plots.Tile(patch.pixels, f"channel {patch.channel}: {patch.value:.3g}\nexample {patch.example}")
+            for patch in self.patches
+        ]
+        per_channel = sum(patch.channel == self.patches[0].channel for patch in self.patches)
+        size = "x".join(map(str, self.patches[0].pixels.shape[:2]))
+        title = f"{self.layer}: patches of {size} pixels that activate a channel most"
+        return plots.pictures(tiles, title=title, columns=per_channel)
+
+
+def top_patches(
+    maps: Any, field: LayerField, images: Any, *, channels: Sequence[int] | None = None, count: int = 8
+) -> TopPatches:
+    """The `count` examples on which each channel has its largest value, cut out around that unit.
+
+    Args:
+        maps: what a layer makes of the pictures, (batch, height, width, channels).
+        field: the layer's receptive field, `receptive_field(function, images.shape)["layer"]`.
+        images: the pictures, (batch, height, width, colours), floats from 0 to 1.
+        channels: which; the first eight where left out.
+        count: patches for each channel, from as many examples.
+
+    Raises:
+        ValueError: maps, pictures and field do not belong together, or are not pictures; a channel there is not.
+    """
+    maps, images = np.asarray(maps, np.float64), np.asarray(images, np.float64)
+    if maps.ndim != 4 or images.ndim != 4 or len(maps) != len(images) or maps.shape[1:] != field.shape[1:]:
+        raise ValueError(
+            f"maps {maps.shape}, images {images.shape}, field of {field.name} {field.shape}; expected maps"
+            " (batch, height, width, channels) of the same pictures and of the field's layer"
+        )
+    chosen = list(range(min(8, maps.shape[-1]))) if channels is None else list(channels)
+    if wrong := [channel for channel in chosen if not 0 <= channel < maps.shape[-1]]:
+        raise ValueError(f"channels {wrong}; {field.name} has {maps.shape[-1]}, counted from 0")
+    patches = []
+    for channel in chosen:
+        flat = maps[..., channel].reshape(len(maps), -1)
+        flat = np.where(np.isfinite(flat), flat, -np.inf)
+        best = flat.max(axis=1)
+        for example in np.argsort(-best, kind="stable")[:count]:
+            row, column = map(int, np.unravel_index(flat[example].argmax(), maps.shape[1:3]))
+            box = field.box((row, column))
+            pixels = crop(images[example], box)
+            patches.append(Patch(channel, int(example), (row, column), float(best[example]), box, pixels))
+    return TopPatches(field.name, tuple(patches))
+
+
+def crop(image: np.ndarray, box: Sequence[tuple[int, int]], *, fill: float = 0.5) -> np.ndarray:
+    """The pixels of a box, first and last included, with `fill` beyond the picture.
+
+    >>> crop(np.ones((2, 2, 1)), [(-1, 0), (0, 1)])[..., 0].tolist()
+    [[0.5, 0.5], [1.0, 1.0]]
+    """
+    (top, bottom), (left, right) = box
+    patch = np.full((bottom - top + 1, right - left + 1, image.shape[-1]), fill)
+    first_row, first_column = max(top, 0), max(left, 0)
+    last_row, last_column = min(bottom, image.shape[0] - 1), min(right, image.shape[1] - 1)
+    if first_row <= last_row and first_column <= last_column:
+        inside = image[first_row : last_row + 1, first_column : last_column + 1]
+        patch[first_row - top : last_row - top + 1, first_column - left : last_column - left + 1] = inside
+    return patch
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours(Result):
+    """The examples nearest to each query, nearest first, by the distance of their features."""
+
+    queries: tuple[int, ...]
+    nearest: np.ndarray
+    distances: np.ndarray
+    images: np.ndarray
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per query and neighbour."""
+        return [
+            {"query": query, "rank": rank + 1, "example": int(example), "distance": float(distance)}
+            for query, examples, distances in zip(self.queries, self.nearest, self.distances, strict=True)
+            for rank, (example, distance) in enumerate(zip(examples, distances, strict=True))
+        ]
+
+    def draw(self) -> Figure:
+        """A line for each query: itself, then its neighbours."""
+        from cnnjax.view import plots
+
+        tiles = []
+        for query, examples, distances in zip(self.queries, self.nearest, self.distances, strict=True):
+            tiles.append(plots.Tile(self.images[query], f"example {query}"))
+            tiles += [
+                plots.Tile(self.images[example], f"{example}: {distance:.3g}")
+                for example, distance in zip(examples, distances, strict=True)
+            ]
+        return plots.pictures(tiles, title="Nearest examples", columns=1 + self.nearest.shape[1])
+
+
+def nearest_examples(
+    features: Any, images: Any, *, queries: Sequence[int] = (0, 1, 2, 3), count: int = 7
+) -> Neighbours:
+    r"""The examples whose features are nearest to those of some, by the cosine distance $1 - \cos(u, v)$.
+
+    Args:
+        features: of all examples, (examples, ...), such as a layer's feature maps.
+        images: the examples, (examples, height, width, colours), floats from 0 to 1.
+        queries: examples whose neighbours are looked for.
+        count: neighbours of each, itself not among them.
+
+    Raises:
+        ValueError: other numbers of features and pictures, or a query or a count that there is not.
+    """
+    columns, images = np.asarray(features, np.float64).reshape(len(features), -1), np.asarray(images)
+    if len(columns) != len(images) or not 0 < count < len(columns):
+        raise ValueError(f"{len(columns)} features, {len(images)} images, count={count}; expected as many, and fewer")
+    if wrong := [query for query in queries if not 0 <= query < len(columns)]:
+        raise ValueError(f"queries {wrong}; there are {len(columns)} examples, counted from 0")
+    lengths = np.linalg.norm(columns, axis=1, keepdims=True)
+    unit = columns / np.where(lengths > 0, lengths, 1)
+    distances = 1 - unit[list(queries)] @ unit.T
+    for line, query in zip(distances, queries, strict=True):
+        line[query] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return Neighbours(tuple(queries), order, np.take_along_axis(distances, order, axis=1), images)

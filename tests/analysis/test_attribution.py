@@ -1,0 +1,73 @@
+"""Attributions by gradients against Captum's on the same weights, and against what their papers promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.analysis import attribution
+from tests.analysis.goldens_net import CHOSEN, GOLDENS, IMAGES, net
+
+
+def test_the_net_is_the_goldens():
+    np.testing.assert_allclose(net(IMAGES), GOLDENS["scores"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["saliency", "gradient_times_input", "guided_backpropagation", "deconvolution"])
+def test_equals_captum(name):
+    found = jax.jit(lambda images: getattr(attribution, name)(net, images, CHOSEN))(IMAGES)
+    np.testing.assert_allclose(found, GOLDENS[name], rtol=1e-4, atol=1e-6)
+
+
+def test_integrated_gradients_equal_captum_and_are_complete():
+    found = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=0.25)
+    # Captum's own 50 places and weights; the gradients are steps, so that single pixels tell rounding apart.
+    np.testing.assert_allclose(found, GOLDENS["integrated_gradients"], atol=2e-4)
+    gained = attribution.score_of(net(IMAGES) - net(jnp.full_like(IMAGES, 0.25)), CHOSEN)
+    np.testing.assert_allclose(found.sum((1, 2, 3)), gained, atol=1e-3)
+
+
+def test_smooth_grad_is_the_mean_of_noisy_gradients():
+    key = jax.random.key(3)
+    found = attribution.smooth_grad(key, net, IMAGES, CHOSEN, samples=5, deviation=0.1)
+    spread = 0.1 * np.ptp(np.asarray(IMAGES), axis=(1, 2, 3), keepdims=True)
+    by_hand = [
+        attribution.gradient(net, IMAGES + spread * jax.random.normal(each, IMAGES.shape), CHOSEN)
+        for each in jax.random.split(key, 5)
+    ]
+    np.testing.assert_allclose(found, np.mean(by_hand, axis=0), rtol=1e-4, atol=1e-6)
+    without = attribution.smooth_grad(key, net, IMAGES, CHOSEN, samples=2, deviation=0.0)
+    np.testing.assert_allclose(without, attribution.gradient(net, IMAGES, CHOSEN), rtol=1e-5, atol=1e-7)
+
+
+def test_the_highest_class_is_explained_by_default():
+    highest = jnp.argmax(net(IMAGES), -1)
+    np.testing.assert_array_equal(attribution.saliency(net, IMAGES), attribution.saliency(net, IMAGES, highest))
+
+
+def test_of_a_linear_function_gradient_times_input_is_exact():
+    weights = jax.random.normal(jax.random.key(0), (12 * 12 * 3, 4))
+
+    def linear(x):
+        return x.reshape(len(x), -1) @ weights
+
+    for method in (attribution.gradient_times_input, attribution.integrated_gradients):
+        totals = method(linear, IMAGES, CHOSEN).sum((1, 2, 3))
+        np.testing.assert_allclose(totals, attribution.score_of(linear(IMAGES), CHOSEN), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: attribution.saliency(net, IMAGES[0]), r"images \(12, 12, 3\)"),
+        (lambda: attribution.saliency(net, IMAGES, jnp.zeros(3, jnp.int32)), r"targets \(3,\)"),
+        (lambda: attribution.saliency(lambda x: x, IMAGES), r"scores \(2, 12, 12, 3\)"),
+        (lambda: attribution.smooth_grad(jax.random.key(0), net, IMAGES, samples=0), "samples=0"),
+        (lambda: attribution.integrated_gradients(net, IMAGES, steps=0), "steps=0"),
+        (lambda: attribution.deconvolution(lambda x: jnp.tanh(x).mean((1, 2)), IMAGES), "no rectifier"),
+    ],
+    ids=["one picture", "targets", "scores", "samples", "steps", "no rectifier"],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,93 @@
+"""Methods side by side, and what becomes of them when weights are drawn anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from cnnjax import models
+from cnnjax.analysis import attribution, explain, sanity_check
+from cnnjax.analysis.explanations import METHODS, last_layer_with_positions
+from cnnjax.analysis.tracing import trace_call
+from tests.analysis.goldens_net import CHOSEN, GOLDENS, IMAGES, net
+
+KEY = jax.random.key(0)
+
+
+def test_every_method_on_every_picture():
+    found = explain(KEY, net, IMAGES, targets=CHOSEN, classes=tuple("abcde"))
+    assert tuple(found.maps) == METHODS
+    np.testing.assert_allclose(found.scores, GOLDENS["scores"][[0, 1], [3, 1]], rtol=1e-4)
+    np.testing.assert_allclose(found.maps["saliency"], GOLDENS["saliency"].sum(-1), rtol=1e-4)
+    np.testing.assert_allclose(found.maps["Grad-CAM"], GOLDENS["grad_cam"], rtol=1e-4, atol=1e-6)
+    assert (found.layer, found.maps["Grad-CAM"].shape) == ("second", (2, 6, 6))
+    rows = found.rows()
+    assert len(rows) == 2 * len(METHODS)
+    (whole,) = [row for row in rows if row["example"] == 1 and row["method"] == "integrated gradients"]
+    gained = attribution.score_of(net(IMAGES) - net(0 * IMAGES), CHOSEN)
+    assert (whole["target"], whole["total"]) == ("b", pytest.approx(float(gained[1]), abs=1e-3))
+    assert 0.1 <= whole["concentration"] <= 1
+    assert len(found.draw().axes) == 2 * (1 + len(METHODS))
+    assert "Class activation maps are those of second." in str(found)
+
+
+def test_without_rectifiers_two_methods_are_left_out():
+    def smooth(x):
+        with jax.named_scope("maps"):
+            x = jnp.tanh(x)
+        return x.mean((1, 2))
+
+    found = explain(KEY, smooth, IMAGES)
+    assert set(METHODS) - set(found.maps) == {"guided backpropagation", "deconvolution"}
+    with pytest.raises(ValueError, match="no rectifier"):
+        explain(KEY, smooth, IMAGES, methods=("deconvolution",))
+
+
+def test_the_last_layer_with_positions():
+    model = models.create("resnet20")
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, KEY, images)
+    program = trace_call(lambda variables, images: model.apply(variables, images), variables, images)
+    assert last_layer_with_positions(program) == "stage3"
+    with pytest.raises(ValueError, match="no layer has rows and columns"):
+        last_layer_with_positions(trace_call(lambda x: x.mean((1, 2)), images))
+
+
+def test_weights_drawn_anew_from_the_output_down():
+    model = models.ConvNet(num_classes=3, features=(8,), hidden=(16,))
+    variables = models.initialize(model, jax.random.key(1), IMAGES)
+    methods = ("saliency", "gradient x input")
+    found = sanity_check(KEY, model, variables, IMAGES, methods=methods)
+    assert found.randomized[0] == "nothing"
+    assert set(found.randomized[1:]) == {*variables["params"]}
+    assert found.randomized[-1] == "conv1"
+    # Rank correlation with itself is one; with all weights new it is what SciPy finds.
+    assert [line[0] for line in found.correlations.values()] == [1, 1]
+    fresh = models.initialize(model, jax.random.split(KEY)[0], IMAGES)
+    targets = model.apply(variables, IMAGES).argmax(-1)
+    maps = [
+        np.abs(np.asarray(attribution.saliency(lambda x, w=weights: model.apply(w, x), IMAGES, targets)).sum(-1))
+        for weights in (variables, fresh)
+    ]
+    expected = np.mean(
+        [stats.spearmanr(*pair).statistic for pair in zip(*(m.reshape(2, -1) for m in maps), strict=True)]
+    )
+    assert found.correlations["saliency"][-1] == pytest.approx(expected, abs=1e-3)
+    figure = found.draw()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(found.randomized)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ("grad-cam",)}, r"methods \['grad-cam'\]; there are saliency"),
+        ({"layer": "third"}, "no layer matches 'third'"),
+        ({"targets": [0]}, r"targets \(1,\)"),
+        ({"targets": CHOSEN, "classes": ("a", "b")}, "2 classes are named; target 3 is beyond them"),
+    ],
+    ids=["method", "layer", "targets", "classes"],
+)
+def test_bad_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        explain(KEY, net, IMAGES, **options)

@@ -1,0 +1,125 @@
+"""Invariance and equivariance where they are exact: circular convolution, strides, pooling, symmetric kernels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.analysis import equivariance_error, invariance, transforms
+from cnnjax.functional import correlate, max_pool
+
+KEY = jax.random.key(0)
+IMAGES = jax.random.uniform(jax.random.key(1), (3, 16, 16, 2))
+KERNEL = jax.random.normal(jax.random.key(2), (3, 3, 2, 4))
+
+
+def circular(x, strides=1):
+    return correlate(x, KERNEL, strides=strides, padding=((1, 1), (1, 1)), padding_mode="circular")
+
+
+def error(function, transform, severity, images=IMAGES):
+    return equivariance_error(KEY, function, images, transform, severity)
+
+
+@pytest.mark.parametrize("pixels", [1.0, 3.0, 7.0])
+def test_a_circular_convolution_moves_along(pixels):
+    assert error(circular, transforms.circular_shift(pixels), pixels) < 1e-6
+    assert error(lambda x: jnp.tanh(circular(x)), transforms.circular_shift(pixels), pixels) < 1e-6
+
+
+def test_a_stride_of_two_moves_along_with_even_shifts_only():
+    found = [
+        error(lambda x: circular(x, 2), transforms.circular_shift(pixels), pixels) for pixels in (1.0, 2.0, 3.0, 4.0)
+    ]
+    assert max(found[1], found[3]) < 1e-6
+    assert min(found[0], found[2]) > 0.1
+
+
+def test_global_pooling_is_invariant():
+    assert error(lambda x: circular(x).mean((1, 2)), transforms.circular_shift(5.0), 5.0) < 1e-6
+    assert error(lambda x: circular(x).max((1, 2)), transforms.circular_shift(5.0), 5.0) == 0
+
+
+def test_padding_breaks_what_moves_in_from_the_border():
+    # VALID: what is moved in from inside the maps is exact.
+    assert error(lambda x: correlate(x, KERNEL, padding="VALID"), transforms.shift(2.0), 2.0) < 1e-5
+    assert error(lambda x: correlate(x, KERNEL, padding="SAME"), transforms.shift(2.0), 2.0) > 1e-3
+
+
+def test_maps_are_moved_about_the_centres_of_their_fields():
+    # A window of two at stride two has its centres half a pixel off: the error is that of rounding alone.
+    def halve(x):
+        return correlate(x, jnp.ones((2, 2, 2, 1)), strides=2, padding="VALID")
+
+    assert error(halve, transforms.shift(4.0), 4.0) < 1e-5
+    assert error(halve, transforms.mirror(), 1.0) < 1e-5
+    assert error(halve, transforms.rotation(90.0), 90.0) < 1e-5
+
+
+def test_mirrors_and_symmetric_kernels():
+    symmetric = KERNEL + KERNEL[:, ::-1]
+    assert error(lambda x: correlate(x, symmetric), transforms.mirror(), 1.0) < 1e-6
+    assert error(lambda x: correlate(x, KERNEL), transforms.mirror(), 1.0) > 0.1
+
+
+def test_smooth_pictures_come_back_from_any_turn():
+    smooth = jax.image.resize(IMAGES[:, :6, :6], (3, 64, 64, 2), "cubic")
+    for transform, severity in (
+        (transforms.rotation(33.0), 33.0),
+        (transforms.scale(1.3), 1.3),
+        (transforms.viewpoint(30.0), 30.0),
+    ):
+        assert error(lambda x: x, transform, severity, smooth) < 0.03
+
+
+def classify(x):
+    with jax.named_scope("maps"):
+        x = max_pool(jax.nn.relu(correlate(x, KERNEL)), 2)
+    with jax.named_scope("logits"):
+        return x.mean((1, 2))
+
+
+def test_every_transform_and_severity_has_a_record():
+    tried = (transforms.shift(1.0, 2.0), transforms.noise(0.0, 0.3), transforms.mirror())
+    labels = np.asarray(classify(IMAGES).argmax(-1))
+    found = invariance(KEY, classify, IMAGES, labels=labels, transforms=tried, layers="maps")
+    assert [(response.transform, response.severity) for response in found.responses] == [
+        *(("shift", 1.0), ("shift", 2.0), ("noise", 0.0), ("noise", 0.3), ("reflection", 1.0)),
+    ]
+    assert found.accuracy == 1
+    nothing = found.responses[2]
+    assert (nothing.output_change, nothing.agreement, nothing.accuracy) == (0, 1, 1)
+    assert nothing.equivariance_errors is None
+    # The maps have a stride of two: a shift by two pixels is exact but for the border.
+    shifted = [response.equivariance_errors["maps"] for response in found.responses[:2]]
+    assert shifted[1] < shifted[0]
+    row = found.rows()[0]
+    assert list(row) == [*("transform", "severity", "unit", "output_change", "agreement", "accuracy"), "maps_error"]
+    assert found.draw().axes[0].get_title("left") == "shift / pixels"
+    assert len(found.draw_equivariance().axes) == 2
+
+
+def test_output_change_is_relative():
+    def function(x):
+        return x.reshape(len(x), -1)
+
+    (response,) = invariance(KEY, function, IMAGES, transforms=[transforms.illumination(0.5)]).responses
+    assert response.output_change == pytest.approx(0.5)
+    assert response.accuracy is None
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"images have shape \(16, 16, 2\)"):
+        invariance(KEY, classify, IMAGES[0])
+    with pytest.raises(ValueError, match=r"labels \(2,\)"):
+        invariance(KEY, classify, IMAGES, labels=[0, 1])
+    with pytest.raises(ValueError, match=r"output \(3, 16, 16, 2\)"):
+        invariance(KEY, lambda x: x * 2, IMAGES)
+    with pytest.raises(ValueError, match=r"logits has the shape \(3, 4\), without rows and columns"):
+        invariance(KEY, classify, IMAGES, layers=("logits",))
+    with pytest.raises(ValueError, match="no layer matches 'map'; there are maps"):
+        invariance(KEY, classify, IMAGES, layers=("map",))
+    with pytest.raises(ValueError, match="noise moves no points"):
+        error(classify, transforms.noise(0.1), 0.1)
+    with pytest.raises(ValueError, match="no layers were compared"):
+        invariance(KEY, classify, IMAGES, transforms=[transforms.mirror()]).draw_equivariance()

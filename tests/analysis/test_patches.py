@@ -1,0 +1,85 @@
+"""Patches cut out by the exact field of the unit, and nearest examples, on pictures where both are known."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.analysis import receptive_field
+from cnnjax.analysis.patches import crop, nearest_examples, top_patches
+from cnnjax.functional import correlate
+
+IMAGES = np.random.default_rng(0).uniform(size=(6, 9, 9, 1))
+
+
+def net(x):
+    return correlate(x, jnp.ones((3, 3, 1, 2)) * jnp.array([[[[1.0, -1.0]]]]), strides=2, padding=[(1, 1)] * 2)
+
+
+FIELD = receptive_field(net, IMAGES.shape).outputs[0]
+
+
+def test_patches_are_what_the_unit_sees():
+    maps = np.asarray(net(jnp.asarray(IMAGES, jnp.float32)))
+    found = top_patches(maps, FIELD, IMAGES, count=3)
+    assert [(patch.channel, len(found.patches)) for patch in found.patches[::3]] == [(0, 6), (1, 6)]
+    for patch in found.patches:
+        sign = 1 if patch.channel == 0 else -1
+        row, column = patch.position
+        assert patch.box == ((2 * row - 1, 2 * row + 1), (2 * column - 1, 2 * column + 1))
+        # Beyond the picture there is grey in the patch, and zero in the padding.
+        inside = crop(IMAGES[patch.example], patch.box, fill=0.0)
+        assert patch.value == pytest.approx(sign * inside.sum(), rel=1e-5)
+        assert patch.value == pytest.approx(maps[patch.example, ..., patch.channel].max())
+    values = [patch.value for patch in found.patches[:3]]
+    assert values == sorted(values, reverse=True)
+    assert len({patch.example for patch in found.patches[:3]}) == 3
+    assert values[0] == pytest.approx(maps[..., 0].max())
+
+
+def test_crops_reach_beyond_the_picture():
+    image = np.arange(12.0).reshape(3, 4, 1)
+    np.testing.assert_array_equal(crop(image, [(-1, 1), (2, 4)], fill=-1)[..., 0], [[-1] * 3, [2, 3, -1], [6, 7, -1]])
+    np.testing.assert_array_equal(crop(image, [(5, 6), (0, 1)], fill=-1)[..., 0], np.full((2, 2), -1))
+
+
+def test_maps_that_are_not_finite_come_last():
+    maps = np.zeros((6, 5, 5, 2))
+    maps[2] = np.nan
+    maps[4, 1, 1, 0] = 3
+    found = top_patches(maps, FIELD, IMAGES, channels=[0], count=6)
+    assert found.patches[0].example == 4
+    assert found.patches[-1].example == 2
+
+
+def test_it_is_drawn_a_line_per_channel():
+    maps = np.asarray(net(jnp.asarray(IMAGES, jnp.float32)))
+    found = top_patches(maps, FIELD, IMAGES, count=3)
+    figure = found.draw()
+    assert len(figure.axes) == 6
+    assert found.rows()[0].keys() == {"channel", "example", "position", "value", "pixels"}
+
+
+def test_neighbours_are_the_nearest_by_angle():
+    features = np.array([[1.0, 0], [10, 1], [0, 1], [1, 1], [-1, 0]])
+    images = np.zeros((5, 2, 2, 1))
+    found = nearest_examples(features, images, queries=(0, 4), count=2)
+    assert found.nearest.tolist() == [[1, 3], [2, 3]]
+    np.testing.assert_allclose(found.distances[0], [1 - 10 / np.sqrt(101), 1 - np.sqrt(0.5)])
+    assert found.rows()[1] == {"query": 0, "rank": 2, "example": 3, "distance": pytest.approx(1 - np.sqrt(0.5))}
+    assert len(found.draw().axes) == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: top_patches(np.zeros((6, 4, 4, 2)), FIELD, IMAGES), r"maps \(6, 4, 4, 2\)"),
+        (lambda: top_patches(np.zeros((5, 5, 5, 2)), FIELD, IMAGES), r"maps \(5, 5, 5, 2\)"),
+        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES, channels=[2]), r"channels \[2\]; .* has 2"),
+        (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((4, 2, 2, 1))), "3 features, 4 images"),
+        (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((3, 2, 2, 1)), queries=(3,), count=1), r"queries \[3\]"),
+    ],
+    ids=["size", "batch", "channel", "counts", "query"],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

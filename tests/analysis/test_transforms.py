@@ -1,0 +1,98 @@
+"""Changes of pictures by hand: exact where pixels move by whole numbers, and in their promised amounts elsewhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.analysis import challenges, transforms
+from cnnjax.data.augment.matrices import transform_points
+
+KEY = jax.random.key(0)
+PICTURES = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 8, 12, 2)).astype(np.float32))
+
+
+def apply(transform, severity, pictures=PICTURES):
+    return np.asarray(transform.apply(KEY, pictures, severity))
+
+
+def test_shifts_by_whole_and_half_pixels():
+    moved = apply(transforms.shift(2.0), 2.0)
+    np.testing.assert_allclose(moved[:, :, 2:], PICTURES[:, :, :-2], atol=1e-5)
+    np.testing.assert_array_equal(moved[:, :, :2], 0)
+    half = apply(transforms.shift(0.5), 0.5)
+    np.testing.assert_allclose(half[:, :, 1:], (PICTURES[:, :, 1:] + PICTURES[:, :, :-1]) / 2, atol=1e-5)
+    rolled = apply(transforms.circular_shift(3.0), 3.0)
+    np.testing.assert_array_equal(rolled, np.roll(PICTURES, 3, 2))
+    quarter = apply(transforms.circular_shift(0.25), 0.25)
+    np.testing.assert_allclose(quarter, 0.75 * PICTURES + 0.25 * np.roll(PICTURES, 1, 2), atol=1e-6)
+
+
+def test_turns_mirrors_and_scales():
+    square = PICTURES[:, :, :8]
+    # Against the clock, as NumPy turns.
+    np.testing.assert_allclose(apply(transforms.rotation(90.0), 90.0, square), np.rot90(square, 1, (1, 2)), atol=1e-5)
+    np.testing.assert_array_equal(apply(transforms.mirror(), 1.0), PICTURES[:, :, ::-1])
+    flat = jnp.full((1, 8, 8, 1), 0.7)
+    smaller = apply(transforms.scale(0.5), 0.5, flat)[0, ..., 0]
+    assert np.allclose(smaller[2:6, 2:6], 0.7)
+    assert smaller.sum() == pytest.approx(0.7 * 16, rel=0.05)
+
+
+def test_a_turned_plane_keeps_its_axis_and_is_foreshortened():
+    matrix = transforms.viewpoint(60.0).matrix(60.0, 8, 12)
+    points = jnp.asarray([[[6.0, 0.0], [6.0, 8.0], [12.0, 4.0], [0.0, 4.0]]])
+    top, bottom, right, left = np.asarray(transform_points(matrix, points))[0]
+    np.testing.assert_allclose([top, bottom], [[6, 0], [6, 8]], atol=1e-4)
+    # 6 to the right of the axis: 6 cos 60 at the depth 24 + 6 sin 60, seen from 24 away.
+    np.testing.assert_allclose(right, [6 + 3 * 24 / (24 + 6 * np.sin(np.pi / 3)), 4], atol=1e-3)
+    np.testing.assert_allclose(left, [6 - 3 * 24 / (24 - 6 * np.sin(np.pi / 3)), 4], atol=1e-3)
+
+
+def test_light_noise_and_blocks():
+    np.testing.assert_allclose(apply(transforms.illumination(0.5), 0.5), PICTURES / 2)
+    assert apply(transforms.illumination(4.0), 4.0).max() == 1
+    grey = jnp.full((4, 32, 32, 3), 0.5)
+    noisy = apply(transforms.noise(0.1), 0.1, grey)
+    assert noisy.std() == pytest.approx(0.1, rel=0.05)
+    blocks = apply(transforms.pixelation(4.0), 4.0)
+    means = np.asarray(PICTURES).reshape(3, 2, 4, 3, 4, 2).mean((2, 4))
+    assert len(np.unique(blocks[0, ..., 0].round(6))) == 6
+    # Triangles of linear interpolation reach into the neighbouring blocks: means are near, not equal.
+    assert np.abs(blocks.reshape(3, 2, 4, 3, 4, 2)[:, :, 0, :, 0] - means).max() < 0.2
+
+
+def test_covered_and_cluttered_pictures():
+    covered = apply(transforms.occlusion(0.25), 0.25)
+    changed = (covered != PICTURES).any(-1)
+    assert changed.sum((1, 2)).tolist() == [4 * 6] * 3  # a quarter of 8 x 12
+    assert np.unique(covered[changed]).tolist() == [0.5]
+    for mask in changed:
+        rows, columns = np.nonzero(mask)
+        assert (np.ptp(rows), np.ptp(columns)) == (3, 5)
+    solid = jnp.arange(3.0)[:, None, None, None] * jnp.ones((1, 8, 12, 1)) / 2
+    cluttered = apply(transforms.clutter(1.0), 1.0, solid)
+    assert [(picture != own).sum() for picture, own in zip(cluttered, solid, strict=True)] == [2 * 3] * 3
+    np.testing.assert_array_equal(apply(transforms.occlusion(0.0), 0.0), PICTURES)
+
+
+def test_deformations_have_the_promised_size():
+    ramp = jnp.broadcast_to(jnp.arange(64.0)[None, None, :, None] / 64, (8, 64, 64, 1))
+    bent = apply(transforms.deformation(1.5), 1.5, ramp)
+    moved = 64 * (bent - ramp)[:, 8:-8, 8:-8]
+    assert moved.std() == pytest.approx(1.5, rel=0.25)
+
+
+def test_all_challenges_of_the_lecture_notes_are_there():
+    found = challenges(32)
+    assert [transform.name for transform in found] == [
+        *("shift", "rotation", "scale", "reflection", "viewpoint", "illumination"),
+        *("deformation", "occlusion", "clutter", "pixelation", "noise"),
+    ]
+    for transform in found:
+        assert len(set(transform.severities)) == len(transform.severities) >= 1
+        changed = apply(transform, transform.severities[-1])
+        assert changed.shape == PICTURES.shape
+        assert np.isfinite(changed).all()
+        assert not np.allclose(changed, PICTURES)
+    assert max(challenges(224)[0].severities) > max(found[0].severities)
