@@ -1,7 +1,6 @@
 """An experiment on pictures from its settings to its page: where data, model, task, training and report meet."""
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +22,10 @@ from cnnjax.models.export import export
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import PAGE, write_report
 from cnnjax.tasks import Classification, Tagging, class_weights, positive_weights
-from cnnjax.train import Augmentation, Experiment, Fit, fit, load_variables
+from cnnjax.train import Augmentation, Experiment, Fit, fit, load_run
 from cnnjax.train.config import to_json
 from cnnjax.train.hosts import connect
 from cnnjax.train.preflight import choose_precision, keep_compiled
-from cnnjax.train.run_folder import RECORD
 
 _POLICIES = {"rand_augment": augment.rand_augment, "trivial_augment": augment.trivial_augment}
 
@@ -129,28 +127,11 @@ def export_run(run_dir: Path, *, step: int | None = None, image_size: int | None
         ValueError: the record or the checkpoint is damaged, or the model does not take pictures of that size.
         ImportError: the extra `export` is not installed.
     """
-    variables = load_variables(run_dir, step=step)
-    try:
-        saved = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
-        settings, record = saved["experiment"], saved["record"]
-        name, classes, size = settings["model"], record["classes"], image_size or settings["image_size"]
-        prepare = partial(_standardized, mean=tuple(record["mean"]), deviation=tuple(record["deviation"]))
-        model = models.create(name, num_classes=len(classes), dtype=jnp.dtype(settings["precision"]))
-        channels = len(record["mean"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{run_dir / RECORD} is damaged, or is not that of a run on pictures ({error})") from None
-    height, width, _ = models.image_shape(name)
-    shape = (size or height, size or width, channels)
-    pictures = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    models.check_inputs(model, pictures)
-    like = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
-    stacked = models.stack(variables, dict(like))
-    variables = {collection: stacked[collection] for collection in like}
-    return export(model, variables, shape, dtype=jnp.uint8, prepare=prepare, record={"classes": classes})
-
-
-def _standardized(pixels: jax.Array, *, mean: tuple[float, ...], deviation: tuple[float, ...]) -> jax.Array:
-    return augment.standardize({"image": pixels}, mean=mean, deviation=deviation)["image"]
+    trained = load_run(run_dir, step=step, image_size=image_size)
+    record = {"classes": list(trained.classes)}
+    return export(
+        trained.model, trained.variables, trained.image_shape, dtype=jnp.uint8, prepare=trained.prepare, record=record
+    )
 
 
 def make_task(source: Source, experiment: Experiment) -> Classification | Tagging:

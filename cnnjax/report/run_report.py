@@ -97,8 +97,8 @@ def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictur
     save_rows(folder / "layers", summary.rows())
     notes = [
         "One picture. Receptive field, stride and start (where the first position's field begins) in input pixels;",
-        "a dash where no axis of the layer runs along the picture. What is seen through gates is left out. MACs are those",
-        "of convolutions and products.",
+        "a dash where no axis of the layer runs along the picture. What is seen through gates is left out. MACs are",
+        "those of convolutions and products.",
         *summary.notes(),
     ]
     header, rows = summary.table()
