@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from cnnjax.models.export import export
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import PAGE, write_report
 from cnnjax.tasks import Classification, Tagging, class_weights, positive_weights
-from cnnjax.train import Augmentation, Experiment, Fit, fit, load_run
+from cnnjax.train import Augmentation, Experiment, Fit, Trained, fit, load_run
 from cnnjax.train.config import to_json
 from cnnjax.train.hosts import connect
 from cnnjax.train.preflight import choose_precision, keep_compiled
@@ -109,6 +110,18 @@ def make_model(experiment: Experiment, *, num_classes: int) -> models.Model:
                 raise ValueError(f"{name}={value}, but {experiment.model} has no residual blocks; leave it out")
             options[name] = value
     return models.create(experiment.model, **options)
+
+
+def trained_network(run_dir: Path | None, default: Experiment, *, console: Console | None = None) -> Trained:
+    """The network of a run; where none is given, `default` is trained first, in a folder that is thrown away.
+
+    Raises:
+        ValueError, OSError, FloatingPointError: as `run` and `load_run`.
+    """
+    if run_dir is not None:
+        return load_run(run_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        return load_run(run(dataclasses.replace(default, run_dir=Path(folder) / "run"), console=console).fit.run_dir)
 
 
 def export_run(run_dir: Path, *, step: int | None = None, image_size: int | None = None) -> bytes:

@@ -82,13 +82,15 @@ class LayerContext:
         positions: per spatial axis.
         size: of the receptive field on the endless plane, per axis.
         share: of the picture that the centre unit depends on.
-        gains: whether that is more than the layer's own inputs see.
+        widens: whether its window sees more, on the endless plane, than its inputs.
+        gains: whether it sees more of the picture than its inputs do.
     """
 
     name: str
     positions: tuple[int, ...]
     size: tuple[int, ...]
     share: float
+    widens: bool
     gains: bool
 
 
@@ -107,6 +109,7 @@ class Context(Result):
                 "positions": "x".join(map(str, layer.positions)) or "-",
                 "receptive_field": format_extent(layer.size),
                 "share_of_picture": layer.share,
+                "widens": layer.widens,
                 "gains_context": layer.gains,
             }
             for layer in self.layers
@@ -161,10 +164,12 @@ def context(
             continue
         made = {value for equation in equations for value in equation.outputs}
         entering = {value for equation in equations for value in equation.inputs} - made
-        before = max((seen("", value)[1] for value in entering if reaches[value] is not None), default=0.0)
+        inputs = [seen("", value) for value in entering if reaches[value] is not None]
+        before = max((share for _, share in inputs), default=0.0)
         field, share = seen(layer.name, layer.value)
+        widens = all(math.prod(other.size) < math.prod(field.size) for other, _ in inputs)
         positions = tuple(field.shape[axis.reach.axis] for axis in field.axes if axis.reach.axis is not None)
-        layers.append(LayerContext(layer.name, positions, field.size, share, share > before))
+        layers.append(LayerContext(layer.name, positions, field.size, share, widens, share > before))
     return Context(picture, tuple(layers))
 
 

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from cnnjax.view.figures import COLOURS, QUIET, caption_tile, empty_tiles, style
 
@@ -14,6 +15,9 @@ _MARKERS = "osD^vP"
 
 # Bars that are drawn; of more, this many spread evenly.
 _MOST_BARS = 60
+
+# Numbers that span more than this factor get a logarithmic scale on demand.
+_DECADES = 30
 
 
 class Panel(NamedTuple):
@@ -66,7 +70,7 @@ def curves(
                 places,
                 heights,
                 color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
                 linestyle="-" if number < len(COLOURS) else "--",
                 label=name,
             )
@@ -108,7 +112,7 @@ def bars(
         columns: by label, with its unit, a number for each name; what is not finite has no bar.
         title: stands above.
         limit: of more names than this, so many are chosen evenly, the first and the last among them.
-        log: whether the numbers have a logarithmic scale.
+        log: whether columns that span more than a factor of 30 have a logarithmic scale.
 
     Raises:
         ValueError: no names or no columns, or a column of another length.
@@ -130,11 +134,14 @@ def bars(
         axes.set_xlabel(label, parse_math=False)
         axes.yaxis.grid(visible=False)
         axes.tick_params(axis="y", length=0)
-        if log:
+        shown = np.asarray(column, float)[kept]
+        shown = shown[np.isfinite(shown) & (shown > 0)]
+        if log and len(shown) and shown.max() > _DECADES * shown.min():
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if number == 0:
-            shown = [name if len(name) <= 40 else "…" + name[-39:] for name in (names[index] for index in kept)]
-            axes.set_yticks(places, shown, fontsize=8, parse_math=False)
+            texts = [name if len(name) <= 40 else "…" + name[-39:] for name in (names[index] for index in kept)]
+            axes.set_yticks(places, texts, fontsize=8, parse_math=False)
             axes.set_ylim(len(kept) - 0.4, -0.6)
     return figure
 

@@ -14,47 +14,9 @@ from cnnjax import models
 from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace
+from experiments.cost_table import PUBLISHED
 from tests.models.quick import drawn, run_unoptimised
 
-# Parameters, and multiply-accumulates on one picture of the size the model was designed for, both as published
-# (torchvision's and timm's tables, the papers) to the digits given; None where nothing was published.
-PUBLISHED = {
-    "lenet5": (61_706, None),
-    "lenet5_1998": (60_000, None),
-    "convnet": (421_642, None),
-    "alexnet": (60_965_224, "0.72"),
-    "alexnet_owt": (61_100_840, "0.714"),
-    "zfnet": (62_357_608, None),
-    "vgg11": (132_863_336, "7.609"),
-    "vgg13": (133_047_848, "11.308"),
-    "vgg16": (138_357_544, "15.470"),
-    "vgg19": (143_667_240, "19.632"),
-    "googlenet": (13_378_280, None),
-    "googlenet_bn": (13_004_888, "1.498"),
-    "inception_v3": (27_161_264, "5.713"),
-    "resnet18": (11_689_512, "1.814"),
-    "resnet34": (21_797_672, "3.664"),
-    "resnet50": (25_557_032, "4.089"),
-    "resnet101": (44_549_160, "7.801"),
-    "resnet152": (60_192_808, "11.514"),
-    "resnet9": (6_573_120, None),
-    "resnet20": (269_722, "0.041"),
-    "resnet32": (464_154, "0.069"),
-    "resnet44": (658_586, None),
-    "resnet56": (853_018, "0.125"),
-    "resnet110": (1_727_962, "0.253"),
-    "resnet1202": (19_421_274, None),
-    "preact_resnet164": (1_703_258, None),
-    "preact_resnet1001": (10_327_706, None),
-    "se_resnet18": (11_778_592, None),
-    "se_resnet34": (21_958_868, None),
-    "se_resnet50": (28_088_024, None),
-    "se_resnet101": (49_326_872, None),
-    "se_resnet152": (66_821_848, None),
-    "senet154": (115_088_984, None),
-    "mobilenet_v1": (4_231_976, "0.569"),
-    "densenet121": (7_978_856, "2.834"),
-}
 WITHOUT_AUXILIARY = {"googlenet": 6_998_552, "googlenet_bn": 6_624_904, "inception_v3": 23_834_568}
 BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, "vgg19": 143_678_248}
 

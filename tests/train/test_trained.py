@@ -24,7 +24,9 @@ def test_it_answers_as_the_run_did(outcome):
     examples, predictions = outcome.fit.evaluation.examples, outcome.fit.evaluation.predictions
     logits = np.asarray(trained(jnp.asarray(examples["image"])))
     shares = np.exp(logits - logits.max(-1, keepdims=True))
-    np.testing.assert_allclose(shares / shares.sum(-1, keepdims=True), predictions["probabilities"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        shares / shares.sum(-1, keepdims=True), predictions["probabilities"], rtol=1e-4, atol=1e-6
+    )
     assert trained.classes == tuple("0123456789")
     assert trained.image_shape == (16, 16, 1)
 

@@ -1,0 +1,77 @@
+"""What an experiment found, in one folder: every result as CSV, JSON and PNG, the measurement's record, and a page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnjax.report.results import hardware, write_results
+from cnnjax.view import figures, page
+from cnnjax.view.result import Figure, Result
+
+PAGE = "report.html"
+RECORD = "results.json"
+
+# Rows of a table on the page; the files have all.
+_MOST_ROWS = 80
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One result of an experiment.
+
+    Attributes:
+        name: of its files.
+        title: its heading on the page.
+        result: what was found.
+        text: what the reader should look at.
+        drawings: further pictures, by the name of their file and under it.
+    """
+
+    name: str
+    title: str
+    result: Result
+    text: str = ""
+    drawings: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+
+
+def write_analyses(folder: Path, title: str, parts: Sequence[Part], *, claim: str, measured: Mapping[str, Any]) -> Path:
+    """Writes everything, and returns the path of the page.
+
+    Args:
+        folder: is made where it is not there.
+        title: of the page.
+        parts: in order.
+        claim: what the experiment shows, said under the title.
+        measured: the numbers it comes to, plain values, which are recorded with command, commit, hardware and versions;
+            those that are single numbers stand at the top of the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder / RECORD, measured)
+    sections = [_section(folder, part) for part in parts]
+    facts = [
+        (name.replace("_", " "), _fact(value)) for name, value in measured.items() if isinstance(value, int | float)
+    ]
+    path = folder / PAGE
+    text = page.render(title, sections, subtitle=f"{claim} Measured on {hardware()}.", facts=facts)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _section(folder: Path, part: Part) -> page.Section:
+    part.result.save(folder / part.name)
+    blocks: list[page.Block] = [page.Text(part.text)] if part.text else []
+    blocks.append(page.Picture((folder / f"{part.name}.png").read_bytes(), alt=part.title, caption=part.title))
+    for name, draw in part.drawings.items():
+        picture = figures.png(draw())
+        (folder / f"{name}.png").write_bytes(picture)
+        blocks.append(page.Picture(picture, alt=name.replace("_", " ")))
+    header, rows = part.result.table()
+    left_out = f" The first {_MOST_ROWS} of {len(rows)} rows." if len(rows) > _MOST_ROWS else ""
+    caption = " ".join(part.result.notes()) + left_out
+    blocks.append(page.Table(header, rows[:_MOST_ROWS], caption=caption.strip()))
+    return page.Section(part.title, tuple(blocks))
+
+
+def _fact(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,128 @@
+"""Which layers of a net can no longer gain context at a given size of picture, found without training.
+
+Claim: a convolution whose inputs already see the whole picture gains nothing by its window. At the sizes nets were
+designed for almost every window gains; at 32 pixels most of a ResNet-50 gains nothing, so that cutting it short or
+striding later would cost little (Richter et al. 2021).
+
+    python experiments/architecture_search_by_receptive_field.py       # writes its folder in results/
+    python experiments/architecture_search_by_receptive_field.py --models resnet18 vgg16 --sizes 32 64 224
+
+Expected: of resnet18's 17 windows (convolutions larger than 1x1) 7 gain context at 32 pixels and all but a few at 224;
+under a minute on two cores.
+
+Reference: Richter, Schoening, Wiedenroth and Krumnack (2021), "Should You Go Deeper? Optimizing Convolutional Neural
+Network Architectures without Training by Receptive Field Analysis".
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from cnnjax import analysis, models
+from cnnjax.cli import one_line_errors
+from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.view import plots
+from cnnjax.view.result import Figure, Result
+
+RESULTS = Path(__file__).parent / "results" / "architecture_search_by_receptive_field"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which nets, at which sizes.
+
+    Attributes:
+        models: names.
+        sizes: sides of square pictures; those that are too small for a net are left out.
+        out: the folder that is written.
+    """
+
+    models: tuple[str, ...] = (
+        "vgg16",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "densenet121",
+        "mobilenet_v1",
+    )
+    sizes: tuple[int, ...] = (32, 48, 64, 96, 128, 160, 224, 320, 512)
+    out: Path = RESULTS
+
+
+@dataclass(frozen=True)
+class Windows(Result):
+    """How many windows of a net gain context, by the size of the picture."""
+
+    records: tuple[dict[str, Any], ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per net and size."""
+        return [*self.records]
+
+    def draw(self) -> Figure:
+        """The share of windows that gain, and of the products spent where they do not, over the size."""
+        panels = []
+        for column, title in (
+            ("share_gaining", "windows that gain context"),
+            ("macs_wasted", "products in those that do not"),
+        ):
+            lines = {}
+            for model in dict.fromkeys(row["model"] for row in self.records):
+                mine = [row for row in self.records if row["model"] == model]
+                lines[model] = ([row["size"] for row in mine], [row[column] for row in mine])
+            panels.append(plots.Panel(title, lines))
+        title = "Context gained, by the size of the picture"
+        return plots.curves(panels, x_label="side of the picture / pixels", y_label="share", title=title, columns=2)
+
+
+def examine(name: str, size: int) -> tuple[dict[str, Any], analysis.Context]:
+    """The windows of a net at one size: convolutions and pools larger than one pixel."""
+    model, shape = models.create(name), (1, size, size, models.image_shape(name)[-1])
+    found = analysis.context(model, shape)
+    costs = {layer.name: layer.macs for layer in analysis.cost(model, shape, training=False).layers}
+    windows = [layer for layer in found.layers if layer.widens]
+    idle = [layer for layer in windows if not layer.gains]
+    whole = next((layer.name for layer in found.layers if layer.share >= 1 and layer.positions), None)
+    record = {
+        "model": name,
+        "size": size,
+        "windows": len(windows),
+        "gaining": len(windows) - len(idle),
+        "share_gaining": (len(windows) - len(idle)) / len(windows),
+        "macs_wasted": sum(costs[layer.name] for layer in idle) / sum(costs.values()),
+        "whole_picture_seen_in": whole,
+        "first_without_gain": idle[0].name if idle else None,
+    }
+    return record, found
+
+
+def main(options: Options) -> None:
+    """Examines every net at every size and writes the folder."""
+    console, records, contexts = Console(), [], {}
+    for name in track(options.models, "reading programs", console=console, transient=True):
+        smallest = models.smallest_image_size(models.create(name), channels=models.image_shape(name)[-1])
+        sizes = [size for size in options.sizes if smallest is not None and size >= smallest]
+        for size in sizes:
+            record, found = examine(name, size)
+            records.append(record)
+            contexts.setdefault(name, found)
+    if not records:
+        raise ValueError(f"sizes={options.sizes} are too small for {', '.join(options.models)}")
+    parts = [Part("windows", "Windows that gain context", Windows(tuple(records)))]
+    for name, found in contexts.items():
+        side = found.picture[0]
+        parts.append(Part(f"context_{name}", f"{name} at {side} pixels, layer by layer", found))
+    measured = {"nets": len(contexts), "windows": records}
+    page = write_analyses(options.out, "Layers that gain no more context", parts, claim=CLAIM, measured=measured)
+    console.print(f"{Windows(tuple(records))}\npage: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+CLAIM = "A window whose inputs see the whole picture gains nothing."
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(tyro.cli(Options, description=__doc__))

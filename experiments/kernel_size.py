@@ -1,0 +1,152 @@
+"""What if the kernel is 5 instead of 3? Windows of 1, 3, 5 and 7 in one small net, and two 3x3 in place of one 5x5.
+
+Claim: on the digits a window of 3 already does what larger ones do, for a fraction of their weights and products; two
+windows of 3 see what one of 5 sees, with 18/25 of its weights where the channels stay the same; a window of 1, which
+never sees a neighbour before the pools, falls behind.
+
+    python experiments/kernel_size.py                      # three seeds, writes results/kernel_size/
+    python experiments/kernel_size.py --seeds 1 --epochs 2 --out kernels
+
+Expected: 3x3 over 98.5 %, larger windows within a point of it, 1x1 below all of them; about five minutes on two cores.
+
+Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", section 2.3.
+"""
+
+import dataclasses
+import io
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from cnnjax import analysis, models
+from cnnjax.cli import one_line_errors
+from cnnjax.data import augment, open_source
+from cnnjax.data.statistics import channel_statistics
+from cnnjax.experiment import make_augment
+from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.results import mean_and_deviation
+from cnnjax.tasks import Classification
+from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule, fit
+from cnnjax.view import plots
+from cnnjax.view.result import Figure, Result
+
+RESULTS = Path(__file__).parent / "results" / "kernel_size"
+
+# Side of the windows, and how many convolutions come before each pool.
+VARIANTS = {"1x1": (1, 1), "3x3": (3, 1), "5x5": (5, 1), "7x7": (7, 1), "two 3x3": (3, 2)}
+
+SIZE = 28
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is trained.
+
+    Attributes:
+        seeds: runs of each variant.
+        epochs: of each run.
+        out: the folder that is written.
+    """
+
+    seeds: int = 3
+    epochs: int = 12
+    out: Path = RESULTS
+
+
+@dataclass(frozen=True)
+class Variants(Result):
+    """A record for each variant."""
+
+    records: tuple[dict[str, Any], ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per variant."""
+        return [*self.records]
+
+    def draw(self) -> Figure:
+        """Bars of error and cost."""
+        return plots.bars(
+            [row["window"] for row in self.records],
+            {
+                "test error / %": [100 * (1 - row["accuracy"]) for row in self.records],
+                "weights of convolutions / thousand": [row["convolution_weights"] / 1e3 for row in self.records],
+                "multiply-accumulates / million": [row["macs"] / 1e6 for row in self.records],
+                "receptive field / pixels": [row["receptive_field"] for row in self.records],
+            },
+            title="One net with other windows",
+        )
+
+
+def train(model: models.Model, experiment: Experiment) -> float:
+    """The accuracy on the test digits after training."""
+    train_source, test_source = (open_source("digits", split) for split in ("train", "test"))
+    mean, deviation = channel_statistics(train_source)
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit(
+            model,
+            Classification(train_source.info.classes),
+            train_source,
+            test_source,
+            dataclasses.replace(experiment, run_dir=Path(folder) / "run"),
+            prepare=partial(augment.standardize, mean=mean, deviation=deviation),
+            augment=make_augment(experiment.augmentation, num_classes=10),
+            console=Console(file=io.StringIO()),
+        )
+    return result.evaluation.summary["accuracy"]
+
+
+def main(options: Options) -> None:
+    """Trains every variant and writes the folder."""
+    if options.seeds < 1 or options.epochs < 1:
+        raise ValueError(f"seeds={options.seeds}, epochs={options.epochs}; expected numbers above 0")
+    console, records = Console(), []
+    for name, (side, convs) in VARIANTS.items():
+        model = models.create("convnet", kernel_size=side, convs=convs, features=(16, 32))
+        found = analysis.summary(model, (1, SIZE, SIZE, 1))
+        accuracies = []
+        for seed in range(options.seeds):
+            experiment = Experiment(
+                model="convnet",
+                data="digits",
+                image_size=SIZE,
+                epochs=options.epochs,
+                batch_size=64,
+                optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
+                schedule=Schedule(name="one_cycle"),
+                augmentation=Augmentation(shift=2),
+                seed=seed,
+            )
+            with console.status(f"{name}, seed {seed}"):
+                accuracies.append(train(model, experiment))
+        last = found.fields["pool2"]
+        records.append(
+            {
+                "window": name,
+                "accuracy": mean_and_deviation(accuracies)["mean"],
+                "deviation": mean_and_deviation(accuracies)["deviation"],
+                "convolution_weights": sum(
+                    layer.params for layer in found.cost.layers if layer.name.startswith("conv")
+                ),
+                "parameters": found.cost.params,
+                "macs": found.cost.macs,
+                "receptive_field": last.size[0],
+            }
+        )
+        console.print(f"{name}: {records[-1]['accuracy']:.2%} +- {records[-1]['deviation']:.2%}", highlight=False)
+    text = "Convolutions of 16 and 32 channels, each followed by a pool; the dense layers are the same in all."
+    parts = [Part("variants", "Windows of other sizes", Variants(tuple(records)), text)]
+    measured = {"seeds": options.seeds, "epochs": options.epochs, "variants": records}
+    page = write_analyses(options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured)
+    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+
+
+CLAIM = "A window of 3 does what larger ones do, for less."
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(tyro.cli(Options, description=__doc__))
