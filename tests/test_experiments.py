@@ -9,14 +9,31 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from PIL import Image
+from rich.console import Console
 
 from cnnjax import models
 from cnnjax.cli import experiment_main
 from cnnjax.data import open_source
-from cnnjax.train import Saving, read_rows
+from cnnjax.experiment import run
+from cnnjax.train import Experiment, Saving, read_rows
 from cnnjax.train.checkpoint import Checkpoints
-from experiments import cifar10_fast, fashion_mnist, imagenet_eval, kill_a_saving_run, resnet50_imagenet, scaling
-from experiments.benchmarks import train_step
+from experiments import (
+    architecture_search_by_receptive_field,
+    attribution,
+    cifar10_fast,
+    cost_table,
+    effective_receptive_fields,
+    fashion_mnist,
+    feature_maps,
+    imagenet_eval,
+    invariance,
+    kernel_size,
+    kill_a_saving_run,
+    receptive_fields,
+    resnet50_imagenet,
+    scaling,
+)
+from experiments.benchmarks import receptive_field, train_step
 
 
 class Brightest(nn.Module):
@@ -265,3 +282,116 @@ def test_what_the_loop_takes_is_told_as_a_share_of_a_step():
     found = train_step.measure_loop(200.0, calls=20, log_every=10)
     assert found["milliseconds"] > 0
     assert found["share_of_a_resnet20_step"] == pytest.approx(found["milliseconds"] / 200, abs=1e-5)
+
+
+def written(folder):
+    """The record of an analysis, once its page is seen to be there."""
+    assert "<h1>" in (folder / "report.html").read_text()
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def barely_trained(tmp_path_factory):
+    """A run of two steps, for experiments that look inside one."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    experiment = Experiment(model="convnet", data="digits", image_size=12, steps=2, batch_size=16, run_dir=folder)
+    return run(experiment, console=Console(quiet=True)).fit.run_dir
+
+
+def test_published_receptive_fields_are_compared(tmp_path, capsys):
+    receptive_fields.main(receptive_fields.Options("vgg1[16]", tmp_path))
+    found = written(tmp_path)
+    # Pool5 of VGG-11, and five pools of VGG-16, with three numbers each.
+    assert (found["models"], found["published_numbers"], found["equal"]) == (2, 18, 18)
+    assert "18 of 18 published numbers are equal" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no model matches 'vgg7'"):
+        receptive_fields.main(receptive_fields.Options("vgg7", tmp_path))
+
+
+def test_published_costs_are_compared(tmp_path):
+    cost_table.main(cost_table.Options("resnet20", tmp_path))
+    found = written(tmp_path)
+    assert (found["parameters_as_published"], found["macs_as_published"]) == (1, 1)
+    (costs,) = found["costs"]
+    assert (costs["parameters"], costs["macs_as_published"]) == (269_722, True)
+    assert 0.05 < costs["on_padding"] < 0.2
+
+
+def test_windows_without_gain_are_found(tmp_path):
+    options = architecture_search_by_receptive_field.Options(("vgg16",), (32, 224), tmp_path)
+    architecture_search_by_receptive_field.main(options)
+    small, large = written(tmp_path)["windows"]
+    # Of VGG-16's thirteen convolutions and five pools all gain at 224, where pool5 sees 212.
+    assert (large["windows"], large["gaining"], large["macs_wasted"]) == (18, 18, 0)
+    assert small["gaining"] < small["windows"]
+    with pytest.raises(ValueError, match="too small"):
+        architecture_search_by_receptive_field.main(dataclasses.replace(options, sizes=(8,)))
+
+
+def test_effective_fields_follow_the_root(tmp_path, barely_trained, monkeypatch):
+    monkeypatch.setattr(effective_receptive_fields, "DEPTHS", (1, 4))
+    options = effective_receptive_fields.Options(barely_trained, examples=4, zoo=(), out=tmp_path)
+    effective_receptive_fields.main(options)
+    found = written(tmp_path)
+    assert found["largest_deviation_from_the_law"] < 1e-3
+    assert [row["net"] for row in found["training"]] == ["before training"] * 2 + ["after training"] * 2
+    assert (tmp_path / "after_training.png").exists()
+
+
+def test_feature_maps_of_fresh_weights_and_of_a_run(tmp_path, barely_trained):
+    Image.new("RGB", (50, 40), (200, 30, 90)).save(tmp_path / "own.png")
+    fresh = feature_maps.Options(model="lenet5", picture=tmp_path / "own.png", out=tmp_path / "fresh")
+    feature_maps.main(fresh)
+    found = written(tmp_path / "fresh")
+    assert found["net"] == "lenet5 with fresh weights, on noise, on own.png"
+    assert {"filters.png", "maps_c1.png", "statistics.csv"} <= {file.name for file in (tmp_path / "fresh").iterdir()}
+    feature_maps.main(feature_maps.Options(run_dir=barely_trained, examples=8, out=tmp_path / "run"))
+    found = written(tmp_path / "run")
+    assert found["pictures"] == 8
+    assert 0 <= found["similarity_of_first_and_last_layer"] <= 1
+
+
+def test_invariance_of_a_run(tmp_path, barely_trained):
+    invariance.main(invariance.Options(barely_trained, examples=4, layers=("pool1",), out=tmp_path))
+    found = written(tmp_path)
+    assert set(found["lowest_accuracy"]) == {
+        *("shift", "rotation", "scale", "reflection", "viewpoint", "illumination"),
+        *("deformation", "occlusion", "clutter", "pixelation", "noise"),
+    }
+    assert (tmp_path / "equivariance.png").exists()
+
+
+def test_attribution_of_a_run(tmp_path, barely_trained):
+    attribution.main(attribution.Options(barely_trained, examples=2, ascent=2, out=tmp_path))
+    found = written(tmp_path)
+    assert found["incompleteness_of_integrated_gradients"] < 0.05
+    assert set(found["rank_correlation_with_all_new"]) == {
+        *("saliency", "gradient x input", "guided backpropagation", "Grad-CAM")
+    }
+
+
+def test_windows_of_other_sizes_are_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_size, "VARIANTS", {"3x3": (3, 1), "two 3x3": (3, 2)})
+    monkeypatch.setattr(kernel_size, "SIZE", 12)
+    monkeypatch.setattr(kernel_size, "train", lambda model, experiment: 0.5 + experiment.seed / 4)
+    kernel_size.main(kernel_size.Options(seeds=2, epochs=1, out=tmp_path))
+    one, two = written(tmp_path)["variants"]
+    assert (one["accuracy"], one["deviation"]) == (0.625, pytest.approx(0.25 / 2**0.5))
+    assert one["convolution_weights"] == (9 + 1) * 16 + (9 * 16 + 1) * 32
+    assert two["convolution_weights"] == one["convolution_weights"] + (9 * 16 + 1) * 16 + (9 * 32 + 1) * 32
+    with pytest.raises(ValueError, match="seeds=0"):
+        kernel_size.main(kernel_size.Options(seeds=0))
+
+
+def test_a_net_with_another_window_is_trained():
+    experiment = Experiment(model="convnet", data="digits", image_size=12, steps=2, batch_size=16)
+    accuracy = kernel_size.train(models.create("convnet", kernel_size=5, features=(4,), hidden=()), experiment)
+    assert 0 <= accuracy <= 1
+
+
+def test_probes_lie_within_the_fields_that_are_read():
+    seconds, inside = receptive_field.probe("lenet5", 3)
+    assert len(seconds) == 3
+    assert all(inside)
+    fields = receptive_field.read("lenet5")[1]
+    assert fields["c5"].size == (32, 32)

@@ -82,6 +82,21 @@ def test_the_readmes_augmentation_runs():
     assert names["boxes"].boxes.shape == (4, 1, 4)
 
 
+def test_the_readmes_analysis_runs(capsys):
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# analysis\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(code, names)
+    # By hand, of two 3x3 convolutions padded by one, each followed by a 2x2 pool: 10 pixels at stride 4 from -3 on.
+    assert (names["pool"].size, names["pool"].stride, names["pool"].start) == ((10, 10), (4, 4), (-3, -3))
+    assert "integrated gradients" in capsys.readouterr().out
+    offered = re.search(r"\| question \| functions of `cnnjax.analysis` \|\n(.*?)\n\n", text, flags=re.DOTALL)
+    assert offered is not None
+    named = set(re.findall(r"`(\w+)`", offered[1]))
+    assert named <= {*names["analysis"].__all__}
+
+
 def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()
