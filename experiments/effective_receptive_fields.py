@@ -233,15 +233,15 @@ def main(options: Options) -> None:
     parts = [
         Part("linear_stacks", "Linear stacks", growth, "The deviation grows with the root of the depth."),
         Part(
-            "zoo", "Fresh weights", Fields("The zoo with fresh weights", tuple(zoo)), "On the grey line: all is used."
-        ),
-        Part(
             "training",
             title,
             Fields(title, tuple(lines)),
             drawings={"before_training": last[0].draw, "after_training": last[1].draw},
         ),
     ]
+    if zoo:
+        text = "On the grey line: all is used."
+        parts.append(Part("zoo", "Fresh weights", Fields("The zoo with fresh weights", tuple(zoo)), text))
     off = max(abs(row["sigma_uniform"] / row["law"] - 1) for row in growth.records)
     measured = {
         "largest_deviation_from_the_law": off,
