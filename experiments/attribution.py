@@ -5,7 +5,7 @@ weights are drawn anew from the output down, while guided backpropagation stays 
 2018), which shows the picture more than the net.
 
     python experiments/attribution.py                          # writes results/attribution/
-    python experiments/attribution.py --run-dir runs/cifar10
+    python experiments/attribution.py --run-dir runs/cifar10 --data-dir path/to/tfds
 
 Expected: completeness to 1e-3 of the score; with all weights of the output drawn anew, a rank correlation of guided
 backpropagation above that of the gradient; under three minutes on two cores.
@@ -50,6 +50,7 @@ class Options:
 
     Attributes:
         run_dir: the folder of a run; a small net is trained on the digits where left out.
+        data_dir: where the run's data lies, if it is TFDS or a relative path.
         examples: test pictures that are explained.
         layer: of the class activation maps; the last one with rows and columns where left out.
         ascent: steps towards the pictures that classes answer to most.
@@ -58,6 +59,7 @@ class Options:
     """
 
     run_dir: Path | None = None
+    data_dir: Path | None = None
     examples: int = 5
     layer: str | None = None
     ascent: int = 200
@@ -69,7 +71,7 @@ def main(options: Options) -> None:
     """Explains, checks and writes the folder."""
     console, key = Console(), jax.random.key(options.seed)
     trained = trained_network(options.run_dir, QUICK, console=console)
-    pictures, _ = trained.test_pictures(options.examples)
+    pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     with console.status("explaining"):
         found = analysis.explain(key, trained, pictures, layer=options.layer, classes=trained.classes)
         targets = jnp.asarray(found.targets)

@@ -5,7 +5,7 @@ pixels, so that its share of the theoretical field, 2 n + 1, falls as 1 / sqrt(n
 Nets of the zoo with fresh weights use a part of their theoretical fields, and training changes it.
 
     python experiments/effective_receptive_fields.py                    # writes results/effective_receptive_fields/
-    python experiments/effective_receptive_fields.py --run-dir runs/cifar10     # a trained net in place of a quick one
+    python experiments/effective_receptive_fields.py --run-dir runs/cifar10 --data-dir path/to/tfds
 
 Expected: deviations within 0.1 % of the root for uniform kernels; sigma 3.65 pixels after 20 layers, where the
 effective field is 39 % of the theoretical one; under five minutes on two cores, with a run at hand.
@@ -61,6 +61,7 @@ class Options:
 
     Attributes:
         run_dir: a run whose net is compared with fresh weights; a quick one is trained where left out.
+        data_dir: where the run's data lies, if it is TFDS or a relative path.
         examples: pictures that gradients are averaged over.
         zoo: models with fresh weights.
         seed: of weights and noise.
@@ -68,6 +69,7 @@ class Options:
     """
 
     run_dir: Path | None = None
+    data_dir: Path | None = None
     examples: int = 64
     zoo: tuple[str, ...] = ZOO
     seed: int = 0
@@ -219,7 +221,7 @@ def main(options: Options) -> None:
 
         zoo += measure(name, apply, images, stages_of(model))
     trained = trained_network(options.run_dir, QUICK, console=console)
-    pictures, _ = trained.test_pictures(options.examples)
+    pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     fresh = models.initialize(trained.model, key, trained.prepare(pictures))
     layers = stages_of(trained.model)
 

@@ -4,7 +4,7 @@ Claim: from the first layer to the last, feature maps grow sparser and look less
 CKA with the first layer falls, and that of neighbouring layers stays high.
 
     python experiments/feature_maps.py                                       # writes results/feature_maps/
-    python experiments/feature_maps.py --run-dir runs/cifar10                # a trained net
+    python experiments/feature_maps.py --run-dir runs/cifar10 --data-dir path/to/tfds
     python experiments/feature_maps.py --model resnet18 --picture cat.jpg    # fresh weights, a picture of one's own
 
 Expected: LeNet-5, trained on the digits for a quarter of a minute, with a CKA of c1 and output below 0.7, and of
@@ -56,6 +56,7 @@ class Options:
 
     Attributes:
         run_dir: the folder of a run; LeNet-5 is trained on the digits where neither this nor a model is given.
+        data_dir: where the run's data lies, if it is TFDS or a relative path.
         model: the name of a model, with fresh weights.
         picture: a file; its maps are drawn, in place of those of the first test picture.
         layers: names or patterns; the top-level ones where left out.
@@ -65,6 +66,7 @@ class Options:
     """
 
     run_dir: Path | None = None
+    data_dir: Path | None = None
     model: str | None = None
     picture: Path | None = None
     layers: tuple[str, ...] = ()
@@ -95,7 +97,7 @@ def open_net(options: Options, console: Console) -> Net:
         net = Net(name, lambda x: model.apply(variables, 2 * x - 1), variables["params"], pictures)
     else:
         trained = trained_network(options.run_dir, QUICK, console=console)
-        pictures, _ = trained.test_pictures(options.examples)
+        pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
         name = f"{trained.settings['model']} trained on {trained.settings['data']}"
         net = Net(name, trained, trained.variables["params"], pictures)
     if options.picture is None:

@@ -5,7 +5,7 @@ prepare it for, and loses its answers under turns, mirrors and large changes of 
 maps move along with the picture where the shift is a multiple of their stride.
 
     python experiments/invariance.py                               # writes results/invariance/
-    python experiments/invariance.py --run-dir runs/cifar10 --layers stage1 stage2 stage3
+    python experiments/invariance.py --run-dir runs/cifar10 --data-dir path/to/tfds --layers stage1 stage2 stage3
 
 Expected: of a small net on the digits, over 95 % right after a shift by one pixel, under 60 % after a turn by 90
 degrees; about two minutes on two cores.
@@ -54,6 +54,7 @@ class Options:
 
     Attributes:
         run_dir: the folder of a run; a small net is trained on the digits where left out.
+        data_dir: where the run's data lies, if it is TFDS or a relative path.
         examples: test pictures.
         layers: names or patterns of layers whose maps are moved back and compared; the model's stages where left out.
         fill: what comes in where pictures move, 0 black to 1 white; the mean of the pictures' borders where left out.
@@ -62,6 +63,7 @@ class Options:
     """
 
     run_dir: Path | None = None
+    data_dir: Path | None = None
     examples: int = 256
     layers: tuple[str, ...] = ()
     fill: float | None = None
@@ -83,7 +85,7 @@ def main(options: Options) -> None:
     """Changes the pictures in every way and writes the folder."""
     console = Console()
     trained = trained_network(options.run_dir, QUICK, console=console)
-    pictures, labels = trained.test_pictures(options.examples)
+    pictures, labels = trained.test_pictures(options.examples, data_dir=options.data_dir)
     border = np.concatenate([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], axis=1)
     fill = float(border.mean()) if options.fill is None else options.fill
     changes = transforms.challenges(min(pictures.shape[1:3]), fill=fill)

@@ -330,7 +330,7 @@ def test_windows_without_gain_are_found(tmp_path):
 
 def test_effective_fields_follow_the_root(tmp_path, barely_trained, monkeypatch):
     monkeypatch.setattr(effective_receptive_fields, "DEPTHS", (1, 4))
-    options = effective_receptive_fields.Options(barely_trained, examples=4, zoo=(), out=tmp_path)
+    options = effective_receptive_fields.Options(run_dir=barely_trained, examples=4, zoo=(), out=tmp_path)
     effective_receptive_fields.main(options)
     found = written(tmp_path)
     assert found["largest_deviation_from_the_law"] < 1e-3
@@ -352,7 +352,7 @@ def test_feature_maps_of_fresh_weights_and_of_a_run(tmp_path, barely_trained):
 
 
 def test_invariance_of_a_run(tmp_path, barely_trained):
-    invariance.main(invariance.Options(barely_trained, examples=4, layers=("pool1",), out=tmp_path))
+    invariance.main(invariance.Options(run_dir=barely_trained, examples=4, layers=("pool1",), out=tmp_path))
     found = written(tmp_path)
     assert set(found["lowest_accuracy"]) == {
         *("shift", "rotation", "scale", "reflection", "viewpoint", "illumination"),
@@ -362,7 +362,7 @@ def test_invariance_of_a_run(tmp_path, barely_trained):
 
 
 def test_attribution_of_a_run(tmp_path, barely_trained):
-    attribution.main(attribution.Options(barely_trained, examples=2, ascent=2, out=tmp_path))
+    attribution.main(attribution.Options(run_dir=barely_trained, examples=2, ascent=2, out=tmp_path))
     found = written(tmp_path)
     assert found["incompleteness_of_integrated_gradients"] < 0.05
     assert set(found["rank_correlation_with_all_new"]) == {

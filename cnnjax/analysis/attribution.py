@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cnnjax.analysis.evaluation import Replacement, evaluate, rectified_input
+from cnnjax.analysis.evaluation import Replacement, as_pictures, check_finite, evaluate, only_output, rectified_input
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.tracing import trace_call
 
@@ -160,6 +160,7 @@ def choose_targets(function: Scores, images: Any, targets: Any) -> Targets:
     Raises:
         ValueError: pictures, scores or targets have other shapes.
     """
+    as_pictures(images)
     four = getattr(images, "ndim", 0) == 4
     shape = jax.eval_shape(function, images) if four else None
     batched = len(found := getattr(shape, "shape", ())) == 2 and found[0] == len(images)
@@ -169,7 +170,15 @@ def choose_targets(function: Scores, images: Any, targets: Any) -> Targets:
             f" {None if targets is None else np.shape(targets)}; expected images (batch, height, width, channels),"
             " scores (batch, classes), and a class for each picture"
         )
-    return jnp.asarray(function(images).argmax(axis=-1) if targets is None else targets, jnp.int32)
+    if targets is None:
+        scores = function(images)
+        check_finite("scores", scores)
+        return jnp.asarray(scores.argmax(axis=-1), jnp.int32)
+    if not isinstance(targets, jax.core.Tracer):
+        known = np.asarray(targets)
+        if known.min() < 0 or known.max() >= found[1]:
+            raise ValueError(f"targets from {known.min()} to {known.max()}; the function scores {found[1]} classes")
+    return jnp.asarray(targets, jnp.int32)
 
 
 def score_of(scores: Any, targets: Targets) -> Float[Array, " batch"]:
@@ -200,7 +209,7 @@ def _through_rectifiers(
     program = trace_call(function, images)
     if not any(rectified_input(program, equation) is not None for equation in program.equations):
         raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
-    output = [program.outputs[0][1]]
+    output = [only_output(program)]
 
     def score(pictures: Pictures) -> jax.Array:
         (scores,) = evaluate(program, [pictures], output, replace=_rectified_by(program, rectifier))

@@ -98,6 +98,8 @@ class Cost(Result):
         from cnnjax.view import plots
 
         layers = [layer for layer in self.layers if layer.macs or layer.params] or list(self.layers)
+        if not layers:
+            raise ValueError("the function has no layers to draw; name some by jax.named_scope")
         return plots.bars(
             [layer.name for layer in layers],
             {

@@ -10,10 +10,9 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.evaluation import evaluate, one_layer
+from cnnjax.analysis.evaluation import as_pictures, evaluate, one_layer, only_output
 from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace_call
@@ -126,11 +125,12 @@ def effective_receptive_field(
     Raises:
         ValueError: there is no such layer, or it has no positions; or nothing reaches the unit.
     """
-    images = jnp.asarray(images)
+    images = as_pictures(images)
     program = trace_call(function, images)
     fields = fields_of(program)
     if layer is None:
-        field, value = fields.outputs[0], program.outputs[0][1]
+        value = only_output(program)
+        (field,) = fields.outputs
     else:
         found = one_layer(program, layer)
         field, value = fields[found.name], found.value

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.program import Equation, Layer, Program
@@ -81,6 +82,48 @@ def split_at(function: Callable[..., Any], images: Any, layer: str) -> tuple[Lay
         return jax.tree.unflatten(program.structure, leaves)
 
     return found, maps, rest
+
+
+def only_output(program: Program) -> int:
+    """The value of the one array that a function gives.
+
+    Raises:
+        ValueError: it gives several, or none.
+    """
+    if len(program.outputs) != 1:
+        names = ", ".join(name for name, _ in program.outputs) or "nothing"
+        raise ValueError(f"the function gives {len(program.outputs)} arrays ({names}); expected one: choose it")
+    return program.outputs[0][1]
+
+
+def as_pictures(images: Any) -> jax.Array:
+    """Pictures as an array of floats.
+
+    Raises:
+        ValueError: they are whole numbers, which a function of floats from 0 to 1 would take for far too bright.
+    """
+    images = jnp.asarray(images)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images are {images.dtype}; expected floats: divide bytes by 255.0")
+    return images
+
+
+def check_finite(what: str, array: Any) -> None:
+    """That all numbers are finite; while a function is traced nothing is known, and nothing said.
+
+    Raises:
+        ValueError: some are not; it tells how many, and on which examples.
+    """
+    if isinstance(array, jax.core.Tracer):
+        return
+    bad = ~np.isfinite(np.asarray(array, np.float64))
+    if bad.any():
+        examples = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+        shown = ", ".join(map(str, examples[:5])) + (", ..." if len(examples) > 5 else "")
+        raise ValueError(
+            f"{what}: {int(bad.sum()):,} of {bad.size:,} numbers are NaN or infinite, on examples {shown}; look at the"
+            " pictures and the weights (`feature_statistics` counts such numbers layer by layer)"
+        )
 
 
 def one_layer(program: Program, name: str) -> Layer:

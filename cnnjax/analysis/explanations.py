@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
+from cnnjax.analysis.evaluation import as_pictures, check_finite
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
@@ -123,12 +123,14 @@ def explain(
     Raises:
         ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
     """
-    images = jnp.asarray(images, jnp.float32)
+    images = as_pictures(images)
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
     targets = attribution.choose_targets(function, images, targets)
     if classes is not None and len(classes) <= int(targets.max()):
         raise ValueError(f"{len(classes)} classes are named; target {int(targets.max())} is beyond them")
+    scores = attribution.score_of(function(images), targets)
+    check_finite("scores", scores)
     program = trace_call(function, images)
     with_maps = any(method.startswith("Grad-CAM") for method in methods)
     chosen = (layer or last_layer_with_positions(program)) if with_maps else None
@@ -142,7 +144,7 @@ def explain(
                 continue
             raise
         maps[method] = np.asarray(found.sum(axis=-1) if found.ndim == 4 else found, np.float64)
-    scores = attribution.score_of(function(images), targets)
+        check_finite(method, maps[method])
     return Explanations(
         np.asarray(images),
         tuple(map(int, targets)),
@@ -241,7 +243,7 @@ def sanity_check(
 
     Reference: Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4.1.
     """
-    images = jnp.asarray(images, jnp.float32)
+    images = as_pictures(images)
     draw_key, noise_key = jax.random.split(key)
     fresh = initialize(model, draw_key, prepare(images))
     apply = partial(model.apply, **inference_options(model))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_output
 from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
@@ -144,12 +144,12 @@ def invariance(
     Raises:
         ValueError: pictures, labels or output have other shapes; a layer there is not, or without positions.
     """
-    images = jnp.asarray(images, jnp.float32)
+    images = as_pictures(images).astype(jnp.float32)
     if images.ndim != 4:
         raise ValueError(f"images have shape {images.shape}; expected (batch, height, width, channels)")
     program = trace_call(function, images)
     fields = _chosen(program, (layers,) if isinstance(layers, str) else tuple(layers))
-    values = [program.outputs[0][1], *fields.values()]
+    values = [only_output(program), *fields.values()]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
     output, *maps = run(images)
     if output.ndim != 2 or (labels is not None and len(labels) != len(images)):
@@ -158,6 +158,7 @@ def invariance(
             f"output {output.shape}, labels {given}, images {images.shape}; expected an output (batch, classes) and a"
             " label for each picture"
         )
+    check_finite("output", output)
     names, responses = tuple(field.name for field in fields), []
     for transform in challenges(min(images.shape[1:3])) if transforms is None else transforms:
         for severity in transform.severities:
@@ -198,11 +199,13 @@ def equivariance_error(
     """
     if transform.matrix is None:
         raise ValueError(f"{transform.name} moves no points by a matrix, so that nothing can be moved back")
-    images = jnp.asarray(images, jnp.float32)
+    images = as_pictures(images).astype(jnp.float32)
     program = trace_call(function, images)
+    output = only_output(program)
     (field,) = fields_of(program).outputs
-    (plain,) = evaluate(program, [images], [program.outputs[0][1]])
-    (changed,) = evaluate(program, [transform.apply(key, images, severity)], [program.outputs[0][1]])
+    (plain,) = evaluate(program, [images], [output])
+    (changed,) = evaluate(program, [transform.apply(key, images, severity)], [output])
+    check_finite("output", plain)
     if plain.ndim != 4:
         return _relative(plain.reshape(len(plain), -1), changed.reshape(len(changed), -1))
     return _map_error(plain, changed, field, transform, transform.matrix(severity, *images.shape[1:3]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cnnjax.analysis.evaluation import evaluate, one_layer
+from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
 from cnnjax.analysis.tracing import trace_call
 
 
@@ -55,7 +55,7 @@ def activation_maximization(
     if len(shape) != 3 or steps < 1:
         raise ValueError(f"shape={tuple(shape)}, steps={steps}; expected (height, width, colours) and one or more")
     program = trace_call(function, jax.ShapeDtypeStruct((len(channels), *shape), jnp.float32))
-    value = program.outputs[0][1] if layer is None else one_layer(program, layer).value
+    value = only_output(program) if layer is None else one_layer(program, layer).value
     count = program.shapes[value][-1]
     if not channels or any(not 0 <= channel < count for channel in channels):
         raise ValueError(f"channels={list(channels)}; {layer or 'the output'} has {count}, counted from 0")

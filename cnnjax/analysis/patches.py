@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.analysis.evaluation import check_finite
 from cnnjax.analysis.fields import LayerField
 from cnnjax.view.result import Figure, Result
 
@@ -162,6 +163,7 @@ def nearest_examples(
         raise ValueError(f"{len(columns)} features, {len(images)} images, count={count}; expected as many, and fewer")
     if wrong := [query for query in queries if not 0 <= query < len(columns)]:
         raise ValueError(f"queries {wrong}; there are {len(columns)} examples, counted from 0")
+    check_finite("features", columns)
     lengths = np.linalg.norm(columns, axis=1, keepdims=True)
     unit = columns / np.where(lengths > 0, lengths, 1)
     distances = 1 - unit[list(queries)] @ unit.T

@@ -158,7 +158,7 @@ def innermost(program: Program) -> tuple[Layer, ...]:
     """The layers that hold no others."""
     layers = program.layers()
     # Inner layers follow the one that they are in.
-    after = (*layers[1:], None)
+    after = [*layers[1:], None][: len(layers)]
     return tuple(
         layer
         for layer, following in zip(layers, after, strict=True)

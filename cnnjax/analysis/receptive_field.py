@@ -90,13 +90,16 @@ class ReceptiveFields(Result):
         """The field of each layer's centre position on a picture (height, width[, channels]), or on grey without one.
 
         Raises:
-            ValueError: the input has not two spatial axes.
+            ValueError: the input has not two spatial axes, or nothing sees it.
         """
         from cnnjax.view import field_figures
 
         height, width = self._plane()
         image = np.full((height, width), 0.8) if picture is None else picture
-        shown = [layer for layer in self.layers if any(stride is not None for stride in layer.stride)] or self.layers
+        shown = [layer for layer in self.layers if any(stride is not None for stride in layer.stride)]
+        shown = shown or [*self.layers] or [*self.outputs]
+        if not shown:
+            raise ValueError("nothing that the function gives depends on its input, so that there is nothing to draw")
         boxes = []
         for layer in shown:
             (top, bottom), (left, right) = layer.box()

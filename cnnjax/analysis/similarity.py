@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.analysis.evaluation import check_finite
 from cnnjax.view.result import Figure, Result
 
 
@@ -64,8 +65,11 @@ def similarity(maps: Mapping[str, Any], others: Mapping[str, Any] | None = None)
         others: those of another network or run; the same ones where left out.
 
     Raises:
-        ValueError: no maps, or of other numbers of examples.
+        ValueError: no maps, or of other numbers of examples; numbers that are not finite.
     """
+    for name, value in [*maps.items(), *(others or {}).items()]:
+        if hasattr(value, "ndim"):
+            check_finite(name, value)
     rows = {name: _gram(value) for name, value in maps.items() if hasattr(value, "ndim")}
     columns = (
         rows if others is None else {name: _gram(value) for name, value in others.items() if hasattr(value, "ndim")}

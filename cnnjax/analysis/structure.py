@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.evaluation import as_pictures, evaluate
 from cnnjax.analysis.fields import LayerField, layer_field
 from cnnjax.analysis.program import innermost
 from cnnjax.analysis.propagation import propagate
@@ -58,7 +58,7 @@ def superposition(
     Raises:
         ValueError: the pictures have other shapes; a name matches no layer.
     """
-    one, other = jnp.asarray(one), jnp.asarray(other)
+    one, other = as_pictures(one), as_pictures(other)
     if one.shape != other.shape:
         raise ValueError(f"pictures of {one.shape} and {other.shape}; expected one shape")
     program = trace_call(function, one)
@@ -144,7 +144,7 @@ def context(
         dtype: of its input.
 
     Raises:
-        ValueError: `shape` has no spatial axes, or the function asks for the values of its input.
+        ValueError: `shape` has no spatial axes; the function asks for the values of its input, or gathers nothing.
 
     Reference: Richter, Schoening, Wiedenroth and Krumnack (2021), "Should You Go Deeper? Optimizing Convolutional
     Neural Network Architectures without Training by Receptive Field Analysis", section 3.
@@ -170,6 +170,8 @@ def context(
         widens = all(math.prod(other.size) < math.prod(field.size) for other, _ in inputs)
         positions = tuple(field.shape[axis.reach.axis] for axis in field.axes if axis.reach.axis is not None)
         layers.append(LayerContext(layer.name, positions, field.size, share, widens, share > before))
+    if not layers:
+        raise ValueError("the function has no convolution, pool or product that sees its input")
     return Context(picture, tuple(layers))
 
 

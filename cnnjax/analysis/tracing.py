@@ -42,6 +42,8 @@ def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: 
     Raises:
         ValueError: `shape` is not (batch, *spatial, channels), or the function asks for the values of its input.
     """
+    if hasattr(shape, "dtype"):
+        raise ValueError(f"an array of shape {np.shape(shape)} came; expected a shape: pass its .shape")
     shape = tuple(shape)
     if len(shape) < 3 or any(size < 1 for size in shape):
         raise ValueError(f"shape={shape} has no spatial axes; expected (batch, *spatial, channels), all >= 1")
@@ -59,6 +61,8 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
     Raises:
         ValueError: the function asks for the values of its input.
     """
+    if not callable(function):
+        raise ValueError(f"{function!r} is no function; pass a function of pictures, or a model (models.create)")
     try:
         jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except (

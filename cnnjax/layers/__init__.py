@@ -1,8 +1,7 @@
 """Floor 1: Flax Linen modules. They own the parameters and call `functional`."""
 
-from flax.linen import Dense
-
 from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseConv, SeparableConv
+from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout, StochasticDepth
 from cnnjax.layers.normalization import (
     BatchNorm,

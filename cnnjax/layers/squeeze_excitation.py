@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.functional.geometry import whole
 from cnnjax.functional.precision import at_least_float32, require_floating
+from cnnjax.layers.dense import Dense
 from cnnjax.layers.naming import layer_errors
 
 
@@ -64,6 +65,6 @@ class SqueezeExcitation(nn.Module):
             "bias_init": self.bias_init,
         }
         means = jnp.mean(images, tuple(range(1, rank + 1)), dtype=at_least_float32(images.dtype))
-        hidden = nn.relu(nn.Dense(max(1, channels // reduction), name="reduce", **options)(means))
-        gate = nn.sigmoid(nn.Dense(channels, name="increase", **options)(hidden))
+        hidden = nn.relu(Dense(max(1, channels // reduction), name="reduce", **options)(means))
+        gate = nn.sigmoid(Dense(channels, name="increase", **options)(hidden))
         return images.astype(dtype) * gate.reshape(images.shape[0], *(1,) * rank, channels)

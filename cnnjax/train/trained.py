@@ -52,16 +52,18 @@ class Trained:
         pixels = pictures if pictures.dtype == jnp.uint8 else 255.0 * pictures
         return augment.standardize({"image": pixels}, mean=self.mean, deviation=self.deviation)["image"]
 
-    def test_pictures(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def test_pictures(self, count: int, *, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The first test pictures of the run, floats from 0 to 1, and their labels.
 
+        Args:
+            count: at most so many.
+            data_dir: where the data lies, as the run was told; a record says nothing of places.
+
         Raises:
-            ValueError, OSError: the run's data is not where it was.
+            ValueError, OSError: the run's data is not there.
         """
         settings = self.settings
-        folder = settings.get("data_dir")
-        source = open_source(settings["data"], settings["test_split"], data_dir=Path(folder) if folder else None)
-        images, labels = [], []
+        source = open_source(settings["data"], settings["test_split"], data_dir=data_dir)
         options = {"image_size": self.image_shape[:2], "fit": settings["fit"]}
         with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
             batch = next(batches)

@@ -62,11 +62,13 @@ def test_of_a_linear_function_gradient_times_input_is_exact():
         (lambda: attribution.saliency(net, IMAGES[0]), r"images \(12, 12, 3\)"),
         (lambda: attribution.saliency(net, IMAGES, jnp.zeros(3, jnp.int32)), r"targets \(3,\)"),
         (lambda: attribution.saliency(lambda x: x, IMAGES), r"scores \(2, 12, 12, 3\)"),
+        (lambda: attribution.saliency(net, IMAGES, jnp.array([0, 5])), "targets from 0 to 5; the function scores 5"),
+        (lambda: attribution.saliency(net, IMAGES * jnp.nan), "scores: 10 of 10 numbers are NaN"),
         (lambda: attribution.smooth_grad(jax.random.key(0), net, IMAGES, samples=0), "samples=0"),
         (lambda: attribution.integrated_gradients(net, IMAGES, steps=0), "steps=0"),
         (lambda: attribution.deconvolution(lambda x: jnp.tanh(x).mean((1, 2)), IMAGES), "no rectifier"),
     ],
-    ids=["one picture", "targets", "scores", "samples", "steps", "no rectifier"],
+    ids=["one picture", "targets", "scores", "class", "nan", "samples", "steps", "no rectifier"],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.analysis.evaluation import evaluate, split_at
+from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_output, split_at
 from cnnjax.analysis.tracing import trace_call
 from tests.analysis.goldens_net import IMAGES, net
 
@@ -81,6 +81,27 @@ def test_loops_and_choices_run():
     x = jnp.ones((1, 2, 1))
     program = trace_call(function, x)
     np.testing.assert_array_equal(evaluate(program, [x], outputs(program))[0], function(x))
+
+
+def test_numbers_that_are_not_finite_are_told_with_their_examples():
+    array = np.ones((4, 3))
+    array[1, 0] = array[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"scores: 2 of 12 numbers are NaN or infinite, on examples 1, 3; look"):
+        check_finite("scores", array)
+    check_finite("scores", np.ones((2, 2)))
+    # Nothing is known of what is traced.
+    jax.jit(lambda x: check_finite("scores", x))(jnp.full((2, 2), jnp.nan))
+
+
+def test_pictures_are_floats():
+    with pytest.raises(ValueError, match=r"images are uint8; expected floats: divide bytes by 255\.0"):
+        as_pictures(np.ones((1, 2, 2, 1), np.uint8))
+
+
+def test_one_output_is_expected():
+    program = trace_call(lambda x: {"a": x, "b": x}, jnp.ones((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"gives 2 arrays \(\['a'\], \['b'\]\); expected one: choose it"):
+        only_output(program)
 
 
 def test_a_function_in_two():

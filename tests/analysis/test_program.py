@@ -185,6 +185,14 @@ def test_functions_that_ask_for_values_are_refused(function):
         trace(function, SHAPE)
 
 
+@pytest.mark.usefixtures("unchecked_types")
+def test_what_is_no_function_or_shape_is_refused():
+    with pytest.raises(ValueError, match="'lenet5' is no function; pass a function of pictures"):
+        trace("lenet5", SHAPE)
+    with pytest.raises(ValueError, match=r"an array of shape \(2, 4, 3\) came; expected a shape"):
+        trace(jnp.sin, jnp.ones(SHAPE))
+
+
 def test_constants_are_worked_out_when_asked():
     def function(x):
         places = jnp.arange(4) * 2

@@ -48,6 +48,11 @@ def test_examples_must_match(call):
         call()
 
 
+def test_numbers_that_are_not_finite():
+    with pytest.raises(ValueError, match="b: 100 of 100 numbers are NaN"):
+        similarity({"a": X, "b": Y * np.nan})
+
+
 def test_layers_of_other_examples():
     with pytest.raises(ValueError, match=r"maps of \[5, 20\] examples"):
         similarity({"a": X, "b": Y[:5]})

@@ -42,7 +42,3 @@ def test_errors_name_the_whole_path():
 def test_other_errors_pass_unchanged():
     with pytest.raises(TypeError, match=r"^plain$"), layer_errors(nn.Dense(3)):
         raise TypeError("plain")
-
-
-def test_dense_is_flaxs():
-    assert layers.Dense is nn.Dense
