@@ -1,14 +1,14 @@
 """What if the kernel is 5 instead of 3? Windows of 1, 3, 5 and 7 in one small net, and two 3x3 in place of one 5x5.
 
-Claim: on the digits a window of 5 errs half as often as one of 3, for 2.5 times its products, and one of 7 no less often
-than one of 5; two windows of 3, which see what one of 5 sees, lie between; a window of 1, which never sees a neighbour
-before the pools, falls behind.
+Claim: on the digits a window of 5 errs half as often as one of 3, for 2.5 times its products, and one of 7 no less
+often than one of 5; two windows of 3, which see what one of 5 sees, lie between; a window of 1, which never sees a
+neighbour before the pools, falls behind.
 
     python experiments/kernel_size.py                      # three seeds, writes results/kernel_size/
     python experiments/kernel_size.py --seeds 1 --epochs 2 --out kernels
 
-Expected: 94.7 % for 1x1, 98.2 % for 3x3, 99.2 % for 5x5, 99.3 % for 7x7 and 98.9 % for two 3x3, each with a deviation of
-about 0.4 over three seeds (one of the 359 test digits is 0.28 %); two and a half minutes on two cores.
+Expected: 94.7 % for 1x1, 98.2 % for 3x3, 99.2 % for 5x5, 99.3 % for 7x7 and 98.9 % for two 3x3, each with a deviation
+of about 0.4 over three seeds (one of the 359 test digits is 0.28 %); two and a half minutes on two cores.
 
 Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", section 2.3.
 """

@@ -80,7 +80,7 @@ class Explanations(Result):
             tiles.append(plots.Tile(image, f"{self._name(number)}: {self.scores[number]:.3g}"))
             for method, maps in self.maps.items():
                 values = maps[number]
-                name = textwrap.fill(method, 14)
+                name = textwrap.fill(method, 15, break_long_words=False)
                 if method in _SIGNED:
                     largest = float(np.abs(values).max())
                     tiles.append(plots.Tile(values, f"{name}\n±{largest:.2g}", "signed"))
