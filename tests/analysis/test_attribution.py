@@ -20,11 +20,29 @@ def test_equals_captum(name):
 
 
 def test_integrated_gradients_equal_captum_and_are_complete():
-    found = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=0.25)
+    found = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=0.25, steps=50)
     # Captum's own 50 places and weights; the gradients are steps, so that single pixels tell rounding apart.
     np.testing.assert_allclose(found, GOLDENS["integrated_gradients"], atol=2e-4)
     gained = attribution.score_of(net(IMAGES) - net(jnp.full_like(IMAGES, 0.25)), CHOSEN)
     np.testing.assert_allclose(found.sum((1, 2, 3)), gained, atol=1e-3)
+    refined = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=0.25, tolerance=1e-4)
+    np.testing.assert_allclose(refined.sum((1, 2, 3)), gained, rtol=2e-4)
+
+
+def test_integrated_gradients_refine_until_they_are_complete():
+    # Ten rectifiers that open one after the other along the line: the gradient is a staircase.
+    def stairs(x):
+        opens = jnp.linspace(0.05, 0.95, 10)[None, None, None]
+        return jax.nn.relu(x.mean((1, 2, 3), keepdims=True) - opens).sum((1, 2)) @ jnp.ones((10, 2))
+
+    images = jnp.ones((1, 2, 2, 1))
+    coarse, fine = (
+        attribution.integrated_gradients(stairs, images, jnp.array([0]), **options)
+        for options in ({"steps": 4}, {"tolerance": 1e-3})
+    )
+    # By hand: the sum of 1 - opens.
+    assert float(fine.sum()) == pytest.approx(5.0, rel=1.1e-3)
+    assert abs(float(coarse.sum()) - 5.0) > 1e-2
 
 
 def test_smooth_grad_is_the_mean_of_noisy_gradients():

@@ -113,6 +113,10 @@ def nets(draw):
                 st.tuples(st.just("transposed"), st.sampled_from([2, 3])),
                 st.tuples(st.just("gate")),
                 st.tuples(st.just("pad"), st.integers(-1, 2), st.integers(0, 1)),
+                st.tuples(st.just("pool"), st.sampled_from([2, 3]), st.sampled_from([1, 2])),
+                st.tuples(st.just("chosen"), st.lists(st.integers(0, 30), min_size=2, max_size=12)),
+                st.tuples(st.just("masked"), st.integers(2, 4)),
+                st.tuples(st.just("running")),
             ),
             min_size=1,
             max_size=4,
@@ -130,6 +134,14 @@ def nets(draw):
             return jnp.concatenate([x[:, how[0] :], x[:, : how[0]]], 1)
         if kind == "transposed":
             return lax.conv_transpose(x, jnp.ones((how[0], 4, 4)), (2,), "SAME")
+        if kind == "pool":
+            return max_pool(x, how[0], strides=how[1], padding="SAME")
+        if kind == "chosen":
+            return x[:, np.array(how[0]) % x.shape[1]]
+        if kind == "masked":
+            return jnp.where((np.arange(x.shape[1]) % how[0] == 0)[None, :, None], x, conv(x, features=4))
+        if kind == "running":
+            return jnp.cumsum(x, 1)
         if kind == "gate":
             return x * jnp.mean(x, 1, keepdims=True)
         return lax.pad(x, 0.0, ((0, 0, 0), (how[0], 1, how[1]), (0, 0, 0)))
@@ -143,7 +155,7 @@ def nets(draw):
 
 
 @given(nets())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_random_nets_equal_the_nan_probe(net):
     shape = (1, 10, 4)
     try:
