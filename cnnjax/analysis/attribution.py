@@ -4,21 +4,29 @@ Every method takes a function of pictures (batch, height, width, channels) to sc
 array of the pictures' shape. It explains the score of `targets`, a class for each picture, by default the highest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Num
 
-from cnnjax.analysis.evaluation import Replacement, as_pictures, check_finite, evaluate, only_output, rectified_input
+from cnnjax.analysis.evaluation import (
+    Replacement,
+    as_pictures,
+    check_finite,
+    evaluate,
+    only_output,
+    rectified_input,
+    rectifiers,
+)
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.tracing import trace_call
 
 # (batch, height, width, channels), and (batch,): said by errors of our own where they are not.
-Pictures: TypeAlias = Float[Array, "..."]
-Targets: TypeAlias = Int[Array, "..."]
+Pictures: TypeAlias = Num[Array | np.ndarray, "..."]
+Targets: TypeAlias = Num[Array | np.ndarray, "..."]
 Scores: TypeAlias = Callable[[Any], Any]
 
 
@@ -43,7 +51,7 @@ def gradient(function: Scores, images: Pictures, targets: Targets | None = None)
     Raises:
         ValueError: pictures, scores or targets have other shapes.
     """
-    targets = choose_targets(function, images, targets)
+    images, targets = prepared(function, images, targets)
     return jax.grad(lambda pictures: score_of(function(pictures), targets).sum())(images)
 
 
@@ -84,7 +92,7 @@ def smooth_grad(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}; expected one or more")
-    targets = choose_targets(function, images, targets)
+    images, targets = prepared(function, images, targets)
     low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (jnp.min, jnp.max))
     spread = deviation * (high - low)
 
@@ -126,8 +134,8 @@ def integrated_gradients(
     """
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps}; expected one or more")
-    targets = choose_targets(function, images, targets)
-    start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+    images, targets = prepared(function, images, targets)
+    start = baseline_of(images, baseline)
 
     def at(share: Any) -> Pictures:
         return gradient(function, start + jnp.asarray(share, images.dtype) * (images - start), targets)
@@ -183,31 +191,46 @@ def deconvolution(function: Scores, images: Pictures, targets: Targets | None = 
     return _through_rectifiers(function, images, targets, _deconvolved)
 
 
-def choose_targets(function: Scores, images: Any, targets: Any) -> Targets:
-    """The targets given, or the class of the highest score of each picture.
+def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Targets]:
+    """Pictures as an array of floats, and the targets given, or the class of each picture's highest score.
 
     Raises:
-        ValueError: pictures, scores or targets have other shapes.
+        ValueError: pictures, scores or targets have other shapes or types, or the scores are not finite.
     """
-    as_pictures(images)
-    four = getattr(images, "ndim", 0) == 4
-    shape = jax.eval_shape(function, images) if four else None
-    batched = len(found := getattr(shape, "shape", ())) == 2 and found[0] == len(images)
-    if not batched or (targets is not None and np.shape(targets) != (len(images),)):
+    images = as_pictures(images, axes=4)
+    program = trace_call(function, images)
+    shape = program.shapes[only_output(program)]
+    if len(shape) != 2 or shape[0] != len(images) or (targets is not None and np.shape(targets) != (len(images),)):
         raise ValueError(
-            f"images {np.shape(images)}, scores {getattr(shape, 'shape', shape)}, targets"
-            f" {None if targets is None else np.shape(targets)}; expected images (batch, height, width, channels),"
+            f"images {images.shape}, scores {shape}, targets {None if targets is None else np.shape(targets)}; expected"
             " scores (batch, classes), and a class for each picture"
         )
     if targets is None:
         scores = function(images)
         check_finite("scores", scores)
-        return jnp.asarray(scores.argmax(axis=-1), jnp.int32)
+        return images, jnp.asarray(scores.argmax(axis=-1), jnp.int32)
     if not isinstance(targets, jax.core.Tracer):
         known = np.asarray(targets)
-        if known.min() < 0 or known.max() >= found[1]:
-            raise ValueError(f"targets from {known.min()} to {known.max()}; the function scores {found[1]} classes")
-    return jnp.asarray(targets, jnp.int32)
+        if not np.issubdtype(known.dtype, np.integer) or known.min() < 0 or known.max() >= shape[1]:
+            raise ValueError(
+                f"targets are {known.dtype} from {known.min()} to {known.max()}; expected integers from 0 to"
+                f" {shape[1] - 1}: the function scores {shape[1]} classes"
+            )
+    return images, jnp.asarray(targets, jnp.int32)
+
+
+def baseline_of(images: jax.Array, baseline: Any) -> jax.Array:
+    """A number or a picture as one for every picture.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    try:
+        return jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+    except ValueError:
+        raise ValueError(
+            f"baseline has the shape {np.shape(baseline)}; expected a number, or a picture of {images.shape[1:]}"
+        ) from None
 
 
 def score_of(scores: Any, targets: Targets) -> Float[Array, " batch"]:
@@ -234,22 +257,25 @@ _deconvolved.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (jax.nn.relu(
 def _through_rectifiers(
     function: Scores, images: Pictures, targets: Targets | None, rectifier: Callable[[jax.Array], jax.Array]
 ) -> Pictures:
-    targets = choose_targets(function, images, targets)
+    images, targets = prepared(function, images, targets)
     program = trace_call(function, images)
-    if not any(rectified_input(program, equation) is not None for equation in program.equations):
+    found = {*rectifiers(program)}
+    if not found:
         raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
     output = [only_output(program)]
 
     def score(pictures: Pictures) -> jax.Array:
-        (scores,) = evaluate(program, [pictures], output, replace=_rectified_by(program, rectifier))
+        (scores,) = evaluate(program, [pictures], output, replace=_rectified_by(program, found, rectifier))
         return score_of(scores, targets).sum()
 
     return jax.grad(score)(images)
 
 
-def _rectified_by(program: Program, rectifier: Callable[[jax.Array], jax.Array]) -> Replacement:
+def _rectified_by(
+    program: Program, found: Collection[Equation], rectifier: Callable[[jax.Array], jax.Array]
+) -> Replacement:
     def replace(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
-        place = rectified_input(program, equation)
+        place = rectified_input(program, equation) if equation in found else None
         return None if place is None else [rectifier(arrays[place])]
 
     return replace

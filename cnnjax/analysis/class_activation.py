@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnnjax.analysis.attribution import Pictures, Scores, Targets, choose_targets, score_of
-from cnnjax.analysis.evaluation import split_at
+from cnnjax.analysis.attribution import Pictures, Scores, Targets, prepared, score_of
+from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
+from cnnjax.analysis.program import Program
+from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.tracing import trace_call
 
 
 def grad_cam(
-    function: Scores, images: Pictures, targets: Targets | None = None, *, layer: str, rectify: bool = True
+    function: Scores,
+    images: Pictures,
+    targets: Targets | None = None,
+    *,
+    layer: str | None = None,
+    rectify: bool = True,
 ) -> Float[Array, "batch rows columns"]:
     r"""A layer's maps, each weighed by its mean gradient: $\mathrm{ReLU}(\sum_k \alpha_k A_k)$.
 
@@ -21,7 +29,7 @@ def grad_cam(
         function: pictures to scores.
         images: the pictures.
         targets: a class for each; the highest where left out.
-        layer: whose maps, by name; the last ones with positions are the usual choice.
+        layer: whose maps, by name; the last ones with rows and columns where left out.
         rectify: whether what speaks against the class is left out.
 
     Raises:
@@ -30,14 +38,14 @@ def grad_cam(
     Reference: Selvaraju et al. (2017), "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", section 3.
     """
-    maps, gradients, _ = _maps_and_gradients(function, images, targets, layer)
+    maps, gradients = _maps_and_gradients(function, images, targets, layer)
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     found = (weights * maps).sum(axis=-1)
     return jax.nn.relu(found) if rectify else found
 
 
 def grad_cam_plus_plus(
-    function: Scores, images: Pictures, targets: Targets | None = None, *, layer: str
+    function: Scores, images: Pictures, targets: Targets | None = None, *, layer: str | None = None
 ) -> Float[Array, "batch rows columns"]:
     r"""As `grad_cam`, with positions weighed so that several things of one class all count.
 
@@ -51,7 +59,7 @@ def grad_cam_plus_plus(
 
     Reference: Chattopadhay, Sarkar, Howlader and Balasubramanian (2018), "Grad-CAM++", section 3.2, equation 19.
     """
-    maps, gradients, _ = _maps_and_gradients(function, images, targets, layer)
+    maps, gradients = _maps_and_gradients(function, images, targets, layer)
     squares, cubes = gradients**2, gradients**3
     below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * cubes
     alphas = jnp.where(squares > 0, squares / jnp.where(below != 0, below, 1), 0)
@@ -59,15 +67,34 @@ def grad_cam_plus_plus(
     return jax.nn.relu((weights * maps).sum(axis=-1))
 
 
-def _maps_and_gradients(
-    function: Scores, images: Pictures, targets: Targets | None, layer: str
-) -> tuple[jax.Array, jax.Array, Targets]:
-    targets = choose_targets(function, images, targets)
-    found, maps, rest = split_at(function, images, layer)
-    if maps.ndim != 4:
-        raise ValueError(f"{found.name} has the shape {maps.shape}; expected maps (batch, rows, columns, channels)")
+def last_layer_with_positions(program: Program) -> str:
+    """The name of the last layer whose maps have rows and columns that run along the picture's, more than one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    fields = fields_of(program)
+    spread = []
+    for layer in program.layers():
+        field = fields.get(layer.name)
+        if field is not None and [axis.reach.axis for axis in field.axes] == [1, 2] and len(field.shape) == 4:
+            spread += [layer] if min(field.shape[1:3]) > 1 else []
+    if not spread:
+        raise ValueError("no layer has rows and columns; name one by jax.named_scope, and pass layer=")
+    # The one that ends last, and of those the outermost.
+    return max(spread, key=lambda layer: (layer.stop, -layer.start)).name
+
+
+def _maps_and_gradients(function: Scores, images: Any, targets: Any, layer: str | None) -> tuple[jax.Array, jax.Array]:
+    images, targets = prepared(function, images, targets)
+    program = trace_call(function, images)
+    found = one_layer(program, layer or last_layer_with_positions(program))
+    fields_of(program)[found.name].check_rows_and_columns()
+    output = only_output(program)
+    (maps,) = evaluate(program, [images], [found.value])
 
     def score(maps: Any) -> jax.Array:
-        return score_of(rest(maps), targets).sum()
+        (scores,) = evaluate(program, [images], [output], given={found.value: maps})
+        return score_of(scores, targets).sum()
 
-    return maps, jax.grad(score)(maps), targets
+    return maps, jax.grad(score)(maps)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.analysis.evaluation import as_pictures, evaluate, one_layer, only_output
+from cnnjax.analysis.evaluation import as_pictures, evaluate, one_layer, only_field, only_output
 from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace_call
@@ -49,7 +49,7 @@ class EffectiveField(Result):
 
     @cached_property
     def size(self) -> float:
-        """Side of the square with as many pixels as have 4.55 % of the largest gradient, or more, as in the paper."""
+        """Side of the square with as many pixels as have 4.55 % of the largest gradient, or more."""
         count = int((self.gradient >= _EDGE * self.gradient.max()).sum())
         return float(count ** (1 / self.gradient.ndim))
 
@@ -94,7 +94,7 @@ class EffectiveField(Result):
         ]
 
     def draw(self) -> Figure:
-        """The gradient by pixel, and its profile along the first axis with the Gaussian."""
+        """The gradient by pixel, and its profile along the rows with the Gaussian; of a volume, its middle plane."""
         from cnnjax.view import field_figures
 
         bounds = self.field.box(self.position)
@@ -127,20 +127,18 @@ def effective_receptive_field(
     """
     images = as_pictures(images)
     program = trace_call(function, images)
-    fields = fields_of(program)
     if layer is None:
-        value = only_output(program)
-        (field,) = fields.outputs
+        value, field = only_output(program), only_field(program)
     else:
         found = one_layer(program, layer)
-        field, value = fields[found.name], found.value
+        field, value = fields_of(program)[found.name], found.value
     axes = [axis.reach.axis for axis in field.axes]
     if any(axis is None for axis in axes):
         raise ValueError(
             f"{field.name} has the shape {field.shape}, without positions along every axis of the pictures"
         )
     sizes = [field.shape[axis] for axis in axes if axis is not None]
-    chosen = tuple(size // 2 for size in sizes) if position is None else tuple(position)
+    chosen = tuple(size // 2 for size in sizes) if position is None else tuple(map(int, position))
     field.box(chosen)  # says what is wrong with it
 
     def activity(images: jax.Array) -> jax.Array:

@@ -1,14 +1,15 @@
 """A traced program run again, in part: from any value to any other, with equations computed otherwise."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.program import Equation, Layer, Program
-from cnnjax.analysis.tracing import trace_call
+from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.program import Call, Equation, Layer, Program
+from cnnjax.analysis.receptive_field import fields_of
 
 # Computes an equation otherwise: its arrays to its outputs, or None to have it computed as it is.
 Replacement: TypeAlias = Callable[[Equation, Sequence[Any]], Sequence[Any] | None]
@@ -24,8 +25,9 @@ def evaluate(
 ) -> list[Any]:
     """Computes values of a program, and nothing that they do not need.
 
-    Differentiable, and free to run under `jit`. A rectifier, written out as the greater of a value and zero, has the
-    derivative 0 at 0, as `jax.nn.relu`.
+    Differentiable, and free to run under `jit`. What has derivatives of its own (`custom_vjp`, `custom_jvp`) keeps
+    them, but for a call that holds a value which is asked for or given. A rectifier, the greater of a value and zero,
+    has the derivative 0 at 0, as `jax.nn.relu`.
 
     Args:
         program: what is run.
@@ -34,23 +36,50 @@ def evaluate(
         given: values that are not computed but taken from here.
         replace: may compute an equation otherwise.
     """
-    values = dict(program.constants) | dict(zip(program.inputs, arguments, strict=True)) | dict(given or {})
-    needed, places = {value for value in wanted if value not in values}, []
-    for place in reversed(range(len(program.equations))):
-        equation = program.equations[place]
-        if needed.intersection(equation.outputs):
-            places.append(place)
-            needed.update(value for value in equation.inputs if value not in values)
-    for place in reversed(places):
-        equation = program.equations[place]
-        arrays = [values[value] for value in equation.inputs]
-        results = replace(equation, arrays)
+    constants = {value: jnp.asarray(array) for value, array in program.constants.items()}
+    values = constants | dict(zip(program.inputs, arguments, strict=True)) | dict(given or {})
+    needed, steps, place = {value for value in wanted if value not in values}, [], len(program.equations)
+    whole = whole_calls(program, {*wanted, *(given or {})})
+    while place:
+        step = whole.get(place, program.equations[place - 1])
+        place = step.start if isinstance(step, Call) else place - 1
+        if needed.intersection(step.outputs):
+            steps.append(step)
+            needed.update(value for value in step.inputs if value not in values)
+    for step in reversed(steps):
+        arrays = [values[value] for value in step.inputs]
+        results = replace(step, arrays) if isinstance(step, Equation) else None
         if results is None:
-            rectified = rectified_input(program, equation)
-            results = equation.operation(*arrays) if rectified is None else [jax.nn.relu(arrays[rectified])]
-        for value, result in zip(equation.outputs, results, strict=True):
+            rectified = rectified_input(program, step) if isinstance(step, Equation) else None
+            results = step.operation(*arrays) if rectified is None else [jax.nn.relu(arrays[rectified])]
+        for value, result in zip(step.outputs, results, strict=True):
             values.setdefault(value, result)
     return [values[value] for value in wanted]
+
+
+def whole_calls(program: Program, inside: Collection[int] = ()) -> dict[int, Call]:
+    """Calls with derivatives of their own that are computed whole, by where they end; outer ones before inner ones.
+
+    Not those that hold a value of `inside`, nor a rectifier, which has the derivative of `jax.nn.relu` anyhow.
+    """
+    whole = {}
+    for call in program.calls:
+        equations = program.equations[call.start : call.stop]
+        made = {value for equation in equations for value in equation.outputs} - {*call.outputs}
+        alone = len(equations) == 1 and rectified_input(program, equations[0]) is not None
+        if not alone and not made.intersection(inside):
+            whole[call.stop] = call
+    return whole
+
+
+def rectifiers(program: Program) -> list[Equation]:
+    """The equations that rectify: the greater of a value and zero, where it is not a part of something else."""
+    hidden = {place for call in whole_calls(program).values() for place in range(call.start, call.stop)}
+    return [
+        equation
+        for place, equation in enumerate(program.equations)
+        if place not in hidden and rectified_input(program, equation) is not None
+    ]
 
 
 def rectified_input(program: Program, equation: Equation) -> int | None:
@@ -62,26 +91,6 @@ def rectified_input(program: Program, equation: Equation) -> int | None:
         if known is not None and not isinstance(known, jax.core.Tracer) and np.shape(known) == () and known == 0:
             return 1 - place
     return None
-
-
-def split_at(function: Callable[..., Any], images: Any, layer: str) -> tuple[Layer, Any, Callable[..., Any]]:
-    """A function of pictures in two: what a layer makes of them, and the rest as a function of that.
-
-    Returns the layer, its maps, and the function from maps (and, optionally, pictures) to the output.
-
-    Raises:
-        ValueError: the name matches no layer, or several; near matches are listed.
-    """
-    program = trace_call(function, images)
-    found = one_layer(program, layer)
-    (maps,) = evaluate(program, [images], [found.value])
-    outputs = [value for _, value in program.outputs]
-
-    def rest(maps: Any, pictures: Any = images) -> Any:
-        leaves = evaluate(program, [pictures], outputs, given={found.value: maps})
-        return jax.tree.unflatten(program.structure, leaves)
-
-    return found, maps, rest
 
 
 def only_output(program: Program) -> int:
@@ -96,15 +105,44 @@ def only_output(program: Program) -> int:
     return program.outputs[0][1]
 
 
-def as_pictures(images: Any) -> jax.Array:
-    """Pictures as an array of floats.
+def only_field(program: Program) -> LayerField:
+    """The receptive field of the one array that a function gives.
 
     Raises:
-        ValueError: they are whole numbers, which a function of floats from 0 to 1 would take for far too bright.
+        ValueError: it gives several, or one that does not depend on the input.
+    """
+    only_output(program)
+    fields = fields_of(program).outputs
+    if not fields:
+        raise ValueError("what the function gives does not depend on its input")
+    return fields[0]
+
+
+def as_pictures(images: Any, *, axes: int | None = None, from_zero_to_one: bool = False) -> jax.Array:
+    """Pictures as an array of floats.
+
+    Args:
+        images: what came.
+        axes: how many it must have; (batch, height, width, channels) are 4.
+        from_zero_to_one: whether values beyond are refused.
+
+    Raises:
+        ValueError: they are whole numbers, have other axes, are none, or lie beyond 0 and 1.
     """
     images = jnp.asarray(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images are {images.dtype}; expected floats: divide bytes by 255.0")
+    if (axes is not None and images.ndim != axes) or images.ndim < 3 or not images.size:
+        expected = "(batch, height, width, channels)" if axes == 4 else "(batch, *spatial, channels)"
+        raise ValueError(
+            f"images have the shape {images.shape}; expected {expected}, and a batch axis for one: images[None]"
+        )
+    if from_zero_to_one and not isinstance(images, jax.core.Tracer):
+        low, high = float(images.min()), float(images.max())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ValueError(
+                f"images have values from {low:g} to {high:g}; expected 0 to 1: let the function standardise them"
+            )
     return images
 
 
@@ -133,7 +171,7 @@ def one_layer(program: Program, name: str) -> Layer:
         ValueError: it matches none, or as a pattern several.
     """
     exact = [layer for layer in program.layers() if layer.name == name]
-    found = exact or list(program.matching(name))
+    found = exact or program.matching(name)
     if len(found) > 1:
         raise ValueError(f"{name!r} matches {', '.join(layer.name for layer in found)}; expected one layer")
     return found[0]

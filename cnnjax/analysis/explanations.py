@@ -10,10 +10,9 @@ import jax
 import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
-from cnnjax.analysis.evaluation import as_pictures, check_finite
+from cnnjax.analysis.evaluation import as_pictures, check_finite, rectifiers
 from cnnjax.analysis.occlusion import occlusion
-from cnnjax.analysis.program import Program
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.program import Program, patterns_of
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options, initialize
 from cnnjax.view.result import Figure, Result
@@ -77,6 +76,8 @@ class Explanations(Result):
 
         tiles = []
         for number, image in enumerate(self.images):
+            # Neither grey nor colours: their mean.
+            image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
             tiles.append(plots.Tile(image, f"{self._name(number)}: {self.scores[number]:.3g}"))
             for method, maps in self.maps.items():
                 values = maps[number]
@@ -102,7 +103,7 @@ def explain(
     images: Any,
     *,
     targets: Any = None,
-    methods: Sequence[str] = METHODS,
+    methods: str | Sequence[str] | None = None,
     layer: str | None = None,
     classes: Sequence[str] | None = None,
     baseline: Any = 0.0,
@@ -114,8 +115,8 @@ def explain(
         function: of pictures (batch, height, width, channels), floats from 0 to 1, to scores (batch, classes).
         images: the pictures.
         targets: a class for each; the highest score's where left out.
-        methods: names out of `METHODS`. Guided backpropagation and deconvolution need rectifiers: by default they are
-            left out where there is none.
+        methods: names out of `METHODS`; all that apply where left out: guided backpropagation and deconvolution need
+            a rectifier, class activation maps a layer with rows and columns.
         layer: of the class activation maps; the last one with rows and columns where left out.
         classes: their names.
         baseline: what integrated gradients begin at and occlusion covers with.
@@ -123,26 +124,22 @@ def explain(
     Raises:
         ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
     """
-    images = as_pictures(images)
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
-    targets = attribution.choose_targets(function, images, targets)
+    images = as_pictures(images, axes=4, from_zero_to_one=True)
+    images, targets = attribution.prepared(function, images, targets)
     if classes is not None and len(classes) <= int(targets.max()):
         raise ValueError(f"{len(classes)} classes are named; target {int(targets.max())} is beyond them")
+    program = trace_call(function, images)
+    chosen = patterns_of(_applicable(program, layer) if methods is None else methods)
+    if unknown := [method for method in chosen if method not in METHODS]:
+        raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
+    with_maps = any(method.startswith("Grad-CAM") for method in chosen)
+    of_maps = (layer or class_activation.last_layer_with_positions(program)) if with_maps else None
     scores = attribution.score_of(function(images), targets)
     check_finite("scores", scores)
-    program = trace_call(function, images)
-    with_maps = any(method.startswith("Grad-CAM") for method in methods)
-    chosen = (layer or last_layer_with_positions(program)) if with_maps else None
-    by_name = _methods(key, chosen or "", max(min(images.shape[1:3]) // 6, 1), baseline)
+    by_name = _methods(key, of_maps, max(min(images.shape[1:3]) // 6, 1), baseline)
     maps = {}
-    for method in methods:
-        try:
-            found = jax.jit(partial(by_name[method], function))(images, targets)
-        except ValueError as error:
-            if methods is METHODS and "no rectifier" in str(error):
-                continue
-            raise
+    for method in chosen:
+        found = jax.jit(partial(by_name[method], function))(images, targets)
         maps[method] = np.asarray(found.sum(axis=-1) if found.ndim == 4 else found, np.float64)
         check_finite(method, maps[method])
     return Explanations(
@@ -150,29 +147,9 @@ def explain(
         tuple(map(int, targets)),
         tuple(map(float, scores)),
         maps,
-        chosen,
+        of_maps,
         None if classes is None else tuple(classes),
     )
-
-
-def last_layer_with_positions(program: Program) -> str:
-    """The name of the last layer whose maps have rows and columns that run along the picture's, more than one.
-
-    Raises:
-        ValueError: there is none.
-    """
-    fields = {layer.name: layer for layer in fields_of(program).layers}
-    spread = [
-        layer
-        for layer in program.layers()
-        if len(shape := fields[layer.name].shape) == 4
-        and min(shape[1:3]) > 1
-        and all(axis.reach.axis for axis in fields[layer.name].axes)
-    ]
-    if not spread:
-        raise ValueError("no layer has rows and columns; give the name of one")
-    # The one that ends last, and of those the outermost.
-    return max(spread, key=lambda layer: (layer.stop, -layer.start)).name
 
 
 @dataclass(frozen=True)
@@ -219,7 +196,7 @@ def sanity_check(
     variables: Any,
     images: Any,
     *,
-    methods: Sequence[str] = ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM"),
+    methods: str | Sequence[str] = ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM"),
     targets: Any = None,
     layer: str | None = None,
     prepare: Callable[[Any], Any] = lambda images: images,
@@ -241,9 +218,9 @@ def sanity_check(
     Raises:
         ValueError: as `explain`.
 
-    Reference: Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4.1.
+    Reference: Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 3.
     """
-    images = as_pictures(images)
+    images = as_pictures(images, axes=4, from_zero_to_one=True)
     draw_key, noise_key = jax.random.split(key)
     fresh = initialize(model, draw_key, prepare(images))
     apply = partial(model.apply, **inference_options(model))
@@ -255,11 +232,11 @@ def sanity_check(
         found = explain(noise_key, function, images, targets=chosen, methods=methods, layer=layer)
         return {method: np.abs(maps).reshape(len(images), -1) for method, maps in found.maps.items()}
 
-    chosen = attribution.choose_targets(lambda pictures: apply(variables, prepare(pictures)), images, targets)
+    _, chosen = attribution.prepared(lambda pictures: apply(variables, prepare(pictures)), images, targets)
     program = trace_call(lambda pictures: apply(variables, prepare(pictures)), images)
     order = dict.fromkeys(layer.name.split("/")[0].split(" (")[0] for layer in program.layers())
     modules = [name for name in order if name in variables["params"]][::-1]
-    trained, current = explained(variables), jax.tree.map(lambda leaf: leaf, dict(variables))
+    trained, current = explained(variables), dict(variables)
     lines: dict[str, list[float]] = {method: [1.0] for method in trained}
     for name in modules:
         current = {kind: {**tree, name: fresh[kind][name]} if name in tree else tree for kind, tree in current.items()}
@@ -268,7 +245,18 @@ def sanity_check(
     return SanityCheck(("nothing", *modules), {method: tuple(line) for method, line in lines.items()})
 
 
-def _methods(key: jax.Array, layer: str, window: int, baseline: Any) -> dict[str, Callable[..., Any]]:
+def _applicable(program: Program, layer: str | None) -> list[str]:
+    """The methods that a function has what they need for."""
+    without = [] if rectifiers(program) else ["guided backpropagation", "deconvolution"]
+    if layer is None:
+        try:
+            class_activation.last_layer_with_positions(program)
+        except ValueError:
+            without += ["Grad-CAM", "Grad-CAM++"]
+    return [method for method in METHODS if method not in without]
+
+
+def _methods(key: jax.Array, layer: str | None, window: int, baseline: Any) -> dict[str, Callable[..., Any]]:
     return {
         "saliency": attribution.saliency,
         "gradient x input": attribution.gradient_times_input,

@@ -87,6 +87,18 @@ class LayerField:
         """Whether all positions have a field of the same size, evenly spaced."""
         return all(axis.uniform for axis in self.axes)
 
+    def check_rows_and_columns(self) -> None:
+        """That maps are (batch, rows, columns, channels), rows and columns running along the picture's.
+
+        Raises:
+            ValueError: they are not; in another layout, say, or without positions.
+        """
+        if len(self.shape) != 4 or [axis.reach.axis for axis in self.axes] != [1, 2]:
+            raise ValueError(
+                f"{self.name} has the shape {self.shape}; expected maps (batch, rows, columns, channels) that run along"
+                " the picture's rows and columns"
+            )
+
     @property
     def padding_share(self) -> float:
         """The share of positions whose field reaches beyond the input along any axis."""

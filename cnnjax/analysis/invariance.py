@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_output
+from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_field, only_output
 from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
@@ -144,19 +144,25 @@ def invariance(
     Raises:
         ValueError: pictures, labels or output have other shapes; a layer there is not, or without positions.
     """
-    images = as_pictures(images).astype(jnp.float32)
-    if images.ndim != 4:
-        raise ValueError(f"images have shape {images.shape}; expected (batch, height, width, channels)")
+    images = as_pictures(images, axes=4, from_zero_to_one=True).astype(jnp.float32)
     program = trace_call(function, images)
-    fields = _chosen(program, (layers,) if isinstance(layers, str) else tuple(layers))
+    fields = _chosen(program, layers)
     values = [only_output(program), *fields.values()]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
     output, *maps = run(images)
-    if output.ndim != 2 or (labels is not None and len(labels) != len(images)):
-        given = None if labels is None else np.shape(labels)
+    known = None if labels is None else np.asarray(labels)
+    if output.ndim != 2 or (known is not None and known.shape != (len(images),)):
+        given = None if known is None else known.shape
         raise ValueError(
             f"output {output.shape}, labels {given}, images {images.shape}; expected an output (batch, classes) and a"
             " label for each picture"
+        )
+    if known is not None and not (
+        np.issubdtype(known.dtype, np.integer) and 0 <= known.min() <= known.max() < output.shape[1]
+    ):
+        raise ValueError(
+            f"labels are {known.dtype} from {known.min()} to {known.max()}; expected integers from 0 to"
+            f" {output.shape[1] - 1}"
         )
     check_finite("output", output)
     names, responses = tuple(field.name for field in fields), []
@@ -176,11 +182,11 @@ def invariance(
                     transform.unit,
                     output_change=_relative(output, changed),
                     agreement=float((output.argmax(-1) == changed.argmax(-1)).mean()),
-                    accuracy=None if labels is None else float((changed.argmax(-1) == jnp.asarray(labels)).mean()),
+                    accuracy=None if known is None else float((np.asarray(changed).argmax(-1) == known).mean()),
                     equivariance_errors=errors,
                 )
             )
-    plain = None if labels is None else float((output.argmax(-1) == jnp.asarray(labels)).mean())
+    plain = None if known is None else float((np.asarray(output).argmax(-1) == known).mean())
     return Invariance(tuple(responses), len(images), plain, names)
 
 
@@ -199,32 +205,30 @@ def equivariance_error(
     """
     if transform.matrix is None:
         raise ValueError(f"{transform.name} moves no points by a matrix, so that nothing can be moved back")
-    images = as_pictures(images).astype(jnp.float32)
+    images = as_pictures(images, axes=4).astype(jnp.float32)
     program = trace_call(function, images)
-    output = only_output(program)
-    (field,) = fields_of(program).outputs
+    output, field = only_output(program), only_field(program)
     (plain,) = evaluate(program, [images], [output])
     (changed,) = evaluate(program, [transform.apply(key, images, severity)], [output])
     check_finite("output", plain)
     if plain.ndim != 4:
         return _relative(plain.reshape(len(plain), -1), changed.reshape(len(changed), -1))
+    field.check_rows_and_columns()
     return _map_error(plain, changed, field, transform, transform.matrix(severity, *images.shape[1:3]))
 
 
-def _chosen(program: Program, patterns: Sequence[str]) -> dict[LayerField, int]:
+def _chosen(program: Program, names: str | Sequence[str]) -> dict[LayerField, int]:
     """Fields and values of the layers asked for.
 
     Raises:
-        ValueError: one has no positions.
+        ValueError: one has no rows and columns.
     """
-    if not patterns:
+    if not names:
         return {}
-    fields = {layer.name: layer for layer in fields_of(program).layers}
-    found = {}
-    for layer in program.matching(*patterns):
+    fields, found = fields_of(program), {}
+    for layer in program.matching(names):
         field = fields[layer.name]
-        if len(field.shape) != 4 or field.axes[0].reach.axis != 1 or field.axes[1].reach.axis != 2:
-            raise ValueError(f"{layer.name} has the shape {field.shape}, without rows and columns to move back")
+        field.check_rows_and_columns()
         found[field] = layer.value
     return found
 

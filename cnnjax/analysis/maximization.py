@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -52,14 +53,18 @@ def activation_maximization(
     Reference: Simonyan, Vedaldi and Zisserman (2014), "Deep Inside Convolutional Networks", section 2; Mahendran and
     Vedaldi (2016), "Visualizing Deep Convolutional Neural Networks Using Natural Pre-images", section 3.2.
     """
-    if len(shape) != 3 or steps < 1:
-        raise ValueError(f"shape={tuple(shape)}, steps={steps}; expected (height, width, colours) and one or more")
-    program = trace_call(function, jax.ShapeDtypeStruct((len(channels), *shape), jnp.float32))
+    channels = [int(channel) for channel in np.atleast_1d(np.asarray(channels, int))]
+    if len(shape) != 3 or steps < 1 or jitter < 0:
+        raise ValueError(
+            f"shape={tuple(shape)}, steps={steps}, jitter={jitter}; expected (height, width, colours), a number above 0"
+            " and one of 0 or more"
+        )
+    program = trace_call(function, jax.ShapeDtypeStruct((max(len(channels), 1), *shape), jnp.float32))
     value = only_output(program) if layer is None else one_layer(program, layer).value
     count = program.shapes[value][-1]
     if not channels or any(not 0 <= channel < count for channel in channels):
-        raise ValueError(f"channels={list(channels)}; {layer or 'the output'} has {count}, counted from 0")
-    wanted = jnp.asarray(list(channels))
+        raise ValueError(f"channels={channels}; {layer or 'the output'} has {count}, counted from 0")
+    wanted = jnp.asarray(channels)
 
     def answers(pictures: jax.Array) -> jax.Array:
         (maps,) = evaluate(program, [pictures], [value])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.attribution import Pictures, Scores, Targets, choose_targets, score_of
+from cnnjax.analysis.attribution import Pictures, Scores, Targets, baseline_of, prepared, score_of
 
 
 def occlusion(
@@ -35,7 +35,7 @@ def occlusion(
 
     Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
     """
-    targets = choose_targets(function, images, targets)
+    images, targets = prepared(function, images, targets)
     size = images.shape[1:3]
     windows = _pair(window)
     steps = tuple(max(side // 2, 1) for side in windows) if strides is None else _pair(strides)
@@ -43,7 +43,7 @@ def occlusion(
         raise ValueError(f"window={windows}, strides={steps}; expected 1 to {size}, the picture's, and 1 or more")
     corners = jnp.asarray(list(itertools.product(*map(_starts, size, windows, steps))), jnp.int32)
     plain = score_of(function(images), targets)
-    cover = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
+    cover = baseline_of(images, baseline)
     places = [jnp.arange(side) for side in size]
 
     def add(totals: tuple[Pictures, jax.Array], corner: jax.Array) -> tuple[tuple[Pictures, jax.Array], None]:
@@ -69,5 +69,7 @@ def _starts(size: int, window: int, stride: int) -> list[int]:
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    if np.size(value) not in (1, 2):
+        raise ValueError(f"{value}; expected one number, or one for rows and one for columns")
     rows, columns = np.broadcast_to(value, 2)
     return int(rows), int(columns)

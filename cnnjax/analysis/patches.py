@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis.evaluation import check_finite
+from cnnjax.analysis.evaluation import as_pictures, check_finite
 from cnnjax.analysis.fields import LayerField
 from cnnjax.view.result import Figure, Result
 
@@ -75,19 +75,24 @@ def top_patches(
     Raises:
         ValueError: maps, pictures and field do not belong together, or are not pictures; a channel there is not.
     """
-    maps, images = np.asarray(maps, np.float64), np.asarray(images, np.float64)
+    maps, images = np.asarray(maps, np.float64), np.asarray(as_pictures(images, axes=4), np.float64)
+    field.check_rows_and_columns()
     if maps.ndim != 4 or images.ndim != 4 or len(maps) != len(images) or maps.shape[1:] != field.shape[1:]:
         raise ValueError(
             f"maps {maps.shape}, images {images.shape}, field of {field.name} {field.shape}; expected maps"
             " (batch, height, width, channels) of the same pictures and of the field's layer"
         )
-    chosen = list(range(min(8, maps.shape[-1]))) if channels is None else list(channels)
+    if images.shape[1:3] != (size := tuple(axis.extent for axis in field.axes)):
+        raise ValueError(f"images of {images.shape[1:3]} came; the field of {field.name} is that on pictures of {size}")
+    check_finite(field.name, maps)
+    chosen = list(range(min(8, maps.shape[-1]))) if channels is None else [int(channel) for channel in channels]
+    if count < 1 or not chosen:
+        raise ValueError(f"count={count}, channels={chosen}; expected a number above 0, and a channel")
     if wrong := [channel for channel in chosen if not 0 <= channel < maps.shape[-1]]:
         raise ValueError(f"channels {wrong}; {field.name} has {maps.shape[-1]}, counted from 0")
     patches = []
     for channel in chosen:
         flat = maps[..., channel].reshape(len(maps), -1)
-        flat = np.where(np.isfinite(flat), flat, -np.inf)
         best = flat.max(axis=1)
         for example in np.argsort(-best, kind="stable")[:count]:
             row, column = map(int, np.unravel_index(flat[example].argmax(), maps.shape[1:3]))
@@ -145,22 +150,27 @@ class Neighbours(Result):
 
 
 def nearest_examples(
-    features: Any, images: Any, *, queries: Sequence[int] = (0, 1, 2, 3), count: int = 7
+    features: Any, images: Any, *, queries: Sequence[int] | None = None, count: int | None = None
 ) -> Neighbours:
     r"""The examples whose features are nearest to those of some, by the cosine distance $1 - \cos(u, v)$.
 
     Args:
         features: of all examples, (examples, ...), such as a layer's feature maps.
         images: the examples, (examples, height, width, colours), floats from 0 to 1.
-        queries: examples whose neighbours are looked for.
-        count: neighbours of each, itself not among them.
+        queries: examples whose neighbours are looked for; the first four where left out.
+        count: neighbours of each, itself not among them; seven, or all, where left out.
 
     Raises:
         ValueError: other numbers of features and pictures, or a query or a count that there is not.
     """
     columns, images = np.asarray(features, np.float64).reshape(len(features), -1), np.asarray(images)
+    queries = range(min(4, len(columns))) if queries is None else [int(query) for query in queries]
+    count = min(7, len(columns) - 1) if count is None else count
     if len(columns) != len(images) or not 0 < count < len(columns):
-        raise ValueError(f"{len(columns)} features, {len(images)} images, count={count}; expected as many, and fewer")
+        raise ValueError(
+            f"{len(columns)} features, {len(images)} images, count={count}; expected as many images as features, and a"
+            f" count from 1 to {len(columns) - 1}"
+        )
     if wrong := [query for query in queries if not 0 <= query < len(columns)]:
         raise ValueError(f"queries {wrong}; there are {len(columns)} examples, counted from 0")
     check_finite("features", columns)

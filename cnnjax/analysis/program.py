@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # What gets a row of its own where no named scope gives one.
-_NOTABLE = ("conv_general_dilated", "dot_general", "reduce_window", "reduce_sum", "reduce_max", "reduce_min")
+NOTABLE = ("conv_general_dilated", "dot_general", "reduce_window", "reduce_sum", "reduce_max", "reduce_min")
 
 # Constants of more elements than this are not worked out.
 _LARGEST_CONSTANT = 2**27
@@ -40,6 +40,20 @@ class Equation:
     inner: tuple["Program", ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call with rules of its own, written out as the equations [start, stop); `operation` computes it whole.
+
+    Its derivative is not that of the equations: a `custom_vjp`, a `custom_jvp`, or a primitive of this package.
+    """
+
+    start: int
+    stop: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    operation: Callable[..., list[Any]]
+
+
 @dataclass(frozen=True)
 class Layer:
     """A named part of a program: the value that leaves it, and its equations as [start, stop)."""
@@ -56,7 +70,7 @@ class Program:
 
     `inputs` are the arguments, flat; the last of them is the image, which is what is analysed. `constants` holds the
     arrays that the program carries along. `outputs` pairs each output's name with its value; `structure` is the tree
-    that they are the leaves of.
+    that they are the leaves of. `calls` are those that have derivatives of their own, inner ones first.
     """
 
     equations: tuple[Equation, ...]
@@ -65,6 +79,7 @@ class Program:
     inputs: tuple[int, ...]
     constants: Mapping[int, Any]
     outputs: tuple[tuple[str, int], ...]
+    calls: tuple[Call, ...] = ()
     structure: Any = None
 
     @property
@@ -100,14 +115,14 @@ class Program:
         inner = min(around, key=lambda layer: layer.stop - layer.start, default=None)
         return self.equations[place].primitive if inner is None else inner.name
 
-    def matching(self, *patterns: str) -> tuple[Layer, ...]:
-        """The layers whose name is one of the given, or matches one as a shell pattern.
+    def matching(self, names: str | Sequence[str]) -> tuple[Layer, ...]:
+        """The layers of a name or a shell pattern, or of several.
 
         Raises:
             ValueError: one matches no layer; near matches are listed.
         """
-        names = [layer.name for layer in self.layers()]
-        check_patterns(patterns, names)
+        patterns = patterns_of(names)
+        check_patterns(patterns, [layer.name for layer in self.layers()])
         return tuple(layer for layer in self.layers() if any(fnmatchcase(layer.name, each) for each in patterns))
 
     @cached_property
@@ -162,8 +177,20 @@ def innermost(program: Program) -> tuple[Layer, ...]:
     return tuple(
         layer
         for layer, following in zip(layers, after, strict=True)
-        if following is None or not following.name.startswith(f"{layer.name}/")
+        if following is None or following.start >= layer.stop
     )
+
+
+def patterns_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or pattern, or several, as several."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def near_matches(name: str, known: Sequence[str]) -> str:
+    """What an error says of a name that there is not: the nearest ones there are, or all."""
+    if not known:
+        return "there are none: name some by jax.named_scope"
+    return f"there are {', '.join(get_close_matches(name, known, n=3) or dict.fromkeys(known))}"
 
 
 def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
@@ -174,8 +201,7 @@ def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            near = get_close_matches(pattern, names, n=3) or list(dict.fromkeys(names))
-            raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(near)}")
+            raise ValueError(f"no layer matches {pattern!r}; {near_matches(pattern, names)}")
 
 
 def _is_key(array: Any) -> bool:
@@ -206,7 +232,7 @@ def _find_layers(program: Program) -> tuple[Layer, ...]:
             path = scope[:depth]
             name, start, _ = open_runs.get(path) or (numbered("/".join(path)), index, index)
             open_runs[path] = (name, start, index + 1)
-        if not scope and equation.primitive.startswith(_NOTABLE):
+        if not scope and equation.primitive.startswith(NOTABLE):
             runs.append((numbered(equation.primitive), index, index + 1))
     close(("",))
     last_use = _last_uses(program)
@@ -227,6 +253,12 @@ def _last_uses(program: Program) -> dict[int, float]:
 
 
 def _leaving(program: Program, depends: Sequence[bool], last_use: Mapping[int, float], start: int, stop: int) -> int:
-    """The value that a run of equations hands on: the last one made of those that are used later."""
-    made = [value for eqn in program.equations[start:stop] for value in eqn.outputs if depends[value]]
-    return next((value for value in reversed(made) if last_use.get(value, -1) >= stop), made[-1])
+    """The value that a run of equations hands on: of those that are used later the last made; of several the largest.
+
+    Several are made at once by a loop, which hands on its counter too.
+    """
+    made = [[value for value in eqn.outputs if depends[value]] for eqn in program.equations[start:stop]]
+    made = [values for values in made if values]
+    leaving = [[value for value in values if last_use.get(value, -1) >= stop] for values in made]
+    last = next((values for values in reversed(leaving) if values), made[-1])
+    return max(reversed(last), key=lambda value: math.prod(program.shapes[value]))

@@ -75,13 +75,14 @@ class _Walk:
         return reaches
 
     def _rule(self, step: Step, extent: int) -> Sequence[Reach | None]:
-        match step.equation.primitive:
-            case "cond":
-                return self._cond(step, extent)
-            case "while":
-                return self._while(step, extent)
-            case "scan":
-                return self._scan(step, extent)
+        if step.equation.inner:
+            # Where branches meet inside of it, it is told as a whole.
+            inside = _Walk(self.unknown, {}, self.gates)
+            loop = {"cond": inside._cond, "while": inside._while, "scan": inside._scan}[step.equation.primitive]
+            outputs = loop(step, extent)
+            if inside.misaligned:
+                self.misaligned[step.equation] = None
+            return outputs
         rule = rules.find(step.equation.primitive)
         if rule is None or (outputs := rule(step)) is None:
             self.unknown[step.equation.primitive] = None

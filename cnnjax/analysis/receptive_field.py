@@ -5,7 +5,7 @@ Reference: Araujo, Norris and Sim (2019), "Computing Receptive Fields of Convolu
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.fields import LayerField, layer_field
-from cnnjax.analysis.program import Program
+from cnnjax.analysis.program import Program, near_matches
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model
@@ -37,12 +37,18 @@ class ReceptiveFields(Result):
 
     def __getitem__(self, name: str) -> LayerField:
         """The layer of that name; KeyError lists near matches."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        known = [layer.name for layer in self.layers]
-        near = get_close_matches(name, known, n=3) or known
-        raise KeyError(f"no layer is named {name!r}; there are {', '.join(near)}")
+        found = self.get(name)
+        if found is None:
+            raise KeyError(f"no layer is named {name!r}; {near_matches(name, [*self._by_name])}")
+        return found
+
+    def get(self, name: str) -> LayerField | None:
+        """The layer of that name; None where there is none that sees the picture."""
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, LayerField]:
+        return {layer.name: layer for layer in self.layers}
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per layer, then per output that is no layer's.
@@ -89,29 +95,34 @@ class ReceptiveFields(Result):
     def draw(self, picture: Any = None) -> Figure:
         """The field of each layer's centre position on a picture (height, width[, channels]), or on grey without one.
 
-        Raises:
-            ValueError: the input has not two spatial axes, or nothing sees it.
-        """
-        from cnnjax.view import field_figures
+        Along one axis, or three, a bar for the size of each layer's.
 
-        height, width = self._plane()
-        image = np.full((height, width), 0.8) if picture is None else picture
+        Raises:
+            ValueError: the picture has another size; or nothing sees the input.
+        """
         shown = [layer for layer in self.layers if any(stride is not None for stride in layer.stride)]
         shown = shown or [*self.layers] or [*self.outputs]
         if not shown:
             raise ValueError("nothing that the function gives depends on its input, so that there is nothing to draw")
+        spatial, title = self.input_shape[1:-1], "Receptive field of each layer's centre unit"
+        if len(spatial) != 2:
+            from cnnjax.view import plots
+
+            columns = {
+                f"axis {axis} / pixels": [float(layer.size[axis]) for layer in shown] for axis in range(len(spatial))
+            }
+            return plots.bars([layer.name for layer in shown], columns, title=title)
+        from cnnjax.view import field_figures
+
+        image = np.full(spatial, 0.8) if picture is None else picture
+        if np.shape(image)[:2] != spatial:
+            raise ValueError(f"a picture of {np.shape(image)} came; the fields are of pictures of {spatial}")
         boxes = []
         for layer in shown:
             (top, bottom), (left, right) = layer.box()
             text = f"{format_extent(layer.size)}, stride {format_extent(layer.stride)}"
             boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text))
-        return field_figures.receptive_fields(image, boxes, title="Receptive field of each layer's centre unit")
-
-    def _plane(self) -> tuple[int, int]:
-        spatial = self.input_shape[1:-1]
-        if len(spatial) != 2:
-            raise ValueError(f"an input of shape {self.input_shape} has {len(spatial)} spatial axes; 2 can be drawn")
-        return spatial[0], spatial[1]
+        return field_figures.receptive_fields(image, boxes, title=title)
 
 
 def receptive_field(
@@ -123,7 +134,8 @@ def receptive_field(
 ) -> ReceptiveFields:
     """Receptive fields of a function of one array, or of a Flax model (whose variables stay abstract).
 
-    `shape` is (batch, *spatial, channels). Layers are the named scopes (Flax opens one around every module);
+    `shape` is (batch, *spatial, channels): without a batch axis, rows would be read as examples. Layers are the named
+    scopes (Flax opens one around every module);
     convolutions, pools, products and reductions outside them are named after their primitive. Nothing is computed:
     the traced program is read, so any JAX function will do. A product with a matrix that is known beforehand sees what
     it has no zeros for (resizing is one), and places known beforehand are followed (gathers, scatters, slices).

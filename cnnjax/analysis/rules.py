@@ -26,7 +26,10 @@ _REDUCTIONS = frozenset(
 )
 _WINDOWS = frozenset("reduce_window_sum reduce_window_max reduce_window_min reduce_window".split())
 _TOTALS = frozenset("cumsum cumprod cummax cummin cumlogsumexp".split())
-_SCATTERS = frozenset("scatter-add scatter_add scatter-mul scatter_mul scatter-min scatter_min scatter-max".split())
+_SCATTERS = frozenset(
+    "scatter-add scatter_add scatter-mul scatter_mul scatter-min scatter_min scatter-max scatter_max"
+    " scatter-sub scatter_sub".split()
+)
 
 # A product with a constant matrix of more elements than this is taken to have no zeros.
 _LARGEST_MATRIX = 2**27

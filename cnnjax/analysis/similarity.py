@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.analysis.evaluation import check_finite
+from cnnjax.analysis.statistics import centred
 from cnnjax.view.result import Figure, Result
 
 
@@ -67,6 +68,9 @@ def similarity(maps: Mapping[str, Any], others: Mapping[str, Any] | None = None)
     Raises:
         ValueError: no maps, or of other numbers of examples; numbers that are not finite.
     """
+    for given in (maps, others or {}):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{type(given).__name__} came; expected maps by layer, as `feature_maps` gives them")
     for name, value in [*maps.items(), *(others or {}).items()]:
         if hasattr(value, "ndim"):
             check_finite(name, value)
@@ -83,8 +87,10 @@ def similarity(maps: Mapping[str, Any], others: Mapping[str, Any] | None = None)
 
 def _gram(array: Any) -> np.ndarray:
     """Inner products of examples whose features have their means taken off."""
-    columns = np.asarray(array, np.float64).reshape(len(array), -1)
-    columns = columns - columns.mean(axis=0)
+    array = np.asarray(array, np.float64)
+    if array.ndim < 1:
+        raise ValueError(f"a single number {array} came; expected an array (examples, ...)")
+    columns = centred(array.reshape(len(array), -1))
     return columns @ columns.T
 
 

@@ -14,7 +14,9 @@ _ENDS = 0.01
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    r"""Numbers of one layer's output on a batch of pictures; only finite values enter them.
+    r"""Numbers of one layer's output on a batch of pictures.
+
+    Values that are not finite are left out; in the rank and the entropy they count as the layer's mean.
 
     Attributes:
         name: the layer.
@@ -23,7 +25,7 @@ class LayerStatistics:
         spread: their standard deviation.
         sparsity: share of values that are zero.
         saturation: share of values within 1 % of the layer's range from either end.
-        dead: channels that have one and the same value everywhere, on all pictures.
+        dead: channels that have one and the same value everywhere, on all pictures; none where there is but one value.
         channels: of how many.
         effective_rank: directions that the channels vary in, $\exp(-\sum_i p_i \ln p_i)$ with p the singular values of
             the centred channels, summed to one (Roy and Vetterli 2007, "The effective rank").
@@ -97,6 +99,8 @@ def feature_statistics(maps: Mapping[str, Any]) -> FeatureStatistics:
     Raises:
         ValueError: no layer has an array (batch, ..., channels) with elements.
     """
+    if not isinstance(maps, Mapping):
+        raise ValueError(f"{type(maps).__name__} came; expected maps by layer, as `feature_maps` gives them")
     arrays = {name: np.asarray(value, np.float64) for name, value in maps.items() if hasattr(value, "ndim")}
     found = tuple(_statistics(name, array) for name, array in arrays.items() if array.ndim > 1 and array.size)
     if not found:
@@ -121,12 +125,19 @@ def _statistics(name: str, array: np.ndarray) -> LayerStatistics:
         spread=float(values.std()),
         sparsity=float((values == 0).mean()),
         saturation=float(((values <= low + margin) | (values >= high - margin)).mean()),
-        dead=int((np.ptp(columns, axis=0) == 0).sum()),
+        dead=_dead(np.where(finite, array, np.nan).reshape(-1, channels)),
         channels=channels,
         effective_rank=effective_rank(columns),
         spatial_entropy=_spatial_entropy(clean) if array.ndim > 2 else None,
         not_finite=int(array.size - values.size),
     )
+
+
+def _dead(columns: np.ndarray) -> int:
+    """Columns whose values, two or more of them finite, are all the same."""
+    counted = np.isfinite(columns).sum(axis=0) > 1
+    low, high = (bound(columns[:, counted], axis=0) for bound in (np.nanmin, np.nanmax))
+    return int((low == high).sum())
 
 
 def effective_rank(columns: np.ndarray) -> float:
@@ -135,13 +146,20 @@ def effective_rank(columns: np.ndarray) -> float:
     >>> round(effective_rank(np.eye(4)), 6)
     3.0
     """
-    centred = columns - columns.mean(axis=0)
+    around = centred(columns)
     # Of the smaller Gram matrix; its eigenvalues are the squares of the singular values.
-    gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
+    gram = around.T @ around if around.shape[0] >= around.shape[1] else around @ around.T
     values = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None))
     values = values[values > 1e-7 * values.max()] if values.max() > 0 else values[:0]
     shares = values / values.sum()
     return float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0
+
+
+def centred(columns: np.ndarray) -> np.ndarray:
+    """Columns without their means; those that do not vary are exactly zero, which a rounded mean would not give."""
+    around = columns - columns.mean(axis=0)
+    around[:, np.ptp(columns, axis=0) == 0] = 0
+    return around
 
 
 def _spatial_entropy(array: np.ndarray) -> float | None:

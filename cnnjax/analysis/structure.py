@@ -9,20 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.evaluation import as_pictures, evaluate
+from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate
 from cnnjax.analysis.fields import LayerField, layer_field
-from cnnjax.analysis.program import innermost
+from cnnjax.analysis.program import NOTABLE, innermost
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.tracing import trace, trace_call
 from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_extent
-
-# What a layer gathers context by.
-_WINDOWS = frozenset(
-    "conv_general_dilated dot_general reduce_window reduce_window_max reduce_window_sum reduce_window_min reduce_sum"
-    " reduce_max".split()
-)
 
 
 @dataclass(frozen=True)
@@ -62,10 +56,14 @@ def superposition(
     if one.shape != other.shape:
         raise ValueError(f"pictures of {one.shape} and {other.shape}; expected one shape")
     program = trace_call(function, one)
-    layers = program.matching(*((names,) if isinstance(names, str) else names))
+    layers = program.matching(names)
     values = [layer.value for layer in layers]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
-    found = zip(run(one + other), run(one), run(other), strict=True)
+    answers = run(one + other), run(one), run(other)
+    for layer, *three in zip(layers, *answers, strict=True):
+        for array in three:
+            check_finite(layer.name, array)
+    found = zip(*answers, strict=True)
     deviations = [
         float(jnp.linalg.norm((both - first - second).ravel()) / jnp.maximum(jnp.linalg.norm(both.ravel()), 1e-30))
         for both, first, second in found
@@ -160,7 +158,7 @@ def context(
     layers = []
     for layer in innermost(program):
         equations = program.equations[layer.start : layer.stop]
-        if not any(equation.primitive in _WINDOWS for equation in equations) or reaches[layer.value] is None:
+        if not any(equation.primitive.startswith(NOTABLE) for equation in equations) or reaches[layer.value] is None:
             continue
         made = {value for equation in equations for value in equation.outputs}
         entering = {value for equation in equations for value in equation.inputs} - made

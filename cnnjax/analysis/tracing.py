@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.program import Equation, Program
+from cnnjax.analysis.program import Call, Equation, Program
 from cnnjax.functional.primitives import REFERENCES
 from cnnjax.models import Model, inference_options
 from cnnjax.models.stacking import RUN
@@ -61,6 +61,11 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
     Raises:
         ValueError: the function asks for the values of its input.
     """
+    if isinstance(function, Model):
+        raise ValueError(
+            f"the model {type(function).__name__} came; pass a function of pictures:"
+            " lambda x: model.apply(variables, x)"
+        )
     if not callable(function):
         raise ValueError(f"{function!r} is no function; pass a function of pictures, or a model (models.create)")
     try:
@@ -68,6 +73,7 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
         jax.errors.NonConcreteBooleanIndexError,
     ) as error:
         name = getattr(function, "__name__", type(function).__name__)
@@ -76,6 +82,14 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
             f" {str(error).splitlines()[0]}; write `if` as jnp.where or lax.cond, NumPy as jax.numpy, and a boolean"
             " index as jnp.where"
         ) from error
+    except (TypeError, ValueError) as error:
+        image = arguments[-1]
+        if getattr(image, "ndim", 0) == 3:
+            error.add_note(
+                f"A shape {tuple(image.shape)} is read as (batch, positions, channels); where it is one picture, give"
+                " it a batch axis, images[None]."
+            )
+        raise
     leaves, structure = jax.tree_util.tree_flatten_with_path(output)
     names = [jax.tree_util.keystr(path) for path, _ in leaves]
     return replace(_flatten(jaxpr, names), structure=structure)
@@ -92,6 +106,7 @@ def _flatten(closed: Any, output_names: Sequence[str]) -> Program:
         tuple(inputs),
         writer.constants,
         tuple(zip(output_names, results, strict=True)),
+        tuple(writer.calls),
     )
 
 
@@ -103,6 +118,7 @@ class _Writer:
         self.shapes: list[tuple[int, ...]] = []
         self.dtypes: list[Any] = []
         self.constants: dict[int, Any] = {}
+        self.calls: list[Call] = []
 
     def new(self, kind: Any) -> int:
         """The number of a further value, of a type."""
@@ -140,11 +156,14 @@ class _Writer:
         if name == "cond" and _is_literal(eqn.invars[0]):
             chosen = min(max(int(eqn.invars[0].val), 0), len(params["branches"]) - 1)
             return self.write_out(params["branches"][chosen], inputs[1:], scope)
-        if name in _CALLS:
+        if name in _CALLS and not name.startswith("custom_"):
             return self.write_out(params[_CALLS[name]], inputs, scope)
+        if name in _CALLS:
+            return self._write_call(eqn, params[_CALLS[name]], inputs, scope)
         if eqn.primitive in REFERENCES:
             expansion = partial(REFERENCES[eqn.primitive], **params)
-            return self.write_out(jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars)), inputs, scope)
+            expanded = jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars))
+            return self._write_call(eqn, expanded, inputs, scope)
         found = [params[place] for place in _INNER.get(name, ())]
         programs = found[0] if name == "cond" else found
         inner = tuple(_flatten(program, [""] * len(getattr(program, "jaxpr", program).outvars)) for program in programs)
@@ -162,6 +181,19 @@ class _Writer:
     ) -> list[int]:
         outputs = [self.new(kind) for kind in kinds]
         self.equations.append(Equation(primitive, params, tuple(inputs), tuple(outputs), scope, operation, inner))
+        return outputs
+
+    def _write_call(self, eqn: Any, program: Any, inputs: list[int], scope: tuple[str, ...]) -> list[int]:
+        """Writes out what has derivatives of its own, and remembers that it is one call."""
+        start = len(self.equations)
+        outputs = self.write_out(program, inputs, scope)
+        if len(self.equations) == start:
+            # Nothing is computed, and only the derivative is another: what leaves gets values of its own.
+            outputs = [
+                self._add("copy", {}, [value], [variable.aval], scope, lambda array: [array])[0]
+                for value, variable in zip(outputs, eqn.outvars, strict=True)
+            ]
+        self.calls.append(Call(start, len(self.equations), tuple(inputs), tuple(outputs), _operation(eqn)))
         return outputs
 
     def _write_scan(

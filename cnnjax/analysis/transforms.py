@@ -138,10 +138,12 @@ def deformation(*severities: float, fill: float = 0.0) -> Transform:
     return Transform("deformation", "pixels", severities, apply)
 
 
-def occlusion(*severities: float, fill: float = _GREY) -> Transform:
+def covering(*severities: float, fill: float = _GREY) -> Transform:
     """A square somewhere in each picture is covered, by a share of its area."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
+        if not 0 <= severity <= 1:
+            raise ValueError(f"occlusion of {severity}; expected a share of the area, 0 to 1")
         height, width = pictures.shape[1:3]
         rows_, columns = (max(round(size * math.sqrt(severity)), int(severity > 0)) for size in (height, width))
         covered = _squares(key, len(pictures), (height, width), (rows_, columns))
@@ -155,6 +157,8 @@ def clutter(*severities: float) -> Transform:
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
         batch, height, width = pictures.shape[:3]
+        if batch < 2:
+            raise ValueError("one picture came; clutter is cut from others of the batch, so two are needed")
         side = (max(height // 4, 1), max(width // 4, 1))
         result = pictures
         for piece_key in jax.random.split(key, round(severity)):
@@ -168,13 +172,11 @@ def clutter(*severities: float) -> Transform:
 
 
 def pixelation(*severities: float) -> Transform:
-    """Cut down to blocks of so many pixels, each the mean of its pixels."""
+    """Cut down to blocks of so many pixels, each the mean of its pixels; parts of a pixel count in part."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
-        batch, height, width, channels = pictures.shape
-        coarse = (batch, max(round(height / severity), 1), max(round(width / severity), 1), channels)
-        small = jax.image.resize(pictures, coarse, "linear")
-        return jax.image.resize(small, pictures.shape, "nearest")
+        down, along = (jnp.asarray(_block_means(size, severity), jnp.float32) for size in pictures.shape[1:3])
+        return jnp.einsum("bhwc,ih,jw->bijc", pictures, down, along, precision=jax.lax.Precision.HIGHEST)
 
     return Transform("pixelation", "pixels a block", severities, apply)
 
@@ -199,11 +201,26 @@ def challenges(size: int, *, fill: float = 0.0) -> tuple[Transform, ...]:
         viewpoint(10.0, 25.0, 40.0, 55.0, 70.0, fill=fill),
         illumination(0.25, 0.5, 0.75, 1.5, 2.0, 4.0),
         deformation(0.5, 1.0, 1.5, 2.0, 3.0, fill=fill),
-        occlusion(0.02, 0.05, 0.1, 0.2, 0.4),
+        covering(0.02, 0.05, 0.1, 0.2, 0.4),
         clutter(1.0, 2.0, 4.0, 6.0, 8.0),
         pixelation(1.5, 2.0, 3.0, 4.0, 8.0),
         noise(0.02, 0.05, 0.1, 0.2, 0.4),
     )
+
+
+def _block_means(size: int, side: float) -> np.ndarray:
+    """The matrix that gives every pixel the mean of the block its centre lies in.
+
+    >>> _block_means(3, 1.5).round(3).tolist()
+    [[0.667, 0.333, 0.0], [0.0, 0.333, 0.667], [0.0, 0.333, 0.667]]
+    """
+    if not side > 0:
+        raise ValueError(f"pixelation by {side}; expected a number of pixels above 0")
+    pixels = np.arange(size)
+    starts = np.floor((pixels + 0.5) / side)[:, None] * side
+    ends = np.minimum(starts + side, size)
+    shares = np.clip(np.minimum(pixels + 1, ends) - np.maximum(pixels, starts), 0, None)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _squares(

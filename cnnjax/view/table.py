@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,19 @@ def format_cell(value: object) -> str:
 
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes records of the same keys as `path`.csv and `path`.json."""
+    """Writes records of the same keys as `path`.csv and `path`.json; numbers that are not finite are left empty."""
+    rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
     with path.with_name(f"{path.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
     path.with_name(f"{path.name}.json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's; what is not finite as nothing, which JSON has a word for."""
+    value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

@@ -32,7 +32,7 @@ def test_integrated_gradients_equal_captum_and_are_complete():
 def test_integrated_gradients_refine_until_they_are_complete():
     # Ten rectifiers that open one after the other along the line: the gradient is a staircase.
     def stairs(x):
-        opens = jnp.linspace(0.05, 0.95, 10)[None, None, None]
+        opens = jnp.linspace(0.05, 0.6, 10)[None, None, None]
         return jax.nn.relu(x.mean((1, 2, 3), keepdims=True) - opens).sum((1, 2)) @ jnp.ones((10, 2))
 
     images = jnp.ones((1, 2, 2, 1))
@@ -41,8 +41,8 @@ def test_integrated_gradients_refine_until_they_are_complete():
         for options in ({"steps": 4}, {"tolerance": 1e-3})
     )
     # By hand: the sum of 1 - opens.
-    assert float(fine.sum()) == pytest.approx(5.0, rel=1.1e-3)
-    assert abs(float(coarse.sum()) - 5.0) > 1e-2
+    assert float(fine.sum()) == pytest.approx(6.75, rel=1.1e-3)
+    assert abs(float(coarse.sum()) - 6.75) > 1e-2
 
 
 def test_smooth_grad_is_the_mean_of_noisy_gradients():
@@ -77,16 +77,34 @@ def test_of_a_linear_function_gradient_times_input_is_exact():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: attribution.saliency(net, IMAGES[0]), r"images \(12, 12, 3\)"),
+        (lambda: attribution.saliency(net, IMAGES[0]), r"images have the shape \(12, 12, 3\)"),
         (lambda: attribution.saliency(net, IMAGES, jnp.zeros(3, jnp.int32)), r"targets \(3,\)"),
         (lambda: attribution.saliency(lambda x: x, IMAGES), r"scores \(2, 12, 12, 3\)"),
-        (lambda: attribution.saliency(net, IMAGES, jnp.array([0, 5])), "targets from 0 to 5; the function scores 5"),
+        (
+            lambda: attribution.saliency(net, IMAGES, jnp.array([0, 5])),
+            "targets are int32 from 0 to 5; expected integers from 0 to 4",
+        ),
+        (lambda: attribution.saliency(net, IMAGES, np.array([0.7, 1.2])), "targets are float64"),
+        (lambda: attribution.saliency(lambda x: x if x.sum() > 0 else -x, IMAGES), "asks for the values of its input"),
+        (lambda: attribution.integrated_gradients(net, IMAGES, baseline=jnp.ones(7)), r"baseline has the shape \(7,\)"),
         (lambda: attribution.saliency(net, IMAGES * jnp.nan), "scores: 10 of 10 numbers are NaN"),
         (lambda: attribution.smooth_grad(jax.random.key(0), net, IMAGES, samples=0), "samples=0"),
         (lambda: attribution.integrated_gradients(net, IMAGES, steps=0), "steps=0"),
         (lambda: attribution.deconvolution(lambda x: jnp.tanh(x).mean((1, 2)), IMAGES), "no rectifier"),
     ],
-    ids=["one picture", "targets", "scores", "class", "nan", "samples", "steps", "no rectifier"],
+    ids=[
+        "one picture",
+        "targets",
+        "scores",
+        "class",
+        "float",
+        "values",
+        "baseline",
+        "nan",
+        "samples",
+        "steps",
+        "no rectifier",
+    ],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):

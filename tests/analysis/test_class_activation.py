@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus
+from cnnjax import models
+from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus, last_layer_with_positions
 from cnnjax.analysis.feature_maps import feature_maps
+from cnnjax.analysis.tracing import trace_call
 from tests.analysis.goldens_net import CHOSEN, GOLDENS, IMAGES, WEIGHTS, net
 
 
@@ -47,3 +49,27 @@ def test_a_layer_named_outside_of_scopes():
 
     with pytest.raises(ValueError, match="no layer matches 'tanh'; there are reduce_sum"):
         grad_cam(bare, IMAGES, layer="tanh")
+
+
+def test_the_last_layer_with_positions_is_the_default():
+    model = models.create("resnet20")
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    program = trace_call(lambda variables, images: model.apply(variables, images), variables, images)
+    assert last_layer_with_positions(program) == "stage3"
+    found = grad_cam(net, IMAGES, CHOSEN)
+    np.testing.assert_array_equal(found, grad_cam(net, IMAGES, CHOSEN, layer="second"))
+    with pytest.raises(ValueError, match="no layer has rows and columns"):
+        last_layer_with_positions(trace_call(lambda x: x.mean((1, 2)), images))
+
+
+def test_other_layouts_are_refused():
+    def channels_first(x):
+        with jax.named_scope("maps"):
+            x = jnp.tanh(jnp.moveaxis(x, -1, 1))
+        return x.mean((2, 3))
+
+    with pytest.raises(ValueError, match=r"maps has the shape \(2, 3, 12, 12\); expected maps"):
+        grad_cam(channels_first, IMAGES, layer="maps")
+    with pytest.raises(ValueError, match="no layer has rows and columns"):
+        grad_cam(channels_first, IMAGES)

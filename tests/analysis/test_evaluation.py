@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_output, split_at
+from cnnjax.analysis.evaluation import (
+    as_pictures,
+    check_finite,
+    evaluate,
+    one_layer,
+    only_field,
+    only_output,
+    rectifiers,
+)
 from cnnjax.analysis.tracing import trace_call
 from tests.analysis.goldens_net import IMAGES, net
 
@@ -98,16 +106,95 @@ def test_pictures_are_floats():
         as_pictures(np.ones((1, 2, 2, 1), np.uint8))
 
 
+def test_pictures_have_axes_and_values_as_expected():
+    with pytest.raises(
+        ValueError, match=r"shape \(4, 4, 1\); expected \(batch, height, width, channels\), and a batch axis"
+    ):
+        as_pictures(np.ones((4, 4, 1), np.float32), axes=4)
+    with pytest.raises(ValueError, match=r"shape \(0, 4, 4, 1\)"):
+        as_pictures(np.ones((0, 4, 4, 1), np.float32), axes=4)
+    with pytest.raises(ValueError, match="values from 0 to 255; expected 0 to 1"):
+        as_pictures(np.array([[[0.0], [255.0]]]), from_zero_to_one=True)
+
+
+def test_what_does_not_depend_on_the_input_has_no_field():
+    program = trace_call(lambda x: jnp.ones((1, 2)), jnp.ones((1, 2, 1)))
+    with pytest.raises(ValueError, match="does not depend on its input"):
+        only_field(program)
+
+
 def test_one_output_is_expected():
     program = trace_call(lambda x: {"a": x, "b": x}, jnp.ones((1, 2, 1)))
     with pytest.raises(ValueError, match=r"gives 2 arrays \(\['a'\], \['b'\]\); expected one: choose it"):
         only_output(program)
 
 
-def test_a_function_in_two():
-    layer, maps, rest = split_at(net, IMAGES, "second")
-    assert (layer.name, maps.shape) == ("second", (2, 6, 6, 6))
-    np.testing.assert_allclose(rest(maps), net(IMAGES), rtol=1e-6)
-    np.testing.assert_allclose(rest(jnp.zeros_like(maps)), rest(0 * maps), rtol=1e-6)
+def test_one_layer_by_name():
+    program = trace_call(net, IMAGES)
+    assert one_layer(program, "second").name == "second"
     with pytest.raises(ValueError, match=r"'\*o\*' matches second, output; expected one layer"):
-        split_at(net, IMAGES, "*o*")
+        one_layer(program, "*o*")
+
+
+@jax.custom_vjp
+def reversed_gradient(x):
+    """The identity, whose derivative is -1."""
+    return x
+
+
+reversed_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
+
+
+@jax.custom_jvp
+def rounded(x):
+    """Rounding, whose derivative is that of the identity."""
+    return jnp.round(x)
+
+
+rounded.defjvp(lambda primals, tangents: (jnp.round(*primals), tangents[0]))
+
+
+@pytest.mark.parametrize("middle", [reversed_gradient, rounded, jax.nn.softplus, jax.nn.silu], ids=lambda f: f.__name__)
+def test_derivatives_of_its_own_are_kept(middle):
+    def function(x):
+        with jax.named_scope("maps"):
+            x = jnp.sin(x)
+        return middle(3 * x)
+
+    images = jnp.linspace(-2, 2, 6).reshape(1, 6, 1)
+    program = trace_call(function, images)
+    (layer,) = program.matching("maps")
+
+    def through(x):
+        return evaluate(program, [x], outputs(program))[0].sum()
+
+    np.testing.assert_allclose(jax.grad(through)(images), jax.grad(lambda x: function(x).sum())(images), rtol=1e-5)
+    # From a layer on, too.
+    maps = jnp.sin(images)
+    found = jax.grad(lambda maps: evaluate(program, [images], outputs(program), given={layer.value: maps})[0].sum())(
+        maps
+    )
+    np.testing.assert_allclose(found, jax.grad(lambda maps: middle(3 * maps).sum())(maps), rtol=1e-5)
+
+
+def test_a_value_inside_of_a_call_is_found_all_the_same():
+    @jax.custom_jvp
+    def inner(x):
+        with jax.named_scope("hidden"):
+            x = jnp.sin(x)
+        return 2 * x
+
+    inner.defjvp(lambda primals, tangents: (inner(*primals), tangents[0]))
+    program = trace_call(lambda x: inner(x) + 1, jnp.ones((1, 2, 1)))
+    (layer,) = program.matching("hidden")
+    (found,) = evaluate(program, [jnp.ones((1, 2, 1))], [layer.value])
+    np.testing.assert_allclose(found, np.sin(np.ones((1, 2, 1))), rtol=1e-6)
+
+
+def test_rectifiers_are_not_looked_for_inside_of_other_functions():
+    def count(function):
+        return len(rectifiers(trace_call(function, jnp.ones((1, 2, 1)))))
+
+    assert count(lambda x: jax.nn.relu(x) + jnp.maximum(x, 0)) == 2
+    # The logarithm of a sum of exponentials holds the greater of a value and zero.
+    assert count(jax.nn.softplus) == 0

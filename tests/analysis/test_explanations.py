@@ -8,8 +8,7 @@ from scipy import stats
 
 from cnnjax import models
 from cnnjax.analysis import attribution, explain, sanity_check
-from cnnjax.analysis.explanations import METHODS, last_layer_with_positions
-from cnnjax.analysis.tracing import trace_call
+from cnnjax.analysis.explanations import METHODS
 from tests.analysis.goldens_net import CHOSEN, GOLDENS, IMAGES, net
 
 KEY = jax.random.key(0)
@@ -44,14 +43,15 @@ def test_without_rectifiers_two_methods_are_left_out():
         explain(KEY, smooth, IMAGES, methods=("deconvolution",))
 
 
-def test_the_last_layer_with_positions():
-    model = models.create("resnet20")
-    images = jnp.zeros((1, 32, 32, 3))
-    variables = jax.eval_shape(model.init, KEY, images)
-    program = trace_call(lambda variables, images: model.apply(variables, images), variables, images)
-    assert last_layer_with_positions(program) == "stage3"
-    with pytest.raises(ValueError, match="no layer has rows and columns"):
-        last_layer_with_positions(trace_call(lambda x: x.mean((1, 2)), images))
+def test_methods_need_what_they_need():
+    def flat(x):
+        return x.reshape(len(x), -1)[:, :4]
+
+    # No layer has rows and columns, and nothing rectifies.
+    found = explain(KEY, flat, IMAGES, targets=jnp.zeros(2, jnp.int32))
+    assert set(METHODS) - set(found.maps) == {"guided backpropagation", "deconvolution", "Grad-CAM", "Grad-CAM++"}
+    assert found.layer is None
+    assert tuple(explain(KEY, flat, IMAGES, methods="saliency").maps) == ("saliency",)
 
 
 def test_weights_drawn_anew_from_the_output_down():

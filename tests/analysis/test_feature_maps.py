@@ -85,6 +85,12 @@ def test_order_is_that_of_computation(maps):
     assert names.index("shared (2)") < names.index("pair") < names.index("end")
 
 
+def test_a_module_called_again_has_a_name_of_its_own(maps):
+    (found,) = feature_maps(Net(), VARIABLES, IMAGES, names="shared (2)").items()
+    assert found[0] == "shared (2)"
+    np.testing.assert_array_equal(found[1], maps["shared (2)"])
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [

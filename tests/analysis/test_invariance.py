@@ -109,13 +109,23 @@ def test_output_change_is_relative():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"images have shape \(16, 16, 2\)"):
+    with pytest.raises(ValueError, match=r"images have the shape \(16, 16, 2\)"):
         invariance(KEY, classify, IMAGES[0])
     with pytest.raises(ValueError, match=r"labels \(2,\)"):
         invariance(KEY, classify, IMAGES, labels=[0, 1])
+    with pytest.raises(ValueError, match=r"labels \(3, 1\)"):
+        invariance(KEY, classify, IMAGES, labels=np.zeros((3, 1), int))
+    with pytest.raises(ValueError, match="labels are int64 from 0 to 9; expected integers from 0 to 3"):
+        invariance(KEY, classify, IMAGES, labels=np.array([0, 9, 1]))
+    with pytest.raises(ValueError, match=r"values from .* expected 0 to 1"):
+        invariance(KEY, classify, 255 * IMAGES)
+    with pytest.raises(ValueError, match="expected maps"):
+        error(lambda x: jnp.moveaxis(x, -1, 1), transforms.mirror(), 1.0)
+    with pytest.raises(ValueError, match="does not depend on its input"):
+        error(lambda x: jnp.ones((1, 2, 2, 1)), transforms.mirror(), 1.0)
     with pytest.raises(ValueError, match=r"output \(3, 16, 16, 2\)"):
         invariance(KEY, lambda x: x * 2, IMAGES)
-    with pytest.raises(ValueError, match=r"logits has the shape \(3, 4\), without rows and columns"):
+    with pytest.raises(ValueError, match=r"logits has the shape \(3, 4\); expected maps"):
         invariance(KEY, classify, IMAGES, layers=("logits",))
     with pytest.raises(ValueError, match="no layer matches 'map'; there are maps"):
         invariance(KEY, classify, IMAGES, layers=("map",))

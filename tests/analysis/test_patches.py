@@ -42,13 +42,11 @@ def test_crops_reach_beyond_the_picture():
     np.testing.assert_array_equal(crop(image, [(5, 6), (0, 1)], fill=-1)[..., 0], np.full((2, 2), -1))
 
 
-def test_maps_that_are_not_finite_come_last():
+def test_maps_that_are_not_finite_are_refused():
     maps = np.zeros((6, 5, 5, 2))
     maps[2] = np.nan
-    maps[4, 1, 1, 0] = 3
-    found = top_patches(maps, FIELD, IMAGES, channels=[0], count=6)
-    assert found.patches[0].example == 4
-    assert found.patches[-1].example == 2
+    with pytest.raises(ValueError, match="50 of 300 numbers are NaN or infinite, on examples 2"):
+        top_patches(maps, FIELD, IMAGES)
 
 
 def test_it_is_drawn_a_line_per_channel():
@@ -75,10 +73,12 @@ def test_neighbours_are_the_nearest_by_angle():
         (lambda: top_patches(np.zeros((6, 4, 4, 2)), FIELD, IMAGES), r"maps \(6, 4, 4, 2\)"),
         (lambda: top_patches(np.zeros((5, 5, 5, 2)), FIELD, IMAGES), r"maps \(5, 5, 5, 2\)"),
         (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES, channels=[2]), r"channels \[2\]; .* has 2"),
+        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES[:, :8]), r"images of \(8, 9\) came; the field"),
+        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES, count=0), "count=0"),
         (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((4, 2, 2, 1))), "3 features, 4 images"),
         (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((3, 2, 2, 1)), queries=(3,), count=1), r"queries \[3\]"),
     ],
-    ids=["size", "batch", "channel", "counts", "query"],
+    ids=["size", "batch", "channel", "pictures", "count", "counts", "query"],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax import layers
+from cnnjax import layers, models
 from cnnjax.analysis import receptive_field, tracing
-from cnnjax.analysis.tracing import trace
+from cnnjax.analysis.tracing import trace, trace_call
 
 SHAPE = (2, 4, 3)
 
@@ -183,6 +183,28 @@ def test_scans_are_written_out():
 def test_functions_that_ask_for_values_are_refused(function):
     with pytest.raises(ValueError, match=r"asks for the values of its input.*write `if` as jnp.where"):
         trace(function, SHAPE)
+
+
+def test_a_model_needs_variables():
+    with pytest.raises(ValueError, match=r"the model ConvNet came; pass a function of pictures: lambda x: model.apply"):
+        trace_call(models.ConvNet(), jnp.ones(SHAPE))
+
+
+def test_one_picture_without_a_batch_axis_is_explained():
+    with pytest.raises((TypeError, ValueError)) as raised:
+        trace_call(lambda x: jax.lax.conv(x, jnp.ones((1, 1, 1, 1)), (1, 1), "SAME"), jnp.ones((8, 8, 1)))
+    assert any("where it is one picture, give it a batch axis, images[None]" in note for note in raised.value.__notes__)
+
+
+def test_a_loop_hands_on_its_maps_not_its_counter():
+    def function(x):
+        with jax.named_scope("loop"):
+            x, _ = jax.lax.while_loop(lambda c: c[1] < 3, lambda c: (c[0] * 2, c[1] + x.sum()), (x, x.sum()))
+        return x + 1
+
+    program = trace(function, SHAPE)
+    (layer,) = program.matching("loop")
+    assert program.shapes[layer.value] == SHAPE
 
 
 @pytest.mark.usefixtures("unchecked_types")

@@ -111,6 +111,22 @@ def aligned(x):
     return left + conv(conv(x, strides=2, padding=[(1, 0)]), 1, strides=2, padding="VALID")
 
 
+def shifted_and_plain(x):
+    return x + jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("cond", lambda x: lax.cond(x.sum() > 0, shifted_and_plain, lambda y: y, x)),
+        ("while", lambda x: lax.while_loop(lambda y: y.sum() < 9, shifted_and_plain, x)),
+    ],
+    ids=["cond", "while"],
+)
+def test_branches_that_meet_inside_of_a_loop_are_named_after_it(name, function):
+    assert receptive_field(function, (1, 8, 1)).misaligned == (name,)
+
+
 def test_branches_that_look_elsewhere_are_named():
     fields = receptive_field(misaligned, (1, 8, 1))
     assert fields.misaligned == ("add",)

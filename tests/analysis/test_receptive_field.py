@@ -405,6 +405,18 @@ def test_nested_modules_and_batch_norm_in_training():
     assert fields["block1/norm"].axes[0].reach.high.ravel().tolist() == [7] * 8
 
 
+def test_volumes_and_signals_are_drawn_as_bars(tmp_path):
+    ones = jnp.ones((3, 1, 1))
+    fields = receptive_field(lambda x: correlate(correlate(x, ones), ones), (1, 12, 1))
+    assert [bar.get_width() for bar in fields.draw().axes[0].patches] == [3, 5]
+    fields.save(tmp_path / "signal")
+    assert (tmp_path / "signal.png").exists()
+    with pytest.raises(ValueError, match=r"a picture of \(8, 8\) came; the fields are of pictures of \(32, 32\)"):
+        receptive_field(models.create("lenet5"), (1, 32, 32, 1)).draw(np.zeros((8, 8)))
+    with pytest.raises(ValueError, match="nothing to draw"):
+        receptive_field(lambda x: jnp.ones(3), (1, 8, 8, 1)).draw()
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="no spatial axes"):
         receptive_field(lambda x: x, (4, 10))

@@ -42,6 +42,7 @@ MOVES = {
     "rows set": lambda x: conv(x).at[:, CHOSEN[:3]].set(conv(x, 1)[:, :3]),
     "rows set in zeros": lambda x: jnp.zeros((1, 9, 8, 2)).at[:, CHOSEN[:3]].set(conv(x)[:, :3]),
     "rows added": lambda x: conv(x, 1).at[:, CHOSEN].add(conv(x)[:, :4]),
+    "rows taken away": lambda x: conv(x, 1).at[:, CHOSEN].subtract(conv(x)[:, :4]),
     "the greater of rows": lambda x: conv(x, 1).at[:, CHOSEN].max(conv(x)[:, :4]),
     "chosen by a known mask": lambda x: jnp.where(MASK[None, ..., None], conv(x, 1), conv(x, 5)),
     "chosen by a known constant": lambda x: jnp.where(jnp.arange(3).sum() > 2, conv(x, 1), conv(x, 5)),

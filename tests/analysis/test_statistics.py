@@ -65,6 +65,24 @@ def test_values_that_are_not_finite_are_counted_and_left_out():
     assert found.notes() == ["Values that are not finite, left out of the numbers: bad (2), worse (3)."]
 
 
+def test_rounding_is_no_direction_and_one_value_no_dead_channel():
+    # The mean of 0.1 is rounded; what does not vary has no direction all the same.
+    assert effective_rank(np.full((63, 6), 0.1)) == 0
+    assert one(np.full((7, 3, 3, 6), 0.1)).dead == 6
+    assert one(np.ones((1, 6))).dead == 0
+    # A channel is told by its finite values.
+    array = np.random.default_rng(0).normal(size=(4, 3))
+    array[:, 0] = 2.0
+    array[0, :2] = np.nan
+    assert one(array).dead == 1
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_array_is_no_maps():
+    with pytest.raises(ValueError, match="ndarray came; expected maps by layer"):
+        feature_statistics(np.ones((2, 3)))
+
+
 def test_tables_pictures_and_what_is_left_out():
     found = feature_statistics({"a": np.ones((2, 3)), "pair": (np.ones(2), np.ones(2)), "b": np.eye(4)[None]})
     assert [layer.name for layer in found.layers] == ["a", "b"]

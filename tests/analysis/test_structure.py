@@ -57,6 +57,18 @@ def test_context_grows_until_the_picture_is_seen():
     assert "share of picture" in str(found)
 
 
+def test_scopes_entered_again_are_innermost_by_what_they_hold():
+    def block(x):
+        with jax.named_scope("block"):
+            with jax.named_scope("conv"):
+                x = correlate(x, jnp.ones((3, 3, 1, 1)))
+            with jax.named_scope("act"):
+                return jnp.tanh(x)
+
+    found = context(lambda x: block(2 * block(x)), (1, 9, 9, 1))
+    assert [layer.name for layer in found.layers] == ["block/conv", "block/conv (2)"]
+
+
 def test_without_windows_there_is_no_context():
     with pytest.raises(ValueError, match="no convolution, pool or product"):
         context(jnp.tanh, (1, 7, 7, 1))

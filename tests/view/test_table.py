@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from cnnjax.view.table import format_extent, format_table, save_rows
@@ -69,3 +70,11 @@ def test_no_rows_are_written_too(tmp_path):
 def test_rows_of_other_keys_are_refused(tmp_path):
     with pytest.raises(ValueError, match="b"):
         save_rows(tmp_path / "bad", [{"a": 1}, {"a": 1, "b": 2}])
+
+
+def test_numbers_of_numpy_and_none_at_all(tmp_path):
+    rows = [{"a": np.int64(3), "b": np.float32(0.5), "c": float("nan")}, {"a": 4, "b": np.float64("inf"), "c": "x"}]
+    save_rows(tmp_path / "found", rows)
+    expected = [{"a": 3, "b": 0.5, "c": None}, {"a": 4, "b": None, "c": "x"}]
+    assert json.loads((tmp_path / "found.json").read_text()) == expected
+    assert (tmp_path / "found.csv").read_text().splitlines()[1] == "3,0.5,"
