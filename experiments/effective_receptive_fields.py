@@ -1,14 +1,16 @@
 """How much of its receptive field a unit really uses: with depth, over the zoo, before and after training.
 
 Claim: of a stack of n uniform 3x3 convolutions the effective field is a Gaussian with a deviation of sqrt(2 n / 3)
-pixels, so that its share of the theoretical field, 2 n + 1, falls as 1 / sqrt(n); random weights follow the same root.
-Nets of the zoo with fresh weights use a part of their theoretical fields, and training changes it.
+pixels, so that its share of the theoretical field, 2 n + 1, falls as 1 / sqrt(n); random weights spread somewhat more.
+Nets of the zoo with fresh weights use a part of their theoretical fields. Training on CIFAR-10 narrows the fields of
+ResNet-20's first two stages; that of the last fills the picture before and after.
 
     python experiments/effective_receptive_fields.py                    # writes results/effective_receptive_fields/
     python experiments/effective_receptive_fields.py --run-dir runs/cifar10 --data-dir path/to/tfds
 
-Expected: deviations within 0.1 % of the root for uniform kernels; sigma 3.65 pixels after 20 layers, where the
-effective field is 39 % of the theoretical one; under five minutes on two cores, with a run at hand.
+Expected: deviations within 1e-7 of the root for uniform kernels; sigma 3.65 pixels after 20 layers, where the effective
+field is 39 % of the theoretical one; of ResNet-20 69, 54 and 39 % before and 47, 39 and 39 % after training; three
+minutes on two cores, with a run at hand.
 
 Reference: Luo, Li, Urtasun and Zemel (2016), "Understanding the Effective Receptive Field in Deep Convolutional Neural
 Networks".
@@ -123,7 +125,8 @@ class Fields(Result):
 
     def draw(self) -> Figure:
         """Effective over theoretical size, a line per net."""
-        lines = {}
+        sizes = [row["theoretical_size"] for row in self.records]
+        lines, smallest, largest = {}, min(sizes), max(sizes)
         for net in dict.fromkeys(row["net"] for row in self.records):
             mine = [row for row in self.records if row["net"] == net]
             lines[net] = ([row["theoretical_size"] for row in mine], [row["effective_size"] for row in mine])
@@ -132,11 +135,10 @@ class Fields(Result):
             x_label="theoretical size / pixels",
             y_label="effective size / pixels",
             title=self.title,
-            log="xy",
+            log="xy" if largest > 30 * smallest else "",
         )
         (axes,) = figure.axes
-        largest = max(row["theoretical_size"] for row in self.records)
-        axes.plot([3, largest], [3, largest], color="#8b949e", linewidth=0.8, zorder=0)
+        axes.plot([smallest, largest], [smallest, largest], color="#8b949e", linewidth=0.8, zorder=0)
         return figure
 
 

@@ -7,8 +7,9 @@ CKA with the first layer falls, and that of neighbouring layers stays high.
     python experiments/feature_maps.py --run-dir runs/cifar10 --data-dir path/to/tfds
     python experiments/feature_maps.py --model resnet18 --picture cat.jpg    # fresh weights, a picture of one's own
 
-Expected: LeNet-5, trained on the digits for a quarter of a minute, with a CKA of c1 and output below 0.7, and of
-neighbours above 0.7; under two minutes on two cores.
+Expected: of ResNet-20 on CIFAR-10 (83.65 %), a linear CKA of 0.29 between the first layer and the last, and zeros that
+grow from 17 % after stage1 to 70 % after stage3; 15 s on two cores. Without a run LeNet-5 learns the digits first, in
+half a minute.
 
 Reference: Kornblith et al. (2019), "Similarity of Neural Network Representations Revisited"; Zeiler and Fergus (2014),
 "Visualizing and Understanding Convolutional Networks".
@@ -126,8 +127,10 @@ def main(options: Options) -> None:
     names = choose_layers(fields, options.layers)
     find = jax.jit(lambda x: analysis.feature_maps(net.function, x, names=names))
     batches = [find(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]
+    # A compiled function sorts the names that it gives.
+    order = [layer.name for layer in fields.layers if layer.name in batches[0]]
     maps: dict[str, np.ndarray] = {
-        name: np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in batches[0]
+        name: np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in order
     }
     first = {name: array[0] for name, array in maps.items() if array.ndim in (2, 4)}
     drawings = {
@@ -148,9 +151,7 @@ def main(options: Options) -> None:
         measured["similarity_of_first_and_last_layer"] = float(similarity.values[0, -1])
         measured["least_similarity_of_neighbours"] = float(neighbours.min()) if len(neighbours) else 1.0
         count = min(6, len(pictures) - 1)
-        nearest = analysis.nearest_examples(
-            maps[names[-1] if names[-1] in maps else [*maps][-1]], net.pictures, count=count
-        )
+        nearest = analysis.nearest_examples(maps[order[-1]], net.pictures, count=count)
         parts.append(Part("neighbours", "Nearest examples by the last layer", nearest))
     spread = [name for name in maps if maps[name].ndim == 4 and None not in fields[name].stride]
     if spread:

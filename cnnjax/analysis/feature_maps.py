@@ -23,7 +23,7 @@ def feature_maps(
     module returns (an array, or several), so an activation applied afterwards is not in it; a module called again
     gives "name (2)". `feature_maps(function, images)` takes any JAX function of pictures, whose layers are the named
     scopes (see `receptive_field`), and computes only what the chosen ones need; so does a model under `jit`. A scope
-    that is entered again at once goes on, as the same layer.
+    that is entered again at once goes on, as the same layer. What a compiled function gives is sorted by name.
 
     Args:
         function: a Flax model, or a function of pictures.

@@ -136,6 +136,8 @@ def bars(
         axes.tick_params(axis="y", length=0)
         shown = np.asarray(column, float)[kept]
         shown = shown[np.isfinite(shown) & (shown > 0)]
+        if not len(shown):
+            axes.set_xlim(0, 1)
         if log and len(shown) and shown.max() > _DECADES * shown.min():
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
