@@ -7,8 +7,8 @@ weights are drawn anew from the output down, while guided backpropagation stays 
     python experiments/attribution.py                          # writes results/attribution/
     python experiments/attribution.py --run-dir runs/cifar10 --data-dir path/to/tfds
 
-Expected: completeness to 1e-3 of the score; with all weights of the output drawn anew, a rank correlation of guided
-backpropagation above that of the gradient; under three minutes on two cores.
+Expected: of ResNet-20 on CIFAR-10 completeness to 1e-3 of the score; with the output and the last stage drawn anew a
+rank correlation of 0.28 for saliency, -0.06 for Grad-CAM and 0.70 for guided backpropagation; 35 s on two cores.
 
 Reference: see `cnnjax.analysis.attribution`; Adebayo et al. (2018), "Sanity Checks for Saliency Maps".
 """
