@@ -1,14 +1,14 @@
 """The challenges of image classification as curves: what a net answers when its pictures change.
 
-Claim: a trained net answers alike under small shifts, little light and little noise, which its training or its layers
-prepare it for, and loses its answers under turns, mirrors and large changes of scale, which they do not; its first
-maps move along with the picture where the shift is a multiple of their stride.
+Claim: a trained net answers alike under shifts and mirrors where its training had them, and under little light and
+noise; it loses its answers under turns, changes of scale and viewpoint, blocks and stronger noise, which neither its
+training nor its layers prepare it for. Its maps move along with the picture the less, the deeper they are.
 
     python experiments/invariance.py                               # writes results/invariance/
     python experiments/invariance.py --run-dir runs/cifar10 --data-dir path/to/tfds --layers stage1 stage2 stage3
 
-Expected: of a small net on the digits, over 95 % right after a shift by one pixel, under 60 % after a turn by 90
-degrees; about two minutes on two cores.
+Expected: of ResNet-20 on CIFAR-10, 84.8 % of 256 pictures right, 85 % after a shift by one pixel and 84 % mirrored, but
+29 % after a turn by 90 degrees and 57 % with noise of 0.1; half a minute on two cores.
 
 Reference: Lenc and Vedaldi (2015), "Understanding image representations by measuring their equivariance and
 equivalence"; Hendrycks and Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions".

@@ -11,7 +11,7 @@ The probe of all layers is taken to last as long as that of some, evenly spread,
 compiled once and run once, as a probe is. All weights are positive, so that no path cancels another; what a max pool
 does not let through a gradient does not show, so that a probe may only find less.
 
-Expected: 1.0 s and 1.7 s on two cores of an AMD EPYC; ResNet-50 hundreds of times as fast as its probe.
+Expected: 0.86 s and 1.61 s on two cores of an AMD EPYC; ResNet-50 in 0.27 s, 392 times as fast as its probe.
 """
 
 import statistics
