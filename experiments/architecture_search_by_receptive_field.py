@@ -14,6 +14,7 @@ Reference: Richter, Schoening, Wiedenroth and Krumnack (2021), "Should You Go De
 Network Architectures without Training by Receptive Field Analysis".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.view import plots
-from cnnjax.view.result import Figure, Result
+from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "architecture_search_by_receptive_field"
 
@@ -53,30 +54,20 @@ class Options:
     out: Path = RESULTS
 
 
-@dataclass(frozen=True)
-class Windows(Result):
-    """How many windows of a net gain context, by the size of the picture."""
-
-    records: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per net and size."""
-        return [*self.records]
-
-    def draw(self) -> Figure:
-        """The share of windows that gain, and of the products spent where they do not, over the size."""
-        panels = []
-        for column, title in (
-            ("share_gaining", "windows that gain context"),
-            ("macs_wasted", "products in those that do not"),
-        ):
-            lines = {}
-            for model in dict.fromkeys(row["model"] for row in self.records):
-                mine = [row for row in self.records if row["model"] == model]
-                lines[model] = ([row["size"] for row in mine], [row[column] for row in mine])
-            panels.append(plots.Panel(title, lines))
-        title = "Context gained, by the size of the picture"
-        return plots.curves(panels, x_label="side of the picture / pixels", y_label="share", title=title, columns=2)
+def draw_windows(rows: Sequence[dict[str, Any]]) -> Figure:
+    """The share of windows that gain, and of the products spent where they do not, over the size."""
+    panels = []
+    for column, title in (
+        ("share_gaining", "windows that gain context"),
+        ("macs_wasted", "products in those that do not"),
+    ):
+        lines = {}
+        for model in dict.fromkeys(row["model"] for row in rows):
+            mine = [row for row in rows if row["model"] == model]
+            lines[model] = ([row["size"] for row in mine], [row[column] for row in mine])
+        panels.append(plots.Panel(title, lines))
+    title = "Context gained, by the size of the picture"
+    return plots.curves(panels, x_label="side of the picture / pixels", y_label="share", title=title, columns=2)
 
 
 def examine(name: str, size: int) -> tuple[dict[str, Any], analysis.Context]:
@@ -112,13 +103,13 @@ def main(options: Options) -> None:
             contexts.setdefault(name, found)
     if not records:
         raise ValueError(f"sizes={options.sizes} are too small for {', '.join(options.models)}")
-    parts = [Part("windows", "Windows that gain context", Windows(tuple(records)))]
+    parts = [Part("windows", "Windows that gain context", Records(records, draw_windows))]
     for name, found in contexts.items():
         side = found.picture[0]
         parts.append(Part(f"context_{name}", f"{name} at {side} pixels, layer by layer", found))
     measured = {"nets": len(contexts), "windows": records}
     page = write_analyses(options.out, "Layers that gain no more context", parts, claim=CLAIM, measured=measured)
-    console.print(f"{Windows(tuple(records))}\npage: {page}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{Records(records, draw_windows)}\npage: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 CLAIM = "A window whose inputs see the whole picture gains nothing."

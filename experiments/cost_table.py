@@ -11,6 +11,7 @@ Expected: all published counts equal, 35 of parameters and 19 of multiply-accumu
 Reference: torchvision's weight metadata (0.29), timm's results tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.view import plots
-from cnnjax.view.result import Figure, Result
+from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "cost_table"
 
@@ -81,36 +82,25 @@ class Options:
     out: Path = RESULTS
 
 
-@dataclass(frozen=True)
-class Costs(Result):
-    """A record for each model."""
+COLUMNS = (
+    "On one picture of the paper's size. MACs count taps on padding; activations are what leaves convolutions"
+    " and products; memory in MiB: parameters, the most at once in a forward pass, and a training step without"
+    " the optimizer's own."
+)
 
-    records: tuple[dict[str, Any], ...]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per model."""
-        return [*self.records]
-
-    def notes(self) -> list[str]:
-        """What the columns are."""
-        return [
-            "On one picture of the paper's size. MACs count taps on padding; activations are what leaves convolutions"
-            " and products; memory in MiB: parameters, the most at once in a forward pass, and a training step without"
-            " the optimizer's own."
-        ]
-
-    def draw(self) -> Figure:
-        """Bars on logarithmic scales."""
-        return plots.bars(
-            [row["model"] for row in self.records],
-            {
-                "parameters / million": [row["parameters"] / 1e6 for row in self.records],
-                "multiply-accumulates / million": [row["macs"] / 1e6 for row in self.records],
-                "to train one picture / MiB": [row["training_mib"] or float("nan") for row in self.records],
-            },
-            title="What the zoo costs",
-            log=True,
-        )
+def draw_costs(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Bars on logarithmic scales."""
+    return plots.bars(
+        [row["model"] for row in rows],
+        {
+            "parameters / million": [row["parameters"] / 1e6 for row in rows],
+            "multiply-accumulates / million": [row["macs"] / 1e6 for row in rows],
+            "to train one picture / MiB": [row["training_mib"] or float("nan") for row in rows],
+        },
+        title="What the zoo costs",
+        log=True,
+    )
 
 
 def main(options: Options) -> None:
@@ -155,7 +145,7 @@ def main(options: Options) -> None:
     page = write_analyses(
         options.out,
         "What the zoo costs",
-        [Part("costs", "Costs", Costs(tuple(records)))],
+        [Part("costs", "Costs", Records(records, draw_costs, (COLUMNS,)))],
         claim=CLAIM,
         measured=measured,
     )

@@ -17,8 +17,9 @@ Networks".
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from cnnjax.functional import correlate
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.view import plots
-from cnnjax.view.result import Figure, Result
+from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "effective_receptive_fields"
 
@@ -78,68 +79,47 @@ class Options:
     out: Path = RESULTS
 
 
-@dataclass(frozen=True)
-class Growth(Result):
-    """Deviation and size of the effective field of linear stacks, by depth."""
-
-    records: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per depth."""
-        return [*self.records]
-
-    def draw(self) -> Figure:
-        """Deviation and share of the theoretical field over the depth, beside the law."""
-        depths = [row["layers"] for row in self.records]
-        panels = [
-            plots.Panel(
-                "deviation / pixels",
-                {
-                    "uniform kernels": (depths, [row["sigma_uniform"] for row in self.records]),
-                    "random kernels": (depths, [row["sigma_random"] for row in self.records]),
-                    "sqrt(2 n / 3)": (depths, [row["law"] for row in self.records]),
-                },
-            ),
-            plots.Panel(
-                "effective / theoretical size",
-                {
-                    "uniform kernels": (depths, [row["ratio_uniform"] for row in self.records]),
-                    "random kernels": (depths, [row["ratio_random"] for row in self.records]),
-                },
-            ),
-        ]
-        title = "The effective field of n linear 3x3 layers"
-        return plots.curves(panels, x_label="layers n", y_label="", title=title, share_y=False, columns=2)
+def draw_growth(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Deviation and share of the theoretical field over the depth, beside the law."""
+    depths = [row["layers"] for row in rows]
+    panels = [
+        plots.Panel(
+            "deviation / pixels",
+            {
+                "uniform kernels": (depths, [row["sigma_uniform"] for row in rows]),
+                "random kernels": (depths, [row["sigma_random"] for row in rows]),
+                "sqrt(2 n / 3)": (depths, [row["law"] for row in rows]),
+            },
+        ),
+        plots.Panel(
+            "effective / theoretical size",
+            {
+                "uniform kernels": (depths, [row["ratio_uniform"] for row in rows]),
+                "random kernels": (depths, [row["ratio_random"] for row in rows]),
+            },
+        ),
+    ]
+    title = "The effective field of n linear 3x3 layers"
+    return plots.curves(panels, x_label="layers n", y_label="", title=title, share_y=False, columns=2)
 
 
-@dataclass(frozen=True)
-class Fields(Result):
-    """Effective and theoretical fields of layers; `net` says whose."""
-
-    title: str
-    records: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per net and layer."""
-        return [*self.records]
-
-    def draw(self) -> Figure:
-        """Effective over theoretical size, a line per net."""
-        sizes = [row["theoretical_size"] for row in self.records]
-        lines, smallest, largest = {}, min(sizes), max(sizes)
-        for net in dict.fromkeys(row["net"] for row in self.records):
-            mine = [row for row in self.records if row["net"] == net]
-            lines[net] = ([row["theoretical_size"] for row in mine], [row["effective_size"] for row in mine])
-        figure = plots.curves(
-            [plots.Panel("", lines)],
-            x_label="theoretical size / pixels",
-            y_label="effective size / pixels",
-            title=self.title,
-            log="xy" if largest > 30 * smallest else "",
-        )
-        (axes,) = figure.axes
-        axes.plot([smallest, largest], [smallest, largest], color="#8b949e", linewidth=0.8, zorder=0)
-        return figure
+def draw_fields(title: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """Effective over theoretical size, a line per net; on the grey line all is used."""
+    sizes = [row["theoretical_size"] for row in rows]
+    lines, smallest, largest = {}, min(sizes), max(sizes)
+    for net in dict.fromkeys(row["net"] for row in rows):
+        mine = [row for row in rows if row["net"] == net]
+        lines[net] = ([row["theoretical_size"] for row in mine], [row["effective_size"] for row in mine])
+    figure = plots.curves(
+        [plots.Panel("", lines)],
+        x_label="theoretical size / pixels",
+        y_label="effective size / pixels",
+        title=title,
+        log="xy" if largest > 30 * smallest else "",
+    )
+    (axes,) = figure.axes
+    axes.plot([smallest, largest], [smallest, largest], color="#8b949e", linewidth=0.8, zorder=0)
+    return figure
 
 
 def linear_stack(kernels: list[jax.Array]) -> Callable[[jax.Array], jax.Array]:
@@ -153,7 +133,7 @@ def linear_stack(kernels: list[jax.Array]) -> Callable[[jax.Array], jax.Array]:
     return function
 
 
-def grow(seed: int) -> Growth:
+def grow(seed: int) -> list[dict[str, Any]]:
     """Stacks of uniform kernels, and of random ones with 16 channels."""
     records = []
     for depth in DEPTHS:
@@ -181,7 +161,7 @@ def grow(seed: int) -> Growth:
                 "gaussian_fit_uniform": uniform.fit,
             }
         )
-    return Growth(tuple(records))
+    return records
 
 
 def measure(net: str, function: Callable[[Any], Any], images: Any, layers: list[str]) -> list[dict[str, Any]]:
@@ -235,24 +215,31 @@ def main(options: Options) -> None:
     name = f"{trained.settings['model']} on {trained.settings['data']}"
     title = f"{name}, before and after training"
     parts = [
-        Part("linear_stacks", "Linear stacks", growth, "The deviation grows with the root of the depth."),
+        Part(
+            "linear_stacks",
+            "Linear stacks",
+            Records(growth, draw_growth),
+            "The deviation grows with the root of the depth.",
+        ),
         Part(
             "training",
             title,
-            Fields(title, tuple(lines)),
+            Records(lines, partial(draw_fields, title)),
             drawings={"before_training": last[0].draw, "after_training": last[1].draw},
         ),
     ]
     if zoo:
         text = "On the grey line: all is used."
-        parts.append(Part("zoo", "Fresh weights", Fields("The zoo with fresh weights", tuple(zoo)), text))
-    off = max(abs(row["sigma_uniform"] / row["law"] - 1) for row in growth.records)
+        parts.append(
+            Part("zoo", "Fresh weights", Records(zoo, partial(draw_fields, "The zoo with fresh weights")), text)
+        )
+    off = max(abs(row["sigma_uniform"] / row["law"] - 1) for row in growth)
     measured = {
         "largest_deviation_from_the_law": off,
         "ratio_before_training": last[0].ratio,
         "ratio_after_training": last[1].ratio,
         "net": name,
-        "linear_stacks": list(growth.records),
+        "linear_stacks": growth,
         "training": lines,
         "zoo": zoo,
     }

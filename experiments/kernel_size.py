@@ -16,6 +16,7 @@ Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", se
 import dataclasses
 import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from cnnjax.report.results import mean_and_deviation
 from cnnjax.tasks import Classification
 from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule, fit
 from cnnjax.view import plots
-from cnnjax.view.result import Figure, Result
+from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "kernel_size"
 
@@ -59,28 +60,18 @@ class Options:
     out: Path = RESULTS
 
 
-@dataclass(frozen=True)
-class Variants(Result):
-    """A record for each variant."""
-
-    records: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per variant."""
-        return [*self.records]
-
-    def draw(self) -> Figure:
-        """Bars of error and cost."""
-        return plots.bars(
-            [row["window"] for row in self.records],
-            {
-                "test error / %": [100 * (1 - row["accuracy"]) for row in self.records],
-                "weights of convolutions / thousand": [row["convolution_weights"] / 1e3 for row in self.records],
-                "multiply-accumulates / million": [row["macs"] / 1e6 for row in self.records],
-                "receptive field / pixels": [row["receptive_field"] for row in self.records],
-            },
-            title="One net with other windows",
-        )
+def draw_variants(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Bars of error and cost."""
+    return plots.bars(
+        [row["window"] for row in rows],
+        {
+            "test error / %": [100 * (1 - row["accuracy"]) for row in rows],
+            "weights of convolutions / thousand": [row["convolution_weights"] / 1e3 for row in rows],
+            "multiply-accumulates / million": [row["macs"] / 1e6 for row in rows],
+            "receptive field / pixels": [row["receptive_field"] for row in rows],
+        },
+        title="One net with other windows",
+    )
 
 
 def train(model: models.Model, experiment: Experiment) -> float:
@@ -140,7 +131,7 @@ def main(options: Options) -> None:
         )
         console.print(f"{name}: {records[-1]['accuracy']:.2%} +- {records[-1]['deviation']:.2%}", highlight=False)
     text = "Convolutions of 16 and 32 channels, each followed by a pool; the dense layers are the same in all."
-    parts = [Part("variants", "Windows of other sizes", Variants(tuple(records)), text)]
+    parts = [Part("variants", "Windows of other sizes", Records(records, draw_variants), text)]
     measured = {"seeds": options.seeds, "epochs": options.epochs, "variants": records}
     page = write_analyses(options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured)
     console.print(f"page: {page}", highlight=False, soft_wrap=True)

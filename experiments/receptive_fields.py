@@ -12,6 +12,7 @@ Expected: all of 116 published numbers equal; 35 models with up to 2,341 layers 
 Reference: Araujo, Norris and Sim (2019), "Computing Receptive Fields of Convolutional Neural Networks", Distill.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.view import plots
-from cnnjax.view.result import Figure, Result
+from cnnjax.view.result import Figure, Records
 from cnnjax.view.table import format_extent
 
 RESULTS = Path(__file__).parent / "results" / "receptive_fields"
@@ -107,59 +108,34 @@ class Options:
     out: Path = RESULTS
 
 
-@dataclass(frozen=True)
-class Comparison(Result):
-    """Found numbers beside published ones: a record for each number."""
-
-    found: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per published number."""
-        return [*self.found]
-
-    def notes(self) -> list[str]:
-        """How many are equal."""
-        equal = sum(row["equal"] for row in self.found)
-        return [f"{equal} of {len(self.found)} published numbers are equal."]
-
-    def draw(self) -> Figure:
-        """Published over found sizes: equal ones lie on the diagonal."""
-        sizes = [row for row in self.found if row["number"] == "size"]
-        points = ([row["published"] for row in sizes], [row["found"] for row in sizes])
-        figure = plots.curves(
-            [plots.Panel("", {"a layer": points})],
-            x_label="published receptive field / pixels",
-            y_label="found / pixels",
-            title="Published and found receptive fields",
-            log="xy",
-        )
-        (axes,) = figure.axes
-        axes.lines[0].set_linestyle("none")
-        axes.plot([4, 6000], [4, 6000], color="#8b949e", linewidth=0.8, zorder=0)
-        return figure
+def draw_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Found over published sizes: equal ones lie on the diagonal."""
+    sizes = [row for row in rows if row["number"] == "size"]
+    points = ([row["published"] for row in sizes], [row["found"] for row in sizes])
+    figure = plots.curves(
+        [plots.Panel("", {"a layer": points})],
+        x_label="published receptive field / pixels",
+        y_label="found / pixels",
+        title="Published and found receptive fields",
+        log="xy",
+    )
+    (axes,) = figure.axes
+    axes.lines[0].set_linestyle("none")
+    axes.plot([4, 6000], [4, 6000], color="#8b949e", linewidth=0.8, zorder=0)
+    return figure
 
 
-@dataclass(frozen=True)
-class Zoo(Result):
-    """The last layer with positions of every model."""
-
-    models: tuple[dict[str, Any], ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per model."""
-        return [*self.models]
-
-    def draw(self) -> Figure:
-        """A bar per model beside the size of its picture."""
-        return plots.bars(
-            [row["model"] for row in self.models],
-            {
-                "receptive field / pixels": [row["pixels"] for row in self.models],
-                "picture / pixels": [row["picture"] for row in self.models],
-            },
-            title="What a unit of the last maps sees, and the picture",
-            log=True,
-        )
+def draw_zoo(rows: Sequence[dict[str, Any]]) -> Figure:
+    """A bar per model beside the size of its picture."""
+    return plots.bars(
+        [row["model"] for row in rows],
+        {
+            "receptive field / pixels": [row["pixels"] for row in rows],
+            "picture / pixels": [row["picture"] for row in rows],
+        },
+        title="What a unit of the last maps sees, and the picture",
+        log=True,
+    )
 
 
 def last_maps(fields: analysis.ReceptiveFields) -> analysis.LayerField:
@@ -225,10 +201,12 @@ def main(options: Options) -> None:
         )
         compared += compare(name, fields)
         example = plain if name == "vgg16" or example is None else example
-    parts = [Part("zoo", "The zoo", Zoo(tuple(zoo)), "Gates left out; on one picture of the size of the paper.")]
+    parts = [Part("zoo", "The zoo", Records(zoo, draw_zoo), "Gates left out; on one picture of the size of the paper.")]
     if compared:
         text = "A point on the line is a layer whose receptive field is the published one."
-        parts.insert(0, Part("published", "Published and found", Comparison(tuple(compared)), text))
+        said = f"{sum(row['equal'] for row in compared)} of {len(compared)} published numbers are equal."
+        comparison = Records(compared, draw_comparison, (said,))
+        parts.insert(0, Part("published", "Published and found", comparison, text))
     if example is not None:
         parts.append(
             Part("layers", "Layer by layer: one of the nets", example, "The field of each layer's centre unit.")
@@ -240,7 +218,7 @@ def main(options: Options) -> None:
         f"{equal} of {len(compared)} published numbers are equal; {len(zoo)} models; page: {page}", highlight=False
     )
     if different := [row for row in compared if not row["equal"]]:
-        console.print(str(Comparison(tuple(different))), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(Records(different, draw_comparison)), highlight=False, markup=False, soft_wrap=True)
 
 
 CLAIM = "Receptive fields are read from the traced programs, and equal the published ones."

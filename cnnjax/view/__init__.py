@@ -12,7 +12,7 @@ _HOMES = {
     "figures": ("feature_maps", "filters", "learning_curves", "png", "style"),
     "page": ("Block", "Picture", "Section", "Table", "Text"),
     "plots": ("bars", "curves", "matrix", "pictures"),
-    "result": ("Result",),
+    "result": ("Records", "Result"),
     "table": ("format_table", "save_rows"),
 }
 

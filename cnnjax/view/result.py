@@ -1,7 +1,8 @@
 """What every analysis returns: records that print as a table, draw themselves, are saved, and show in a notebook."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,3 +48,24 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         return page.html(page.Table(*self.table(), caption=" ".join(self.notes())))
+
+
+@dataclass(frozen=True, eq=False)
+class Records(Result):
+    """Records as they are, with a function that draws them and sentences that belong to them."""
+
+    records: Sequence[dict[str, Any]]
+    drawing: Callable[[Sequence[dict[str, Any]]], Figure]
+    remarks: Sequence[str] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The records."""
+        return [*self.records]
+
+    def notes(self) -> list[str]:
+        """The sentences."""
+        return [*self.remarks]
+
+    def draw(self) -> Figure:
+        """What the function draws of them."""
+        return self.drawing(self.records)

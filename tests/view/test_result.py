@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from cnnjax.view import Result
+from cnnjax.view import Records, Result
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,9 @@ def test_it_shows_in_a_notebook():
     html = Found()._repr_html_()
     assert "&lt;c2&gt;" in html
     assert "One note. Another." in html
+
+
+def test_records_with_a_drawing():
+    found = Records([{"a": 1}, {"a": 2}], lambda rows: Figure(figsize=(len(rows), 1)), ("Two.",))
+    assert str(found).splitlines() == ["a", "-", "1", "2", "Two."]
+    assert found.draw().get_size_inches().tolist() == [2, 1]
