@@ -6,7 +6,7 @@ accelerators, which would wait for the host between two steps.
     python experiments/benchmarks/steps_per_call.py                # writes results/steps_per_call.json
     python experiments/benchmarks/steps_per_call.py --rounds 2 --nets lenet5     # prints, and writes nothing
 
-Expected: on two cores of an AMD EPYC 0.9 of the loop's time for LeNet-5 and for ResNet-20; a minute.
+Expected: on two cores of an AMD EPYC 0.94 of the loop's time for LeNet-5, 0.81 for ResNet-20; a minute.
 """
 
 import statistics
