@@ -1,13 +1,13 @@
 """The receptive fields of the whole zoo, beside the published ones.
 
 Claim: size, stride and effective padding read from the program equal every published figure (Araujo et al. 2019; the
-table of google-research/receptive_field; the same recursion on torchvision's layer lists) of a net that pads and
-strides as the published one does. Those of nets with gates leave out what is seen through the gates.
+table of google-research/receptive_field), and what its recursion gives by hand for the layer lists of others, of every
+net that pads and strides as that one does. Those of nets with gates leave out what is seen through the gates.
 
     python experiments/receptive_fields.py                       # writes results/receptive_fields/
     python experiments/receptive_fields.py --models 'resnet*' --out fields
 
-Expected: all of 116 published numbers equal; 35 models with up to 2,341 layers in twenty seconds on two cores.
+Expected: all of 116 numbers equal; 35 models with up to 2,341 layers in twenty seconds on two cores.
 
 Reference: Araujo, Norris and Sim (2019), "Computing Receptive Fields of Convolutional Neural Networks", Distill.
 """
