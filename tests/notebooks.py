@@ -5,14 +5,12 @@ python tests/notebooks.py            # executes all of them and writes them back
 
 import base64
 import io
-import os
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from PIL import Image
-from traitlets.config import Config
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
@@ -37,10 +35,7 @@ def execute(name: str, settings: str | None = None) -> nbformat.NotebookNode:
     if settings is not None:
         (cell,) = [cell for cell in notebook.cells if "settings" in cell.metadata.get("tags", [])]
         cell.source = settings
-    # Over files in place of ports, which others on the machine could listen to.
-    config = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
-    resources = {"metadata": {"path": FOLDER}}
-    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources, config=config)
+    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": FOLDER}})
     return client.execute()
 
 
