@@ -26,7 +26,7 @@ from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.config import Experiment, differences
 from cnnjax.train.diagnosis import lost
 from cnnjax.train.evaluation import Evaluation, Evaluator
-from cnnjax.train.feed import open_feed
+from cnnjax.train.feed import Feed, open_feed
 from cnnjax.train.hosts import from_first_process
 from cnnjax.train.interruption import interruptible, leave
 from cnnjax.train.log import MetricsLog, reporting
@@ -96,42 +96,22 @@ def fit(
         there = leads and (experiment.run_dir / RECORD).is_file()
         experiment = replace(experiment, resume=from_first_process("yes" if there else "") == "yes")
     experiment = replace(experiment, precision=preflight.choose_precision(experiment.precision))
-    parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
-    check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
-    _check_processes(train_source, test_source)
-    faults: list[Fault] = []
-    opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
-    train_feed, test_feed = opened(train_source, training=True), opened(test_source)
-    plan = Plan(experiment, len(train_source))
-    schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=plan.total)
-
-    def rate(step: int) -> float:
-        return float(np.asarray(schedule(step - 1)))
-
-    recipe = Recipe(
-        model,
-        task,
-        make_optimizer(experiment.optimizer, schedule),
-        augment,
-        prepare,
-        accumulate=experiment.accumulate,
-        average=experiment.average,
-        loss_scaling=experiment.precision == "float16",
-    )
+    run = _open(experiment, model, task, train_source, test_source, prepare, augment, console)
+    parallel, plan, train_feed = run.parallel, run.plan, run.train_feed
     sample = train_feed.sample()
-    whole = gather(train_feed.examples, sample), gather(test_feed.examples, test_feed.sample())
-    like = whole_on(parallel.mesh, _first_state(recipe, *whole, experiment.seed))
+    whole = gather(train_feed.examples, sample), gather(run.test_feed.examples, run.test_feed.sample())
+    like = whole_on(parallel.mesh, _first_state(run.recipe, *whole, experiment.seed))
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     check_run_folder(experiment, identity)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     say(_header(model, like, parallel, plan))
     state, examples = parallel.place(like), train_feed.on_device
-    calls, compiling = _compile(recipe, parallel, state, sample, examples, plan)
+    calls, compiling = _compile(run, state, sample, examples)
     needed = preflight.check_memory(
         calls[1], state, parallel.mesh, batch_size=experiment.batch_size, accumulate=experiment.accumulate
     )
-    macs = None if count_macs is None else count_macs(_one(recipe, whole[0])) * experiment.batch_size
+    macs = None if count_macs is None else count_macs(_one(run.recipe, whole[0])) * experiment.batch_size
     say(preflight.describe(compiling, needed, macs, parallel.mesh))
     peak = None if macs is None else preflight.peak(parallel.mesh, experiment.precision)
     folder = Path(from_first_process(str(open_run_folder(experiment, identity)) if leads else ""))
@@ -142,14 +122,14 @@ def fit(
             restored = _restored(checkpoints, like, kept, experiment, say)
             state, done = parallel.place(restored), int(restored.step)
         say(f"resuming at step {done} in {folder}" if done else f"run folder: {folder}")
-        evaluate, evaluation, span, step = Evaluator(recipe, parallel, test_feed), None, Span(), done
+        evaluate, evaluation, span, step = Evaluator(run.recipe, parallel, run.test_feed), None, Span(), done
         with (
             MetricsLog(folder, step=done) if leads else nullcontext() as log,
             reporting(plan.total, done, console) as report,
             interruptible(parallel.mesh, report.say) as interruption,
             preflight.profiling(folder / "profile" if experiment.profile else None) as profile,
             closing(train_feed.shuffled(seed=experiment.seed, start=done * experiment.batch_size)) as batches,
-            closing(_arriving(batches, plan, done, parallel)) as arriving,
+            closing(_arriving(batches, run, done)) as arriving,
         ):
             for size in plan.calls(done):
                 profile.call()
@@ -162,13 +142,15 @@ def fit(
                 refused, later = span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
                 if refused >= min(experiment.most_refused, plan.total):
                     at = step - later
-                    raise lost(recipe, parallel, state, at, refused, train_feed, experiment.seed, rate(at), folder)
+                    raise lost(
+                        run.recipe, parallel, state, at, refused, train_feed, experiment.seed, run.rate(at), folder
+                    )
                 summary = None
                 if plan.logs(step):
                     row = {
                         "step": step,
                         "epoch": plan.epoch(step),
-                        "learning_rate": rate(step),
+                        "learning_rate": run.rate(step),
                         **span.row(task, batch_size=experiment.batch_size, macs=macs, peak=peak),
                     }
                     if plan.epoch_ends(step):
@@ -176,9 +158,9 @@ def fit(
                         row["test"] = summary = evaluation.summary
                     if log is not None:
                         if experiment.loading.unreadable != "raise":
-                            row["unreadable"] = log.faults(step, faults)
+                            row["unreadable"] = log.faults(step, run.faults)
                         log.write(row)
-                    faults.clear()
+                    run.faults.clear()
                     report.row(row)
                     span = Span()
                 interruption.tell()
@@ -194,6 +176,56 @@ def fit(
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
     return Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What a run is made of before its first step: its settings, devices, data, and what a step computes."""
+
+    experiment: Experiment
+    parallel: Parallel
+    recipe: Recipe
+    plan: Plan
+    schedule: Callable[[Any], Any]
+    train_feed: Feed
+    test_feed: Feed
+    faults: list[Fault]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        return float(np.asarray(self.schedule(step - 1)))
+
+
+def _open(
+    experiment: Experiment,
+    model: Model,
+    task: Task,
+    train_source: Source,
+    test_source: Source,
+    prepare: Callable[[Any], Any],
+    augment: Callable[[jax.Array, Any], Any],
+    console: Console,
+) -> _Run:
+    """Lays out the devices, opens the data, and puts together what a step computes; small data is read now."""
+    parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
+    check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
+    _check_processes(train_source, test_source)
+    faults: list[Fault] = []
+    opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
+    train_feed, test_feed = opened(train_source, training=True), opened(test_source)
+    plan = Plan(experiment, len(train_source))
+    schedule = make_schedule(experiment.schedule, learning_rate=experiment.optimizer.learning_rate, steps=plan.total)
+    recipe = Recipe(
+        model,
+        task,
+        make_optimizer(experiment.optimizer, schedule),
+        augment,
+        prepare,
+        accumulate=experiment.accumulate,
+        average=experiment.average,
+        loss_scaling=experiment.precision == "float16",
+    )
+    return _Run(experiment, parallel, recipe, plan, schedule, train_feed, test_feed, faults)
 
 
 def _restored(
@@ -240,21 +272,19 @@ def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -
     return state
 
 
-def _compile(
-    recipe: Recipe, parallel: Parallel, state: Any, sample: Any, examples: Any, plan: Plan
-) -> tuple[dict[int, Any], float]:
+def _compile(run: _Run, state: Any, sample: Any, examples: Any) -> tuple[dict[int, Any], float]:
     """The compiled calls of a run by the number of their steps, and the seconds that compiling took."""
     began, calls = time.perf_counter(), {}
-    for steps in sorted({1, plan.experiment.steps_per_call}):
-        (batch,) = parallel.to_devices([sample if steps == 1 else [sample] * steps], training=True)
-        calls[steps] = parallel.compile_training(recipe, state, batch, examples, steps=steps)
+    for steps in sorted({1, run.experiment.steps_per_call}):
+        (batch,) = run.parallel.to_devices([sample if steps == 1 else [sample] * steps], training=True)
+        calls[steps] = run.parallel.compile_training(run.recipe, state, batch, examples, steps=steps)
     return calls, time.perf_counter() - began
 
 
-def _arriving(batches: Iterator[Any], plan: Plan, done: int, parallel: Parallel) -> Generator[Any, None, None]:
+def _arriving(batches: Iterator[Any], run: _Run, done: int) -> Generator[Any, None, None]:
     """What each call takes, on the devices: a batch, or several as one."""
-    taken = (next(batches) if size == 1 else [next(batches) for _ in range(size)] for size in plan.calls(done))
-    yield from parallel.to_devices(taken, training=True)
+    taken = (next(batches) if size == 1 else [next(batches) for _ in range(size)] for size in run.plan.calls(done))
+    yield from run.parallel.to_devices(taken, training=True)
 
 
 def _one(recipe: Recipe, batch: Any) -> tuple[int, ...]:
