@@ -1,6 +1,5 @@
 """Signals: the first asks a run to finish its step and save, the second ends it at once."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -68,7 +67,7 @@ def interruptible(mesh: Mesh, say: Callable[[str], None]) -> Generator[Interrupt
             say(f"{signal.Signals(number).name}: finishing the step, then saving; once more leaves at once")
             return
         restore()
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
 
     for number in _SIGNALS:
         signal.signal(number, note)
