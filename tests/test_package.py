@@ -36,7 +36,7 @@ def test_rooms_are_attributes():
     assert cnnjax.models.names("lenet5") == ("lenet5",)
     assert "analysis" in dir(cnnjax)
     with pytest.raises(AttributeError, match="its rooms are functional"):
-        cnnjax.analyses  # noqa: B018
+        _ = cnnjax.analyses
 
 
 def test_the_readmes_operations_are_of_the_shapes_it_says():

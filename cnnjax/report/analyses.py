@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.report.results import hardware, write_results
+from cnnjax.report.run_report import PAGE
 from cnnjax.view import figures, page
 from cnnjax.view.result import Figure, Result
 
-PAGE = "report.html"
 RECORD = "results.json"
 
 # Rows of a table on the page; the files have all.
