@@ -4,7 +4,7 @@ Every method takes a function of pictures (batch, height, width, channels) to sc
 array of the pictures' shape. It explains the score of `targets`, a class for each picture, by default the highest.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -12,15 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from cnnjax.analysis.evaluation import (
-    Replacement,
-    as_pictures,
-    check_finite,
-    evaluate,
-    only_output,
-    rectified_input,
-    rectifiers,
-)
+from cnnjax.analysis.evaluation import evaluate, only_output, rectified_input, rectifiers
+from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.tracing import trace_call
 
@@ -28,7 +21,6 @@ from cnnjax.analysis.tracing import trace_call
 Pictures: TypeAlias = Num[Array | np.ndarray, "..."]
 Targets: TypeAlias = Num[Array | np.ndarray, "..."]
 Scores: TypeAlias = Callable[[Any], Any]
-
 
 # Of the line from the baseline to the picture, where completeness is not reached with fewer.
 _MOST_PARTS = 4096
@@ -51,8 +43,8 @@ def gradient(function: Scores, images: Pictures, targets: Targets | None = None)
     Raises:
         ValueError: pictures, scores or targets have other shapes.
     """
-    images, targets = prepared(function, images, targets)
-    return jax.grad(lambda pictures: score_of(function(pictures), targets).sum())(images)
+    images, targets, _ = prepared(function, images, targets)
+    return _gradient(function, images, targets)
 
 
 def gradient_times_input(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
@@ -92,13 +84,13 @@ def smooth_grad(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}; expected one or more")
-    images, targets = prepared(function, images, targets)
+    images, targets, _ = prepared(function, images, targets)
     low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (jnp.min, jnp.max))
     spread = deviation * (high - low)
 
     def add(total: Pictures, drawn: jax.Array) -> tuple[Pictures, None]:
         noisy = images + spread * jax.random.normal(drawn, images.shape, images.dtype)
-        return total + gradient(function, noisy, targets), None
+        return total + _gradient(function, noisy, targets), None
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(images), jax.random.split(key, samples))
     return total / samples
@@ -134,11 +126,11 @@ def integrated_gradients(
     """
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps}; expected one or more")
-    images, targets = prepared(function, images, targets)
+    images, targets, _ = prepared(function, images, targets)
     start = baseline_of(images, baseline)
 
     def at(share: Any) -> Pictures:
-        return gradient(function, start + jnp.asarray(share, images.dtype) * (images - start), targets)
+        return _gradient(function, start + jnp.asarray(share, images.dtype) * (images - start), targets)
 
     if steps is not None:
         nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -191,8 +183,8 @@ def deconvolution(function: Scores, images: Pictures, targets: Targets | None = 
     return _through_rectifiers(function, images, targets, _deconvolved)
 
 
-def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Targets]:
-    """Pictures as an array of floats, and the targets given, or the class of each picture's highest score.
+def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Targets, Program]:
+    """Pictures as an array of floats, the targets given or each picture's highest class, and the traced function.
 
     Raises:
         ValueError: pictures, scores or targets have other shapes or types, or the scores are not finite.
@@ -208,7 +200,7 @@ def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Ta
     if targets is None:
         scores = function(images)
         check_finite("scores", scores)
-        return images, jnp.asarray(scores.argmax(axis=-1), jnp.int32)
+        return images, jnp.asarray(scores.argmax(axis=-1), jnp.int32), program
     if not isinstance(targets, jax.core.Tracer):
         known = np.asarray(targets)
         if not np.issubdtype(known.dtype, np.integer) or known.min() < 0 or known.max() >= shape[1]:
@@ -216,7 +208,7 @@ def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Ta
                 f"targets are {known.dtype} from {known.min()} to {known.max()}; expected integers from 0 to"
                 f" {shape[1] - 1}: the function scores {shape[1]} classes"
             )
-    return images, jnp.asarray(targets, jnp.int32)
+    return images, jnp.asarray(targets, jnp.int32), program
 
 
 def baseline_of(images: jax.Array, baseline: Any) -> jax.Array:
@@ -238,6 +230,10 @@ def score_of(scores: Any, targets: Targets) -> Float[Array, " batch"]:
     return jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
 
 
+def _gradient(function: Scores, images: Pictures, targets: Targets) -> Pictures:
+    return jax.grad(lambda pictures: score_of(function(pictures), targets).sum())(images)
+
+
 @jax.custom_vjp
 def _guided(x: jax.Array) -> jax.Array:
     return jax.nn.relu(x)
@@ -257,25 +253,18 @@ _deconvolved.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (jax.nn.relu(
 def _through_rectifiers(
     function: Scores, images: Pictures, targets: Targets | None, rectifier: Callable[[jax.Array], jax.Array]
 ) -> Pictures:
-    images, targets = prepared(function, images, targets)
-    program = trace_call(function, images)
+    images, targets, program = prepared(function, images, targets)
     found = {*rectifiers(program)}
     if not found:
         raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
     output = [only_output(program)]
 
-    def score(pictures: Pictures) -> jax.Array:
-        (scores,) = evaluate(program, [pictures], output, replace=_rectified_by(program, found, rectifier))
-        return score_of(scores, targets).sum()
-
-    return jax.grad(score)(images)
-
-
-def _rectified_by(
-    program: Program, found: Collection[Equation], rectifier: Callable[[jax.Array], jax.Array]
-) -> Replacement:
-    def replace(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
+    def guide(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
         place = rectified_input(program, equation) if equation in found else None
         return None if place is None else [rectifier(arrays[place])]
 
-    return replace
+    def score(pictures: Pictures) -> jax.Array:
+        (scores,) = evaluate(program, [pictures], output, replace=guide)
+        return score_of(scores, targets).sum()
+
+    return jax.grad(score)(images)

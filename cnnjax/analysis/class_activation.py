@@ -10,7 +10,6 @@ from cnnjax.analysis.attribution import Pictures, Scores, Targets, prepared, sco
 from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
-from cnnjax.analysis.tracing import trace_call
 
 
 def grad_cam(
@@ -86,8 +85,7 @@ def last_layer_with_positions(program: Program) -> str:
 
 
 def _maps_and_gradients(function: Scores, images: Any, targets: Any, layer: str | None) -> tuple[jax.Array, jax.Array]:
-    images, targets = prepared(function, images, targets)
-    program = trace_call(function, images)
+    images, targets, program = prepared(function, images, targets)
     found = one_layer(program, layer or last_layer_with_positions(program))
     fields_of(program)[found.name].check_rows_and_columns()
     output = only_output(program)

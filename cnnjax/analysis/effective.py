@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.analysis.evaluation import as_pictures, evaluate, one_layer, only_field, only_output
+from cnnjax.analysis.evaluation import evaluate, one_layer, only_field, only_output
 from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.inputs import as_pictures
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.view.result import Figure, Result

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
-from cnnjax.analysis.evaluation import as_pictures, check_finite, rectifiers
+from cnnjax.analysis.evaluation import rectifiers
+from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program, patterns_of
-from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options, initialize
 from cnnjax.view.result import Figure, Result
 
@@ -125,10 +125,9 @@ def explain(
         ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True)
-    images, targets = attribution.prepared(function, images, targets)
+    images, targets, program = attribution.prepared(function, images, targets)
     if classes is not None and len(classes) <= int(targets.max()):
         raise ValueError(f"{len(classes)} classes are named; target {int(targets.max())} is beyond them")
-    program = trace_call(function, images)
     chosen = patterns_of(_applicable(program, layer) if methods is None else methods)
     if unknown := [method for method in chosen if method not in METHODS]:
         raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
@@ -232,8 +231,7 @@ def sanity_check(
         found = explain(noise_key, function, images, targets=chosen, methods=methods, layer=layer)
         return {method: np.abs(maps).reshape(len(images), -1) for method, maps in found.maps.items()}
 
-    _, chosen = attribution.prepared(lambda pictures: apply(variables, prepare(pictures)), images, targets)
-    program = trace_call(lambda pictures: apply(variables, prepare(pictures)), images)
+    _, chosen, program = attribution.prepared(lambda pictures: apply(variables, prepare(pictures)), images, targets)
     order = dict.fromkeys(layer.name.split("/")[0].split(" (")[0] for layer in program.layers())
     modules = [name for name in order if name in variables["params"]][::-1]
     trained, current = explained(variables), dict(variables)
@@ -276,17 +274,8 @@ def _concentration(values: np.ndarray) -> float:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation, ties by their mean rank, the mean over lines; 0 where a line is constant."""
-    found = []
-    for first, second in zip(one, other, strict=True):
-        ranks = [_ranks(values) for values in (first, second)]
-        spreads = [rank.std() for rank in ranks]
-        product = ((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())).mean()
-        found.append(product / (spreads[0] * spreads[1]) if min(spreads) > 0 else 0.0)
-    return float(np.mean(found))
+    """Spearman's rank correlation, the mean over lines; 0 where a line is constant."""
+    from scipy import stats
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[places]
+    pairs = [pair for pair in zip(one, other, strict=True) if all(np.ptp(line) > 0 for line in pair)]
+    return float(sum(stats.spearmanr(*pair).statistic for pair in pairs) / len(one))

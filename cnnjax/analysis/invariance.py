@@ -4,7 +4,7 @@ Reference: Lenc and Vedaldi (2015), "Understanding image representations by meas
 equivalence", section 2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate, only_field, only_output
+from cnnjax.analysis.evaluation import evaluate, only_field, only_output
 from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace_call
-from cnnjax.analysis.transforms import Matrix, Transform, challenges, move, roll
-from cnnjax.data.augment.matrices import inverse, product, rows
+from cnnjax.analysis.transforms import Matrix, Transform, challenges, matrix_of, move, roll
+from cnnjax.data.augment.matrices import inverse, product
 from cnnjax.view.result import Figure, Result
 
 
@@ -82,17 +83,11 @@ class Invariance(Result):
         """A panel per transform: agreement, accuracy where it is known, and output change, over the severity."""
         from cnnjax.view import plots
 
-        panels = []
-        for name in dict.fromkeys(response.transform for response in self.responses):
-            mine = [response for response in self.responses if response.transform == name]
-            places = [response.severity for response in mine]
-            lines = {
-                "same answer": (places, [response.agreement for response in mine]),
-                "output change": (places, [response.output_change for response in mine]),
-            }
-            if self.accuracy is not None:
-                lines["accuracy"] = (places, [response.accuracy or 0.0 for response in mine])
-            panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, lines))
+        def lines(response: Response) -> dict[str, float]:
+            known = {} if response.accuracy is None else {"accuracy": response.accuracy}
+            return {"same answer": response.agreement, "output change": response.output_change, **known}
+
+        panels = _panels(self.responses, lines)
         shown = f", {self.accuracy:.1%} right without any change" if self.accuracy is not None else ""
         title = f"Answers to changed pictures ({self.examples} pictures{shown})"
         return plots.curves(panels, x_label="severity", y_label="share, or relative change", title=title, columns=4)
@@ -105,18 +100,10 @@ class Invariance(Result):
         """
         from cnnjax.view import plots
 
-        panels = []
-        moved = [response for response in self.responses if response.equivariance_errors is not None]
-        for name in dict.fromkeys(response.transform for response in moved):
-            mine = [response for response in moved if response.transform == name]
-            places = [response.severity for response in mine]
-            lines = {
-                layer: (places, [(response.equivariance_errors or {})[layer] for response in mine])
-                for layer in self.layers
-            }
-            panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, lines))
         if not self.layers:
             raise ValueError("no layers were compared; give their names to `invariance`")
+        moved = [response for response in self.responses if response.equivariance_errors is not None]
+        panels = _panels(moved, lambda response: response.equivariance_errors or {})
         return plots.curves(
             panels, x_label="severity", y_label="equivariance error", title="Maps moved back", columns=3
         )
@@ -217,6 +204,19 @@ def equivariance_error(
     return _map_error(plain, changed, field, transform, transform.matrix(severity, *images.shape[1:3]))
 
 
+def _panels(responses: Sequence[Response], lines: Callable[[Response], Mapping[str, float]]) -> list[Any]:
+    """A panel for each transform, with a line for each number of a response, over the severity."""
+    from cnnjax.view import plots
+
+    panels = []
+    for name in dict.fromkeys(response.transform for response in responses):
+        mine = [response for response in responses if response.transform == name]
+        places = [response.severity for response in mine]
+        heights = {line: (places, [lines(response)[line] for response in mine]) for line in lines(mine[0])}
+        panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, heights))
+    return panels
+
+
 def _chosen(program: Program, names: str | Sequence[str]) -> dict[LayerField, int]:
     """Fields and values of the layers asked for.
 
@@ -256,7 +256,7 @@ def _to_pixels(field: LayerField) -> Matrix:
     )
     # The centre of position 0, half a position from the corner, is half a pixel beyond the number of its pixel.
     x, y = first_x + 0.5 - scale_x / 2, first_y + 0.5 - scale_y / 2
-    return rows(*(jnp.asarray([entry], jnp.float32) for entry in (scale_x, 0.0, x, 0.0, scale_y, y, 0.0, 0.0, 1.0)))
+    return matrix_of([[scale_x, 0.0, x], [0.0, scale_y, y], [0.0, 0.0, 1.0]])
 
 
 def _relative(plain: jax.Array, changed: jax.Array) -> float:

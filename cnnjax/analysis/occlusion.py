@@ -35,7 +35,7 @@ def occlusion(
 
     Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
     """
-    images, targets = prepared(function, images, targets)
+    images, targets, _ = prepared(function, images, targets)
     size = images.shape[1:3]
     windows = _pair(window)
     steps = tuple(max(side // 2, 1) for side in windows) if strides is None else _pair(strides)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis.evaluation import as_pictures, check_finite
 from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.view.result import Figure, Result
 
 

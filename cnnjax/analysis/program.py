@@ -69,8 +69,8 @@ class Program:
     """A traced function: equations in order, the type of every value, and which are inputs and outputs.
 
     `inputs` are the arguments, flat; the last of them is the image, which is what is analysed. `constants` holds the
-    arrays that the program carries along. `outputs` pairs each output's name with its value; `structure` is the tree
-    that they are the leaves of. `calls` are those that have derivatives of their own, inner ones first.
+    arrays that the program carries along. `outputs` pairs each output's name with its value. `calls` are those that
+    have derivatives of their own, inner ones first.
     """
 
     equations: tuple[Equation, ...]
@@ -80,7 +80,6 @@ class Program:
     constants: Mapping[int, Any]
     outputs: tuple[tuple[str, int], ...]
     calls: tuple[Call, ...] = ()
-    structure: Any = None
 
     @property
     def image(self) -> int:
@@ -109,11 +108,16 @@ class Program:
         """
         return self._layers
 
+    @cached_property
+    def _owners(self) -> dict[int, str]:
+        owners: dict[int, str] = {}
+        for layer in self.layers():  # inner layers come after outer ones, and take their equations over
+            owners.update(dict.fromkeys(range(layer.start, layer.stop), layer.name))
+        return owners
+
     def layer_of(self, place: int) -> str:
         """The name of the innermost layer that an equation is in; outside of all, its primitive's."""
-        around = [layer for layer in self.layers() if layer.start <= place < layer.stop]
-        inner = min(around, key=lambda layer: layer.stop - layer.start, default=None)
-        return self.equations[place].primitive if inner is None else inner.name
+        return self._owners.get(place, self.equations[place].primitive)
 
     def matching(self, names: str | Sequence[str]) -> tuple[Layer, ...]:
         """The layers of a name or a shell pattern, or of several.

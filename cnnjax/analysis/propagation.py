@@ -13,7 +13,8 @@ from cnnjax.analysis import reach as reaching
 from cnnjax.analysis import rules
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.reach import Reach
-from cnnjax.analysis.rules import Step
+from cnnjax.analysis.step import Step
+from cnnjax.analysis.tracing import scan_inputs
 
 # Turns of a loop after which it is taken to see the whole input.
 _MOST_TURNS = 16
@@ -121,18 +122,19 @@ class _Walk:
                 _union([reach, _for_all(goes_on, len(shape))]) for reach, shape in zip(changed, step.after, strict=True)
             ]
 
-        return self._settle("while", carry, step.after, turn, extent)
+        return self._settle(carry, step.after, turn, extent)
 
     def _scan(self, step: Step, extent: int) -> list[Reach | None]:
         (body,) = step.equation.inner
-        fixed, carry, scanned = rules.scan_inputs(step)
+        parts = scan_inputs(step.equation.params, range(len(step.inputs)))
+        fixed, carry, scanned = ([step.inputs[place] for place in part] for part in parts)
         taken = [None if r is None else reaching.rearrange(reaching.reduce(r, [0]), range(1, r.rank)) for r in scanned]
         shapes = [body.shapes[value] for _, value in body.outputs]
 
         def turn(outputs: list[Reach | None]) -> list[Reach | None]:
             return self._inner(body, [*fixed, *outputs[: len(carry)], *taken], extent)
 
-        outputs = self._settle("scan", [*carry, *[None] * (len(shapes) - len(carry))], shapes, turn, extent)
+        outputs = self._settle([*carry, *[None] * (len(shapes) - len(carry))], shapes, turn, extent)
         collected = [
             None if reach is None else reaching.rearrange(reach, [None, *range(reach.rank)])
             for reach in outputs[len(carry) :]
@@ -141,7 +143,6 @@ class _Walk:
 
     def _settle(
         self,
-        name: str,
         values: list[Reach | None],
         shapes: Sequence[Sequence[int]],
         turn: Callable[[list[Reach | None]], list[Reach | None]],

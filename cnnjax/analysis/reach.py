@@ -119,9 +119,14 @@ def same(one: Reach, other: Reach) -> bool:
     return all((first == second).all() for first, second in zip(bounds_of(one), bounds_of(other), strict=True))
 
 
-def whole(reach: Reach, shape: Sequence[int]) -> Reach:
-    """The same, with an interval for every element of the shape."""
-    return reach.map(lambda bound: np.broadcast_to(bound, shape), axis=reach.axis, stride=reach.stride)
+def whole(reach: Reach, shape: Sequence[int], axes: Sequence[int] | None = None) -> Reach:
+    """The same, with an interval for every element of the shape, or for every one along some axes."""
+
+    def widen(bound: np.ndarray) -> np.ndarray:
+        wanted = range(bound.ndim) if axes is None else axes
+        return np.broadcast_to(bound, [shape[dim] if dim in wanted else n for dim, n in enumerate(bound.shape)])
+
+    return reach.map(widen, axis=reach.axis, stride=reach.stride)
 
 
 def bounds_of(reach: Reach) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

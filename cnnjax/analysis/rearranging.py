@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, nowhere
+from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, nowhere, whole
 
 # Steps that repeat themselves after more elements than this are told by the ratio of the sizes.
 _LONGEST_PERIOD = 64
@@ -58,11 +58,6 @@ def picked(reach: Reach, axis: int, chosen: np.ndarray, shape: Sequence[int]) ->
 
     `shape` is the value's; its axis stays where it is, with the outputs along it.
     """
-    full = reach.map(
-        lambda bound: np.broadcast_to(bound, [shape[dim] if dim == axis else n for dim, n in enumerate(bound.shape)]),
-        axis=reach.axis,
-        stride=reach.stride,
-    )
 
     def choose(extreme: Callable, empty: int) -> Bound:
         def apply(bound: np.ndarray) -> np.ndarray:
@@ -72,22 +67,18 @@ def picked(reach: Reach, axis: int, chosen: np.ndarray, shape: Sequence[int]) ->
 
         return apply
 
+    full = whole(reach, shape, [axis])
     found = full.map(choose(np.min, NOWHERE), choose(np.max, -NOWHERE), axis=None, stride=None)
-    found = found.map(lambda bound: compress(bound, keep=reach.axis), axis=None, stride=None)
+    bounds = [compress(bound, keep=reach.axis) for bound in bounds_of(found)]
     if reach.axis == axis and reach.stride is not None:
-        return along(found, reach.stride * Fraction(*chosen.shape))
-    return found.map(lambda bound: bound, axis=reach.axis, stride=reach.stride)
+        return along(Reach(*bounds, axis=None, stride=None), reach.stride * Fraction(*chosen.shape))
+    return Reach(*bounds, axis=reach.axis, stride=reach.stride)
 
 
-def running(reach: Reach, axis: int, size: int, *, backwards: bool) -> Reach:
-    """Each element along `axis` sees what it and all before it saw, or all after it."""
-    full = reach.map(
-        lambda bound: np.broadcast_to(bound, [size if dim == axis else n for dim, n in enumerate(bound.shape)]),
-        axis=reach.axis,
-        stride=reach.stride,
-    )
+def running(reach: Reach, axis: int, shape: Sequence[int], *, backwards: bool) -> Reach:
+    """Each element along `axis` of a value of that shape sees what it and all before it saw, or all after it."""
     turn = (slice(None),) * axis + (slice(None, None, -1 if backwards else 1),)
-    return full.map(
+    return whole(reach, shape, [axis]).map(
         lambda low: compress(np.minimum.accumulate(low[turn], axis)[turn], keep=reach.axis),
         lambda high: compress(np.maximum.accumulate(high[turn], axis)[turn], keep=reach.axis),
         axis=reach.axis,

@@ -135,10 +135,10 @@ def receptive_field(
     """Receptive fields of a function of one array, or of a Flax model (whose variables stay abstract).
 
     `shape` is (batch, *spatial, channels): without a batch axis, rows would be read as examples. Layers are the named
-    scopes (Flax opens one around every module);
-    convolutions, pools, products and reductions outside them are named after their primitive. Nothing is computed:
-    the traced program is read, so any JAX function will do. A product with a matrix that is known beforehand sees what
-    it has no zeros for (resizing is one), and places known beforehand are followed (gathers, scatters, slices).
+    scopes (Flax opens one around every module); convolutions, pools, products and reductions outside them are named
+    after their primitive. Nothing is computed: the traced program is read, so any JAX function will do. A product with
+    a matrix that is known beforehand sees what it has no zeros for (resizing is one), and places known beforehand are
+    followed (gathers, scatters, slices).
 
     Args:
         function: what is read.

@@ -8,7 +8,6 @@ from cnnjax.analysis import placement, rearranging, sliding
 from cnnjax.analysis import reach as reaching
 from cnnjax.analysis.reach import Reach
 from cnnjax.analysis.step import Rule, Step
-from cnnjax.analysis.tracing import scan_inputs as parts_of_scan
 
 ELEMENTWISE = frozenset(
     (
@@ -22,7 +21,7 @@ ELEMENTWISE = frozenset(
     ).split()
 )
 _REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
+    "reduce reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
 )
 _WINDOWS = frozenset("reduce_window_sum reduce_window_max reduce_window_min reduce_window".split())
 _TOTALS = frozenset("cumsum cumprod cummax cummin cumlogsumexp".split())
@@ -37,9 +36,6 @@ _LARGEST_MATRIX = 2**27
 
 def find(primitive: str) -> Rule | None:
     """The rule of a primitive, if there is one."""
-    for family, rule in _FAMILIES:
-        if primitive in family:
-            return rule
     return _RULES.get(primitive)
 
 
@@ -57,12 +53,6 @@ def joins(step: Step) -> bool:
         axis = step.params["dimension" if primitive == "concatenate" else "axis"]
         return primitive == "stack" or all(reach.axis != axis for reach in step.present)
     return primitive in ELEMENTWISE and len(step.after) == 1
-
-
-def scan_inputs(step: Step) -> list[list[Reach | None]]:
-    """Inputs of a scan that is not written out: fixed ones, carried ones, those taken apart."""
-    places = parts_of_scan(step.params, range(len(step.inputs)))
-    return [[step.inputs[place] for place in part] for part in places]
 
 
 def _elementwise(step: Step) -> list[Reach]:
@@ -90,21 +80,14 @@ def _select(step: Step) -> list[Reach] | None:
     return [rearranging.moved(cases, [shape] * len(cases), which * size + np.arange(size).reshape(shape))]
 
 
-def _reduce(step: Step) -> list[Reach]:
-    (reach,) = step.present
-    axes = step.params["axes"]
-    kept = [axis for axis in range(reach.rank) if axis not in axes]
-    return [reaching.rearrange(reaching.reduce(reach, axes), kept)]
-
-
-def _reduce_any(step: Step) -> list[Reach] | None:
-    """A reduction by a function of one's own: several values of one shape, and as many beginnings."""
-    reach = reaching.join(step.present) if all(len(shape) for shape in step.before[: len(step.after)]) else None
-    if reach is None or any(step.inputs[len(step.after) :]):
+def _reduce(step: Step) -> list[Reach] | None:
+    """Along axes; by a function of one's own several values at once, and as many beginnings, which see nothing."""
+    operands = len(step.after)
+    if any(step.inputs[operands:]):
         return None
-    axes = step.params["dimensions"]
+    reach, axes = reaching.join(step.present), step.params.get("axes", step.params.get("dimensions"))
     kept = [axis for axis in range(reach.rank) if axis not in axes]
-    return [reaching.rearrange(reaching.reduce(reach, axes), kept)] * len(step.after)
+    return [reaching.rearrange(reaching.reduce(reach, axes), kept)] * operands
 
 
 def _reduce_window(step: Step) -> list[Reach] | None:
@@ -132,7 +115,7 @@ def _reduce_window(step: Step) -> list[Reach] | None:
 
 def _running(step: Step) -> list[Reach]:
     (reach,), axis = step.present, step.params["axis"]
-    return [rearranging.running(reach, axis, step.before[0][axis], backwards=step.params["reverse"])]
+    return [rearranging.running(reach, axis, step.before[0], backwards=step.params["reverse"])]
 
 
 def _convolution(step: Step) -> list[Reach] | None:
@@ -277,6 +260,12 @@ def _transform(step: Step) -> list[Reach]:
 
 
 _RULES: dict[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys(_REDUCTIONS, _reduce),
+    **dict.fromkeys(_WINDOWS, _reduce_window),
+    **dict.fromkeys(_TOTALS, _running),
+    **dict.fromkeys(_SCATTERS, placement.scatter_combined),
+    **dict.fromkeys(placement.MOVED, placement.move),
     "approx_top_k": _sort,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
@@ -284,10 +273,9 @@ _RULES: dict[str, Rule] = {
     "dot_general": _dot,
     "fft": _transform,
     "pad": _pad,
-    "reduce": _reduce_any,
     "reshape": _reshape,
     "rev": _reverse,
-    "select_n": _select,
+    "select_n": _select,  # elementwise, but for choices that are known
     "slice": _slice,
     "sort": _sort,
     "split": _split,
@@ -295,13 +283,4 @@ _RULES: dict[str, Rule] = {
     "stack": _stack,
     "top_k": _sort,
     "transpose": _transpose,
-    **dict.fromkeys(placement.MOVED, placement.move),
 }
-
-_FAMILIES: tuple[tuple[frozenset[str], Rule], ...] = (
-    (ELEMENTWISE - {"select_n"}, _elementwise),
-    (_REDUCTIONS, _reduce),
-    (_WINDOWS, _reduce_window),
-    (_TOTALS, _running),
-    (_SCATTERS, placement.scatter_combined),
-)

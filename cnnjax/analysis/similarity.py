@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis.evaluation import check_finite
+from cnnjax.analysis.inputs import check_finite
 from cnnjax.analysis.statistics import centred
 from cnnjax.view.result import Figure, Result
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.evaluation import as_pictures, check_finite, evaluate
+from cnnjax.analysis.evaluation import evaluate
 from cnnjax.analysis.fields import LayerField, layer_field
+from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.program import NOTABLE, innermost
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.tracing import trace, trace_call

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.cost import Cost, abstract_variables, cost_of, loop_notes
-from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.receptive_field import ReceptiveFields, fields_of
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model
@@ -23,16 +22,11 @@ class Summary(Result):
     cost: Cost
     fields: ReceptiveFields
 
-    def field_of(self, name: str) -> LayerField | None:
-        """The receptive field of a layer; None where it does not see the image."""
-        return next((layer for layer in self.fields.layers if layer.name == name), None)
-
     def rows(self) -> list[dict[str, Any]]:
         """One record per layer."""
-        fields = {layer.name: layer for layer in self.fields.layers}
         rows = []
         for record in self.cost.rows():
-            field = fields.get(record["layer"])
+            field = self.fields.get(record["layer"])
             rows.append(
                 {
                     **record,

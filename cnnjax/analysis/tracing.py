@@ -90,9 +90,8 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
                 " it a batch axis, images[None]."
             )
         raise
-    leaves, structure = jax.tree_util.tree_flatten_with_path(output)
-    names = [jax.tree_util.keystr(path) for path, _ in leaves]
-    return replace(_flatten(jaxpr, names), structure=structure)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(output)]
+    return _flatten(jaxpr, names)
 
 
 def _flatten(closed: Any, output_names: Sequence[str]) -> Program:
@@ -156,10 +155,9 @@ class _Writer:
         if name == "cond" and _is_literal(eqn.invars[0]):
             chosen = min(max(int(eqn.invars[0].val), 0), len(params["branches"]) - 1)
             return self.write_out(params["branches"][chosen], inputs[1:], scope)
-        if name in _CALLS and not name.startswith("custom_"):
-            return self.write_out(params[_CALLS[name]], inputs, scope)
         if name in _CALLS:
-            return self._write_call(eqn, params[_CALLS[name]], inputs, scope)
+            write = self.write_out if not name.startswith("custom_") else partial(self._write_call, eqn)
+            return write(params[_CALLS[name]], inputs, scope)
         if eqn.primitive in REFERENCES:
             expansion = partial(REFERENCES[eqn.primitive], **params)
             expanded = jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars))

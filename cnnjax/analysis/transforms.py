@@ -63,6 +63,11 @@ def move(pictures: Pictures, matrix: Matrix, *, fill: float = 0.0) -> Pictures:
     return augment.warp(pictures.astype(jnp.float32), matrices, fill=fill)
 
 
+def matrix_of(entries: list[list[float]]) -> Matrix:
+    """One matrix from its lines."""
+    return rows(*(jnp.asarray([entry], jnp.float32) for line in entries for entry in line))
+
+
 def roll(pictures: Pictures, pixels: float, axis: int = 2) -> Pictures:
     """Pictures shifted by any number of pixels, what leaves comes in at the other side; linear between whole pixels."""
     whole = math.floor(pixels)
@@ -102,7 +107,7 @@ def mirror() -> Transform:
     """Left and right exchanged."""
 
     def matrix(severity: float, height: int, width: int) -> Matrix:
-        return _matrix([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        return matrix_of([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
     return Transform("reflection", "", (1.0,), lambda key, pictures, severity: pictures[:, :, ::-1], matrix)
 
@@ -113,7 +118,7 @@ def viewpoint(*severities: float, fill: float = 0.0) -> Transform:
     def matrix(severity: float, height: int, width: int) -> Matrix:
         angle, distance = math.radians(severity), 2.0 * width
         # A point (x, y) of the plane comes to (x cos a, y) at depth d + x sin a, and is seen at d / depth times that.
-        turned = _matrix([[math.cos(angle), 0.0, 0.0], [0.0, 1.0, 0.0], [math.sin(angle) / distance, 0.0, 1.0]])
+        turned = matrix_of([[math.cos(angle), 0.0, 0.0], [0.0, 1.0, 0.0], [math.sin(angle) / distance, 0.0, 1.0]])
         to_centre = translation_matrices(jnp.asarray([-width / 2.0]), jnp.asarray([-height / 2.0]))
         back = translation_matrices(jnp.asarray([width / 2.0]), jnp.asarray([height / 2.0]))
         return product(product(back, turned), to_centre)
@@ -145,8 +150,8 @@ def covering(*severities: float, fill: float = _GREY) -> Transform:
         if not 0 <= severity <= 1:
             raise ValueError(f"occlusion of {severity}; expected a share of the area, 0 to 1")
         height, width = pictures.shape[1:3]
-        rows_, columns = (max(round(size * math.sqrt(severity)), int(severity > 0)) for size in (height, width))
-        covered = _squares(key, len(pictures), (height, width), (rows_, columns))
+        down, along = (max(round(size * math.sqrt(severity)), int(severity > 0)) for size in (height, width))
+        covered = _squares(key, len(pictures), (height, width), (down, along))
         return jnp.where(covered[..., None], jnp.float32(fill), pictures)
 
     return Transform("occlusion", "share of area", severities, apply)
@@ -163,7 +168,7 @@ def clutter(*severities: float) -> Transform:
         result = pictures
         for piece_key in jax.random.split(key, round(severity)):
             place_key, which_key = jax.random.split(piece_key)
-            others = (jnp.arange(batch) + jax.random.randint(which_key, (batch,), 1, max(batch, 2))) % batch
+            others = (jnp.arange(batch) + jax.random.randint(which_key, (batch,), 1, batch)) % batch
             pasted = _squares(place_key, batch, (height, width), side)
             result = jnp.where(pasted[..., None], pictures[others], result)
         return result
@@ -251,7 +256,3 @@ def _affine(height: int, width: int, *, degrees: float = 0.0, factor: float = 1.
         shift_x=none,
         shift_y=none,
     )
-
-
-def _matrix(entries: list[list[float]]) -> Matrix:
-    return rows(*(jnp.asarray([entry], jnp.float32) for line in np.asarray(entries) for entry in line))

@@ -206,12 +206,11 @@ def pictures(shown: Sequence[Tile], *, title: str, columns: int = 8) -> Figure:
     aspect = float(np.clip(height / width, 0.4, 2.5))
     figure, places = empty_tiles(len(shown), title=title, columns=columns, aspect=aspect, caption_lines=lines)
     for axes, tile in zip(places, shown, strict=True):
-        draw_tile(axes, tile)
+        _draw_tile(axes, tile)
     return figure
 
 
-def draw_tile(axes: Axes, tile: Tile) -> None:
-    """Draws one picture of a grid."""
+def _draw_tile(axes: Axes, tile: Tile) -> None:
     values = np.asarray(tile.values, float)
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]

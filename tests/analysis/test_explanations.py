@@ -8,7 +8,7 @@ from scipy import stats
 
 from cnnjax import models
 from cnnjax.analysis import attribution, explain, sanity_check
-from cnnjax.analysis.explanations import METHODS
+from cnnjax.analysis.explanations import METHODS, _rank_correlation
 from tests.analysis.goldens_net import CHOSEN, GOLDENS, IMAGES, net
 
 KEY = jax.random.key(0)
@@ -76,6 +76,12 @@ def test_weights_drawn_anew_from_the_output_down():
     assert found.correlations["saliency"][-1] == pytest.approx(expected, abs=1e-3)
     figure = found.draw()
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(found.randomized)
+
+
+def test_rank_correlation_by_hand():
+    one, other = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]])
+    # Ranks 1 2 3 and 1 3 2: 1 - 6 * 2 / (3 * 8) = 0.5; a constant counts as 0.
+    assert _rank_correlation(one, other) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
