@@ -11,20 +11,23 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.counting import multiply_accumulates, uncounted
-from cnnjax.analysis.memory import bytes_of, peak_bytes, training_bytes
+from cnnjax.analysis.memory import bytes_of, kept_in_training, live_bytes
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model, inference_options, unstack
 from cnnjax.view.result import Figure, Result
+from cnnjax.view.table import format_cell
 
-_MIB = 2**20
+_KIB, _MIB = 2**10, 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCost:
     """One layer: the shape it leaves, and its own parameters and multiply-accumulates.
 
-    Those of layers inside it are theirs. `activations` is the number of elements that leave it.
+    Those of layers inside it are theirs. `activations` is the number of elements that leave it, `forward_bytes` the
+    most bytes of intermediate values alive while it runs, `kept_bytes` what a backward pass keeps of what it makes
+    itself; None where that was not asked for, or of a plain function.
     """
 
     name: str
@@ -32,6 +35,8 @@ class LayerCost:
     params: int
     macs: int
     activations: int
+    forward_bytes: int
+    kept_bytes: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +50,9 @@ class Cost(Result):
         activations: elements that leave convolutions and matrix products, for the batch (Radosavovic et al. 2020,
             "Designing Network Design Spaces", section 3.3).
         parameter_bytes: bytes of the parameters.
-        forward_bytes: the most bytes of intermediate values alive at once in a forward pass (see `memory.peak_bytes`).
-        training_bytes: parameters, their gradients and what the backward pass keeps; None where it was not asked for,
-            or of a plain function.
+        forward_bytes: the most bytes of intermediate values alive at once in a forward pass (see `memory.live_bytes`).
+        kept_bytes: what the backward pass of a training step keeps, the picture with it; None where it was not asked
+            for, or of a plain function.
         padding: whether taps on padding are counted.
         uncounted: loops that run as often as the data says, one turn of which is counted.
     """
@@ -58,9 +63,17 @@ class Cost(Result):
     activations: int
     parameter_bytes: int
     forward_bytes: int
-    training_bytes: int | None
+    kept_bytes: int | None
     padding: bool
     uncounted: tuple[str, ...]
+
+    @property
+    def training_bytes(self) -> int | None:
+        """Parameters, their gradients, and what the backward pass keeps.
+
+        What an optimizer remembers comes on top: as much as the parameters for momentum, twice as much for Adam.
+        """
+        return None if self.kept_bytes is None else 2 * self.parameter_bytes + self.kept_bytes
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per layer."""
@@ -71,15 +84,25 @@ class Cost(Result):
                 "params": layer.params,
                 "macs": layer.macs,
                 "activations": layer.activations,
+                "forward_bytes": layer.forward_bytes,
+                "kept_bytes": layer.kept_bytes,
             }
             for layer in self.layers
         ]
 
     def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Header and rows for people: the layers, then the total."""
-        header = ("layer", "output", "parameters", "MACs", "activations")
-        rows = [tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in row.values()) for row in self.rows()]
-        return header, [*rows, ("total", "", f"{self.params:,}", f"{self.macs:,}", "")]
+        header = ("layer", "output", "parameters", "MACs", "activations", "forward / KiB", "kept to train / KiB")
+        rows = [
+            tuple(
+                format_cell(cell / _KIB if name.endswith("bytes") and cell is not None else cell)
+                for name, cell in row.items()
+            )
+            for row in self.rows()
+        ]
+        peak = format_cell(self.forward_bytes / _KIB)
+        kept = format_cell(None if self.kept_bytes is None else self.kept_bytes / _KIB)
+        return header, [*rows, ("total", "", f"{self.params:,}", f"{self.macs:,}", "", peak, kept)]
 
     def notes(self) -> list[str]:
         """The memory, the convention, and what is not in the numbers."""
@@ -91,6 +114,12 @@ class Cost(Result):
             f"{self.activations:,} elements leave convolutions and products. A MAC is one multiplication and one"
             f" addition; taps on padding are {'counted' if self.padding else 'left out'}.",
         ]
+        if self.kept_bytes is not None:
+            outside = self.kept_bytes - sum(layer.kept_bytes or 0 for layer in self.layers)
+            notes.append(
+                f"{format_cell(outside / _KIB)} KiB of what is kept are the picture, and what is made between layers,"
+                " as by activations."
+            )
         return notes + loop_notes(self.uncounted)
 
     def draw(self) -> Figure:
@@ -140,19 +169,23 @@ def cost(
     """
     program = trace(function, shape, dtype=dtype)
     variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
-    needed = training_bytes(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
-    return cost_of(program, variables, padding=padding, training=needed)
+    kept = kept_in_training(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
+    return cost_of(program, variables, padding=padding, kept=kept)
 
 
 def cost_of(
-    program: Program, variables: Mapping[str, Any], *, padding: bool = True, training: int | None = None
+    program: Program,
+    variables: Mapping[str, Any],
+    *,
+    padding: bool = True,
+    kept: Mapping[str, int] | None = None,
 ) -> Cost:
-    """`cost` of a program that is traced already, of a model with these variables (shapes will do)."""
-    macs = multiply_accumulates(program, padding=padding)
+    """`cost` of a program that is traced already, of a model with these variables (shapes will do).
+
+    `kept` is what training keeps by layer (see `memory.kept_in_training`).
+    """
+    macs, live = multiply_accumulates(program, padding=padding), live_bytes(program)
     layers = program.layers()
-    owner = {}
-    for layer in layers:  # inner layers come after outer ones, and take their equations over
-        owner.update(dict.fromkeys(range(layer.start, layer.stop), layer.name))
     params = _by_module(variables)
     products = ("conv_general_dilated", "dot_general")
     depends = program.depends()
@@ -162,8 +195,10 @@ def cost_of(
                 name=layer.name,
                 shape=program.shapes[layer.value],
                 params=params.get(layer.name, 0),
-                macs=sum(macs[index] for index in range(layer.start, layer.stop) if owner[index] == layer.name),
+                macs=sum(macs[at] for at in range(layer.start, layer.stop) if program.layer_of(at) == layer.name),
                 activations=math.prod(program.shapes[layer.value]),
+                forward_bytes=max(live[layer.start : layer.stop]),
+                kept_bytes=None if kept is None else kept.get(layer.name, 0),
             )
             for layer in layers
         ),
@@ -177,8 +212,8 @@ def cost_of(
             if depends[value]
         ),
         parameter_bytes=bytes_of(variables.get("params", {})),
-        forward_bytes=peak_bytes(program),
-        training_bytes=training,
+        forward_bytes=max(live, default=0),
+        kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
         uncounted=uncounted(program),
     )

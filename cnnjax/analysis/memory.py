@@ -1,6 +1,5 @@
 """Bytes that a program holds at once, and those that training keeps for the backward pass."""
 
-import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.rules import ELEMENTWISE
-from cnnjax.models import Model
+from cnnjax.analysis.tracing import trace_call
+from cnnjax.models import Model, inference_options
 
 # What XLA reads in place of writing it down.
 _FREE = frozenset("broadcast_in_dim iota reshape squeeze transpose slice convert_element_type copy".split())
@@ -22,8 +22,8 @@ def bytes_of(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def peak_bytes(program: Program) -> int:
-    """The most bytes of intermediate values that are alive at once while the equations run in order.
+def live_bytes(program: Program) -> tuple[int, ...]:
+    """Bytes of intermediate values that are alive while each equation runs, one after the other; the largest is a peak.
 
     A value lives from the equation that makes it to the last one that reads it. Arguments, constants and weights are
     not counted, nor what is only another view of a value (a reshape, a broadcast); elementwise work that reads a value
@@ -33,7 +33,7 @@ def peak_bytes(program: Program) -> int:
     last |= {value: math.inf for _, value in program.outputs}
     held: dict[int, int] = {}
     owners: dict[int, int] = {}
-    alive = most = 0
+    alive, found = 0, []
     for index, equation in enumerate(program.equations):
         views = equation.primitive in _FREE
         source = next((owners[value] for value in equation.inputs if value in owners), None) if views else None
@@ -42,6 +42,7 @@ def peak_bytes(program: Program) -> int:
             for value in equation.outputs:
                 owners[value] = source
                 last[source] = max(last.get(source, index), last.get(value, index))
+            found.append(alive)
             continue
         sizes = {value: _bytes(program, value) for value in equation.outputs}
         ending = [
@@ -49,10 +50,10 @@ def peak_bytes(program: Program) -> int:
             for owner in dict.fromkeys(owners[value] for value in equation.inputs if value in owners)
             if last.get(owner, index) <= index
         ]
-        inside = max((peak_bytes(inner) for inner in equation.inner), default=0)
+        inside = max((max(live_bytes(inner), default=0) for inner in equation.inner), default=0)
         overwrites = equation.primitive in ELEMENTWISE
         reused = max((held[owner] for owner in ending if overwrites and held[owner] in sizes.values()), default=0)
-        most = max(most, alive + inside + (0 if views else sum(sizes.values())) - reused)
+        found.append(alive + inside + (0 if views else sum(sizes.values())) - reused)
         for owner in ending:
             alive -= held.pop(owner)
         for value, size in sizes.items():
@@ -60,36 +61,45 @@ def peak_bytes(program: Program) -> int:
                 continue
             owners[value], held[value] = value, size
             alive += size
-    return most
+    return tuple(found)
 
 
-def kept_bytes(function: Callable[..., Any], params: Any, image: Any) -> int:
-    """Bytes that reverse differentiation keeps between the forward and the backward pass, without the parameters."""
-    kept = jax.make_jaxpr(lambda params, image: jax.vjp(function, params, image)[1])(params, image)
-    given = {*kept.jaxpr.invars[: len(jax.tree.leaves(params))]}
-    values = dict.fromkeys(variable for variable in kept.jaxpr.outvars if not hasattr(variable, "val"))
-    return bytes_of([value.aval for value in values if value not in given])
+def kept_bytes(function: Callable[..., Any], params: Any, image: Any) -> dict[str, int]:
+    """Bytes that reverse differentiation keeps of what each layer makes, by layer; not those of the parameters.
 
-
-def training_bytes(model: Model, shape: tuple[int, ...], dtype: Any) -> int:
-    """Bytes of a training step of a model: parameters, their gradients, and what the backward pass keeps.
-
-    What an optimizer remembers comes on top: as much as the parameters for momentum, twice as much for Adam.
+    The image itself, where it is kept, and what is made outside of all layers have names of their own.
     """
-    options: dict[str, Any] = {"train": True} if "train" in inspect.signature(type(model).__call__).parameters else {}
+    program = trace_call(lambda params, image: jax.tree.leaves(jax.vjp(function, params, image)[1]), params, image)
+    makers = {value: place for place, equation in enumerate(program.equations) for value in equation.outputs}
+    kept: dict[str, int] = {}
+    # What a scan collects over its turns is kept by what made it in each.
+    pending = list(dict.fromkeys(value for _, value in program.outputs))
+    while pending:
+        value = pending.pop()
+        place = makers.get(value)
+        if place is not None and program.equations[place].primitive == "stack":
+            pending += program.equations[place].inputs
+        elif place is not None or value == program.image:
+            name = "(input)" if place is None else program.layer_of(place)
+            kept[name] = kept.get(name, 0) + _bytes(program, value)
+    return kept
+
+
+def kept_in_training(model: Model, shape: tuple[int, ...], dtype: Any) -> dict[str, int]:
+    """`kept_bytes` of a training step of a model on pictures of a shape."""
+    options: dict[str, Any] = dict.fromkeys(inference_options(model), True)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     image = jax.ShapeDtypeStruct(shape, dtype)
     variables = jax.eval_shape(partial(model.init, **options), keys, image)
     params = variables.get("params", {})
     others = {name: value for name, value in variables.items() if name != "params"}
-    zeros = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), others)
 
-    def loss(params: Any, image: jax.Array) -> Any:
-        state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
+    def outputs(params: Any, image: jax.Array) -> Any:
+        state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), others)
         rngs = {"dropout": jax.random.key(1)}
         return model.apply({"params": params, **state}, image, **options, rngs=rngs, mutable=[*others])[0]
 
-    return 2 * bytes_of(params) + kept_bytes(loss, params, image)
+    return kept_bytes(outputs, params, image)
 
 
 def _bytes(program: Program, value: int) -> int:

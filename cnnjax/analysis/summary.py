@@ -27,9 +27,10 @@ class Summary(Result):
         rows = []
         for record in self.cost.rows():
             field = self.fields.get(record["layer"])
+            counted = {name: record[name] for name in ("layer", "shape", "params", "macs", "activations")}
             rows.append(
                 {
-                    **record,
+                    **counted,
                     "receptive_field": format_extent(field.size) if field else "-",
                     "stride": format_extent(field.stride) if field else "-",
                     "start": format_extent(field.start, separator=",") if field else "-",

@@ -28,7 +28,16 @@ def test_layers_and_totals():
     assert LENET.activations == 2 * (4704 + 1600 + 120 + 84 + 10)
     # The output of c1 and what pooling makes of it, in floats.
     assert LENET.forward_bytes == 4 * 2 * (4704 + 1176)
-    assert LENET.training_bytes > 2 * LENET.parameter_bytes
+    assert LENET.training_bytes == 2 * LENET.parameter_bytes + LENET.kept_bytes
+    layers = {layer.name: layer for layer in LENET.layers}
+    assert max(layer.forward_bytes for layer in LENET.layers) == LENET.forward_bytes
+    # C1 and its hyperbolic tangent, which overwrites it; then C3 with what it reads.
+    assert layers["c1"].forward_bytes == 4 * 2 * 4704
+    assert layers["c3"].forward_bytes == 4 * 2 * (1176 + 1600)
+    # The pools' sums are kept for the next kernel's gradient; hyperbolic tangents stand between the layers.
+    assert (layers["s2"].kept_bytes, layers["s4"].kept_bytes) == (4 * 2 * 1176, 4 * 2 * 400)
+    between = LENET.kept_bytes - 4 * 2 * (1176 + 400)
+    assert f"{between / 1024:.4g} KiB of what is kept are the picture, and what is made between layers" in str(LENET)
 
 
 @pytest.mark.usefixtures("unchecked_types")
@@ -37,7 +46,7 @@ def test_activations_are_those_published(name, millions):
     # Radosavovic et al. (2020), "Designing Network Design Spaces", table 3.
     found = cost(models.create(name), (1, 224, 224, 3), training=False)
     assert f"{found.activations / 1e6:.1f}" == millions
-    assert found.training_bytes is None
+    assert found.training_bytes is found.kept_bytes is None
 
 
 def test_padding_is_counted_or_not():
@@ -65,8 +74,11 @@ def test_loops_are_named():
 def test_it_is_saved_drawn_and_shown(tmp_path):
     LENET.save(tmp_path / "deep" / "lenet")
     saved = json.loads((tmp_path / "deep" / "lenet.json").read_text())
-    assert saved[0] == {"layer": "c1", "shape": "2x28x28x6", "params": 156, "macs": 235_200, "activations": 9408}
-    assert (tmp_path / "deep" / "lenet.csv").read_text().splitlines()[0] == "layer,shape,params,macs,activations"
+    first = {"layer": "c1", "shape": "2x28x28x6", "params": 156, "macs": 235_200, "activations": 9408}
+    memory = {"forward_bytes": 4 * 9408, "kept_bytes": LENET.layers[0].kept_bytes}
+    assert saved[0] == first | memory
+    header = (tmp_path / "deep" / "lenet.csv").read_text().splitlines()[0]
+    assert header == "layer,shape,params,macs,activations,forward_bytes,kept_bytes"
     assert (tmp_path / "deep" / "lenet.png").stat().st_size > 1000
     figure = LENET.draw()
     assert [axes.get_xlabel() for axes in figure.axes] == [

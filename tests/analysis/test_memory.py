@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from cnnjax import models
-from cnnjax.analysis.memory import bytes_of, kept_bytes, peak_bytes, training_bytes
+from cnnjax.analysis.memory import bytes_of, kept_bytes, kept_in_training, live_bytes
 from cnnjax.analysis.tracing import trace
 from cnnjax.functional import correlate
 
@@ -42,7 +42,7 @@ def test_bytes_of_a_tree():
     ids="one chain longer overwritten residual views outputs nothing".split(),
 )
 def test_peak(function, expected):
-    assert peak_bytes(trace(function, SHAPE)) == expected
+    assert max(live_bytes(trace(function, SHAPE)), default=0) == expected
 
 
 def test_what_a_backward_pass_keeps():
@@ -52,23 +52,46 @@ def test_what_a_backward_pass_keeps():
 
     w, x = jnp.ones((3, 5)), jnp.ones((7, 3))
     # x (21), and tanh's result (35) with what its derivative is made of (35, or none where it is recomputed).
-    kept = kept_bytes(function, w, x)
+    kept = sum(kept_bytes(function, w, x).values())
     assert kept in (4 * (21 + 35), 4 * (21 + 35 + 35), 4 * (21 + 35 + 15), 4 * (21 + 35 + 35 + 15))
     # A linear map needs only its input, for the gradient of its weights.
-    assert kept_bytes(lambda w, x: x @ w, w, x) == 4 * 21
-    assert kept_bytes(lambda w, x: x + w.sum(), w, x) == 0
+    assert kept_bytes(lambda w, x: x @ w, w, x) == {"(input)": 4 * 21}
+    assert kept_bytes(lambda w, x: x + w.sum(), w, x) == {}
 
 
-def test_training_holds_parameters_twice_and_more_for_larger_batches():
+def test_what_is_kept_is_told_by_layer():
+    def function(params, x):
+        with jax.named_scope("first"):
+            x = jnp.tanh(x @ params)
+        with jax.named_scope("second"):
+            return x @ params
+
+    # 7 x 3 in, squares of weights: the picture for the first product, the tangents' result for itself and the second.
+    found = kept_bytes(function, jnp.ones((3, 3)), jnp.ones((1, 7, 3)))
+    assert set(found) == {"(input)", "first"}
+    assert found["(input)"] == 4 * 21
+    assert found["first"] in (4 * 21, 2 * 4 * 21)  # with what the derivative is made of, or without
+
+
+def test_larger_batches_keep_more():
     model = models.create("lenet5")
-    small, large = (training_bytes(model, (batch, 32, 32, 1), jnp.float32) for batch in (1, 3))
-    per_picture = (large - small) / 2
+    small, large = (kept_in_training(model, (batch, 32, 32, 1), jnp.float32) for batch in (1, 3))
     # Kept of a picture: at least the outputs of its layers with tanh and pooling's inputs, c1 to f6.
-    assert per_picture >= 4 * (28 * 28 * 6 + 10 * 10 * 16 + 120 + 84)
-    assert small - per_picture == pytest.approx(2 * 4 * 61_706, rel=0.02)
+    assert sum(small.values()) >= 4 * (28 * 28 * 6 + 10 * 10 * 16 + 120 + 84)
+    assert large == {name: 3 * size for name, size in small.items()}
 
 
 def test_models_with_dropout_and_statistics_train_too():
-    model = models.create("resnet20")
-    assert training_bytes(model, (2, 32, 32, 3), jnp.float32) > 2 * 4 * 269_722
-    assert training_bytes(models.create("alexnet", num_classes=2), (1, 227, 227, 3), jnp.float32) > 0
+    found = kept_in_training(models.create("resnet20"), (2, 32, 32, 3), jnp.float32)
+    # Every convolution's input is kept for its kernel's gradient: that of stage1 has 32 x 32 x 16 values.
+    assert found["stage1/block1/bn1"] + found["stage1/block1"] >= 2 * 4 * 32 * 32 * 16
+    assert sum(kept_in_training(models.create("alexnet", num_classes=2), (1, 227, 227, 3), jnp.float32).values()) > 0
+
+
+def test_scanned_blocks_keep_what_each_of_them_makes():
+    shape = (1, 32, 32, 3)
+    scanned, written = (
+        kept_in_training(models.PreactResNet(2, scan=scan), shape, jnp.float32) for scan in (True, False)
+    )
+    assert sum(scanned.values()) == pytest.approx(sum(written.values()), rel=0.1)
+    assert {name.split("/")[0] for name in scanned} == {name.split("/")[0] for name in written}
