@@ -95,14 +95,13 @@ def _open_cifar(folder: Path, layout: _Layout, split: str, spelling: str) -> Arr
 
 
 def _read_records(path: Path, labels: int) -> np.ndarray:
-    data = np.fromfile(path, np.uint8)
-    length = labels + 3 * 32 * 32
-    if not data.size or data.size % length:
+    size, length = path.stat().st_size, labels + 3 * 32 * 32
+    if not size or size % length:
         raise ValueError(
-            f"{path} has {data.size} bytes; expected a multiple of {length}, the length of a record, so it is "
+            f"{path} has {size} bytes; expected a multiple of {length}, the length of a record, so it is "
             "truncated or damaged; download it again"
         )
-    return data.reshape(-1, length)
+    return np.fromfile(path, np.uint8).reshape(-1, length)
 
 
 def _class_names(path: Path, published: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data.file_source import FileSource, Paths, describe, with_test
+from cnnjax.data.class_names import class_name, remarks_on_splits
+from cnnjax.data.file_source import FileSource, Paths, describe
 from cnnjax.data.sources import Source, local_path
+from cnnjax.data.split_names import names_by_split
 
 _PATH_COLUMNS = ("image", "path", "file", "filename")
 _EXPECTED = (
@@ -20,7 +22,9 @@ _EXPECTED = (
 )
 
 
-def csv_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, Callable[[], Source]]:
+def csv_parts(
+    spelling: str, argument: str, data_dir: Path | None, *, follow_links: bool = False
+) -> dict[str, Callable[[], Source]]:
     """How to open each split of a CSV file of pictures.
 
     The first row names the columns, in any case and order. "image", "path", "file" or "filename" is the picture,
@@ -31,26 +35,27 @@ def csv_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, 
       may then have spaces in them; otherwise spaces do. Further columns are not read.
     - one column per tag, named like it, of 0 and 1; no others then, but for "split".
 
-    The classes or tags are sorted by name, by value if all are whole numbers. Examples have "label", int32, or
-    "tags", one float32 of 0 or 1 per tag. A column "split" says where a row belongs: train, val, validation, test, or
-    any other name. Without "test", "val" or "validation" is offered as "test" too. Rows are numbered from the header,
-    which is row 1; a quoted cell of several lines counts for as many.
+    The classes or tags are taken in Unicode's composed form and sorted by name, by value if all are whole numbers.
+    Examples have "label", int32, or "tags", one float32 of 0 or 1 per tag. A column "split" says where a row belongs:
+    a usual name (`cnnjax.data.split_names`), or any other. Rows are numbered from the header, which is row 1; a quoted
+    cell of several lines counts for as many.
 
     Raises:
         FileNotFoundError: If there is no such file, or a row's picture is missing.
-        ValueError: If the header or a row is not as told; a picture occurs twice, or lies outside the folder; or there
-            are no rows, no tags, or one class only. The message names the file and the row.
+        ValueError: If the header or a row is not as told; a picture occurs twice, or lies outside the folder (or, by a
+            link, unless `follow_links`); there are no rows, no tags, or one class only; or "train" lacks a class of
+            another split. The message names the file and the row.
     """
     file = local_path(spelling, argument, data_dir, kind="file")
     header, rows, numbers = _read(file)
     path_column, kind, split_column = _columns(file, header)
-    paths, sizes = _pictures(file, [row[path_column] for row in rows], numbers)
+    paths, sizes = _pictures(file, [row[path_column] for row in rows], numbers, follow_links)
     if kind == "label":
         column = header.index("label")
-        classes, elements = _label_elements(file, [row[column] for row in rows], numbers)
+        classes, elements = _label_elements(file, [class_name(row[column]) for row in rows], numbers)
     elif kind == "tags":
         column = header.index("tags")
-        classes, elements = _tag_elements(file, [row[column] for row in rows], numbers)
+        classes, elements = _tag_elements(file, [class_name(row[column]) for row in rows], numbers)
     else:
         columns = [place for place in range(len(header)) if place not in (path_column, split_column)]
         by_name = _by_name([header[place] for place in columns])
@@ -61,14 +66,18 @@ def csv_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, 
         if not re.fullmatch(r"[^\[\]:%+]+", split):
             raise ValueError(f"{file}, row {number}: the split is {split!r}; expected a name such as train or test")
 
-    def open_split(split: str) -> FileSource:
-        chosen = np.flatnonzero(splits == split)
-        packed = Paths.pack(paths[index] for index in chosen)
-        own = {name: values[chosen] for name, values in elements.items()}
-        info = describe(spelling, split, classes, packed, sizes[chosen], own)
-        return FileSource(file.parent, packed, own, info, str(file), np.array(numbers)[chosen])
+    written = names_by_split(dict.fromkeys(splits.tolist()), f"{file}: the column split")
+    chosen = {split: np.flatnonzero(splits == name) for split, name in written.items()}
+    (values,) = elements.values()
+    remarks = remarks_on_splits(str(file), classes, {split: values[rows] for split, rows in chosen.items()})
 
-    return with_test({split: partial(open_split, split) for split in dict.fromkeys(splits.tolist())})
+    def open_split(split: str) -> FileSource:
+        own = {name: values[chosen[split]] for name, values in elements.items()}
+        packed = Paths.pack(paths[index] for index in chosen[split])
+        info = describe(spelling, split, classes, packed, sizes[chosen[split]], own, remarks[split])
+        return FileSource(file.parent, packed, own, info, str(file), np.array(numbers)[chosen[split]])
+
+    return {split: partial(open_split, split) for split in chosen}
 
 
 def _read(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
@@ -78,6 +87,11 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
         with open(file, newline="", encoding="utf-8-sig") as text:
             reader = csv.reader(text, strict=True)
             for row in reader:
+                if any("\0" in cell for cell in row):
+                    raise ValueError(
+                        f"{file}, row {reader.line_num} holds a NUL character, as no text does; save the file anew as "
+                        "UTF-8"
+                    )
                 if any(cell.strip() for cell in row):
                     rows.append([cell.strip() for cell in row])
                     numbers.append(reader.line_num)
@@ -91,6 +105,11 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     if len(rows) < 2:
         raise ValueError(f"{file} has no rows of pictures; expected a header with {_EXPECTED}, and a row per picture")
     header = rows[0]
+    if len(header) == 1 and (other := re.search("[;\t|]", header[0])):
+        raise ValueError(
+            f"{file} has the header {header[0]}, one column, as if {other[0]!r} separated its cells; expected commas: "
+            "save it with commas"
+        )
     for row, number in zip(rows, numbers, strict=True):
         if len(row) != len(header):
             raise ValueError(f"{file}, row {number} has {len(row)} cells; expected {len(header)}, as in the header")
@@ -102,8 +121,8 @@ def _columns(file: Path, header: list[str]) -> tuple[int, str, int | None]:
     lower = [name.lower() for name in header]
     for place, name in enumerate(lower):
         # The names of tags keep their case; those of our columns do not.
-        if name in (*_PATH_COLUMNS, "label", "tags", "split"):
-            header[place] = name
+        ours = name in (*_PATH_COLUMNS, "label", "tags", "split")
+        header[place] = name if ours else class_name(header[place])
     paths = [place for place, name in enumerate(header) if name in _PATH_COLUMNS]
     repeated = len(set(header)) < len(header) or "" in header
     kinds = [name for name in ("label", "tags") if name in header]
@@ -113,7 +132,9 @@ def _columns(file: Path, header: list[str]) -> tuple[int, str, int | None]:
     return paths[0], kinds[0] if kinds else "flags", header.index("split") if "split" in header else None
 
 
-def _pictures(file: Path, names: Sequence[str], numbers: Sequence[int]) -> tuple[list[str], np.ndarray]:
+def _pictures(
+    file: Path, names: Sequence[str], numbers: Sequence[int], follow_links: bool
+) -> tuple[list[str], np.ndarray]:
     """The normalised paths of the pictures, and their sizes."""
     root = os.path.realpath(file.parent)
     inside = os.path.join(root, "")
@@ -144,10 +165,13 @@ def _pictures(file: Path, names: Sequence[str], numbers: Sequence[int]) -> tuple
         except OSError as error:
             raise FileNotFoundError(
                 f"{at} is missing ({error.strerror}); expected it at {os.path.join(root, path)}: put it there, or "
-                "remove the row"
+                "remove the row (--loading.unreadable is for pictures that are there)"
             ) from error
-        if not full.startswith(inside):
-            raise ValueError(f"{at} is reached by a link that leads outside {root}, to {full}; copy the picture there")
+        if not (follow_links or full.startswith(inside)):
+            raise ValueError(
+                f"{at} is reached by a link that leads outside {root}, to {full}; copy the picture there, or allow "
+                "such links by follow_links (--loading.follow-links)"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{at} is no file; expected a picture")
         sizes.append(status.st_size)
@@ -202,7 +226,8 @@ def _flag_elements(
             if row[column] not in ("0", "1"):
                 raise ValueError(
                     f"{file}, row {number}: column {header[column]} has {row[column]!r}; expected 0 or 1, because "
-                    "without a column label or tags every other column is a tag"
+                    "without a column label or tags every other column is a tag; if it names the class of each picture, call "
+                    "it label"
                 )
     hot = np.array([[row[column] == "1" for column in columns] for row in rows], np.float32)
     return tuple(header[column] for column in columns), {"tags": hot}

@@ -8,12 +8,26 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 Fit = Literal["resize", "cover", "pad", "crop"]
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# The formats that are read, by the suffixes of their files.
+_SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+}
+# Pillow can be built without it, and knew nothing of it before 11.3.
+if "avif" in features.modules and features.check_module("avif"):
+    _SUFFIXES_OF["AVIF"] = (".avif", ".avifs")
+_FORMATS = tuple(_SUFFIXES_OF)
+SUFFIXES = tuple(sorted(suffix for suffixes in _SUFFIXES_OF.values() for suffix in suffixes))
+
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", "La", *_SIXTEEN_BIT)
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -36,7 +50,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     at_least: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Decodes JPEG, PNG, WEBP, BMP, GIF or TIFF bytes to uint8 grey or RGB, upright.
+    """Decodes JPEG, PNG, WEBP, BMP, GIF, TIFF or (where Pillow can) AVIF bytes to uint8 grey or RGB, upright.
 
     Palettes are looked up, CMYK becomes RGB (in a JPEG inverted as Adobe does, whoever wrote it), one-bit pictures
     become 0 and 255, 16-bit grey is scaled to 8 bits and rounded, of 16-bit colour the upper 8 bits are taken, the EXIF
@@ -264,8 +278,11 @@ def _explained(data: bytes, max_pixels: int) -> Iterator[None]:
         ) from error
     # Pillow's decoders raise whatever the damaged byte led them to: OSError, SyntaxError, IndexError, struct.error.
     except Exception as error:
+        # Pillow's own words are the address of a buffer.
+        unknown = f"no format is recognised; they begin with {data[:12]!r}" if data else "the file is empty"
         raise ValueError(
-            f"{len(data):,} bytes do not decode as an image ({error}); "
+            f"{len(data):,} bytes do not decode as an image "
+            f"({unknown if isinstance(error, UnidentifiedImageError) else error}); "
             f"expected an undamaged {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file"
         ) from error
 

@@ -1,7 +1,7 @@
 """Pictures in files of their own: each is read, still encoded, when it is asked for."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from cnnjax.data.fingerprint import fingerprint
-from cnnjax.data.sources import Info, Source
+from cnnjax.data.sources import Info, describe_source
 
-# The suffixes of the formats that `decode_image` reads.
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "val", "validation", "test")
+# A larger file is no picture that could be decoded: so many bytes of uncompressed pixels would be too many pixels.
+_MOST_BYTES = 2**29
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paths:
     """Many relative paths in two arrays, so that a million of them cost little more than their letters.
 
@@ -32,6 +31,9 @@ class Paths:
         encoded = [os.fsencode(path) for path in paths]
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(e) for e in encoded], dtype=np.int64))
 
+    def __repr__(self) -> str:
+        return f"{len(self):,} paths"
+
     def __len__(self) -> int:
         return len(self.ends)
 
@@ -45,7 +47,7 @@ class Paths:
         return Paths(self.text[before : int(ends[-1]) if len(ends) else before], ends - before)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FileSource:
     """Pictures by file: an "image" is the bytes of a file under `root`, to be decoded as RGB.
 
@@ -60,6 +62,9 @@ class FileSource:
     table: str = ""
     rows: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return describe_source(self)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -68,7 +73,10 @@ class FileSource:
             raise IndexError(f"index {index} of {self.info.name}, which has {len(self)} examples")
         place = index % len(self)
         with open(os.path.join(self.root, self.paths[place]), "rb") as file:
-            data = file.read()
+            size = os.fstat(file.fileno()).st_size
+            if size > _MOST_BYTES:
+                raise ValueError(f"it has {size:,} bytes; expected a picture of at most {_MOST_BYTES:,}")
+            data = file.read(size)
         return {"image": data, **{name: np.asarray(values[place]) for name, values in self.elements.items()}}
 
     def labels(self) -> np.ndarray | None:
@@ -81,12 +89,19 @@ class FileSource:
 
     def where(self, index: int) -> str:
         """The file of a picture, and its row in the table if there is one."""
-        path = os.path.join(self.root, self.paths[index])
+        # A file's name need not be UTF-8, as what is printed must be.
+        path = os.fsencode(os.path.join(self.root, self.paths[index])).decode("utf-8", "backslashreplace")
         return path if self.rows is None else f"{path} ({self.table}, row {self.rows[index]})"
 
 
 def describe(
-    name: str, split: str, classes: tuple[str, ...], paths: Paths, sizes: np.ndarray, elements: Mapping[str, np.ndarray]
+    name: str,
+    split: str,
+    classes: tuple[str, ...],
+    paths: Paths,
+    sizes: np.ndarray,
+    elements: Mapping[str, np.ndarray],
+    remarks: tuple[str, ...] = (),
 ) -> Info:
     """What a `FileSource` holds; its fingerprint is made of relative paths, sizes in bytes, elements and classes.
 
@@ -95,17 +110,4 @@ def describe(
     parts = [part for element in sorted(elements) for part in (element, elements[element])]
     mark = fingerprint(paths.text, paths.ends, np.asarray(sizes, np.int64), *parts, *classes)
     shapes = {"image": (None, None, 3), **{element: values.shape[1:] for element, values in elements.items()}}
-    return Info(name, split, shapes, classes, mark)
-
-
-def with_test(parts: dict[str, Callable[[], Source]]) -> dict[str, Callable[[], Source]]:
-    """The same splits in the order of `SPLITS`, and "val" or "validation" as "test" too if there is none.
-
-    ImageNet's test labels are not public, so its validation set is what everybody tests on.
-    """
-    known = [split for split in SPLITS if split in parts]
-    ordered = {split: parts[split] for split in [*known, *sorted(parts.keys() - set(known))]}
-    held_out = next((split for split in ("val", "validation") if split in ordered), None)
-    if "test" not in ordered and "train" in ordered and held_out is not None:
-        ordered["test"] = ordered[held_out]
-    return ordered
+    return Info(name, split, shapes, classes, mark, remarks)

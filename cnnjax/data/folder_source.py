@@ -4,7 +4,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -13,25 +14,35 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.cache import read_cache, write_cache
-from cnnjax.data.file_source import SPLITS, SUFFIXES, FileSource, Paths, describe, with_test
+from cnnjax.data.class_names import class_name, listed, remarks_on_splits
+from cnnjax.data.decode import SUFFIXES
+from cnnjax.data.file_source import FileSource, Paths, describe
 from cnnjax.data.fingerprint import fingerprint
-from cnnjax.data.folder_listing import Folder, Listing, list_below, list_folder
+from cnnjax.data.folder_listing import HIDDEN, Folder, Listing, list_below, list_folder, tell_skipped
 from cnnjax.data.sources import Source, local_path
+from cnnjax.data.split_names import SPLITS, names_by_split, resembles_split, split_name
 
 # A folder that changed less than this before it was listed could change again within the same tick of its clock.
 _SETTLED_NS = 2_000_000_000
 
 # Raised when an index means something else, so that kept ones are not taken for it.
-_VERSION = 1
+_VERSION = 2
+
+# Suffixes of what stands beside pictures; a folder of nothing else is no class.
+_ANNOTATIONS = {".csv", ".json", ".mat", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
+_NO_CLASS = "pictures in no folder of a class"
 
 
-def folder_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, Callable[[], Source]]:
+def folder_parts(
+    spelling: str, argument: str, data_dir: Path | None, *, follow_links: bool = False
+) -> dict[str, Callable[[], Source]]:
     """How to open each split of a folder of pictures.
 
     PATH holds a folder per class, `PATH/cat/1.jpg`, or a folder per split that does, `PATH/train/cat/1.jpg`, where
-    splits are train, val, validation and test. Below a class folder the pictures may be nested. Classes are the union
-    over all splits, labelled 0 to n - 1 by sorted name. What counts is a suffix of `SUFFIXES` in any case; hidden
-    files and folders are passed over. Without "test", "val" or "validation" is offered as "test" too.
+    splits have their usual names (`cnnjax.data.split_names`). Below a class folder the pictures may be nested. Classes
+    are the union over all splits, labelled 0 to n - 1 by sorted name in Unicode's composed form. What counts is a
+    suffix of `SUFFIXES` in any case. Other files, hidden entries, those of systems, such as `@eaDir` and `__MACOSX`,
+    and folders that hold annotations only are passed over, and a remark says how many.
 
     The index is kept in the cache folder, and made anew when one of the folders has changed, by its time of change
     and its inode. A picture that is overwritten in place changes no folder: its new bytes are read, but the
@@ -39,18 +50,19 @@ def folder_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[st
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If there are no pictures in folders of classes, a class folder has none, there is one class only,
-            folders of classes and splits are mixed, or a symbolic link leads outside PATH or round in a circle.
+        ValueError: If there are no pictures in folders of classes, a class folder has none or no UTF-8 name, there is
+            one class only, "train" lacks a class of another split, folders of classes and splits are mixed, or a
+            symbolic link leads round in a circle or, unless `follow_links`, outside PATH.
     """
     root = Path(os.path.realpath(local_path(spelling, argument, data_dir, kind="folder")))
-    name = f"folder-{fingerprint(str(root))[:32]}.npz"
+    name = f"folder-{fingerprint(str(root), str(follow_links))[:32]}.npz"
     index = _restore(read_cache(name), root)
     if index is None:
         began = time.time_ns()
-        index = _build(root)
+        index = _build(root, follow_links)
         if index.stamps[:, 0].max() < began - _SETTLED_NS:
             write_cache(name, _store(index, root))
-    return with_test({split: partial(_open_folder, index, root, split, spelling) for split in index.splits})
+    return {split: partial(_open_folder, index, root, split, spelling) for split in index.splits}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,81 +76,138 @@ class _Index:
     sizes: np.ndarray
     folders: Paths
     stamps: np.ndarray
+    remarks: dict[str, tuple[str, ...]]
 
 
 def _open_folder(index: _Index, root: Path, split: str, spelling: str) -> FileSource:
     start, stop = index.splits[split]
     if start == stop:
         raise ValueError(
-            f"{root / split} has no pictures in folders of classes; expected {split}/class/1.jpg as in the other "
-            "splits: sort its pictures into folders of classes, or choose another split"
+            f"{root} has no pictures in folders of classes for the split {split}; expected {split}/class/1.jpg as in "
+            "the other splits: sort its pictures into folders of classes, or choose another split"
         )
     paths, elements = index.paths.part(start, stop), {"label": index.labels[start:stop]}
-    info = describe(spelling, split, index.classes, paths, index.sizes[start:stop], elements)
+    info = describe(spelling, split, index.classes, paths, index.sizes[start:stop], elements, index.remarks[split])
     return FileSource(root, paths, elements, info)
 
 
-def _build(root: Path) -> _Index:
-    top = list_folder(root, Folder("", str(root), frozenset([str(root)])))
-    stamps, splits = list(top.stamps), {"all": top.folders}
-    if _holds_splits(root, top):
-        listings = {folder.path: list_folder(root, folder) for folder in top.folders}
-        stamps += [stamp for listing in listings.values() for stamp in listing.stamps]
-        splits = {split: listings[split].folders for split in SPLITS if split in listings}
-    places = [(split, folder) for split, folders in splits.items() for folder in folders]
-    found = list_below(root, [folder for _, folder in places])
-    stamps += [stamp for listing in found for stamp in listing.stamps]
-    empty = [folder.path for (_, folder), listing in zip(places, found, strict=True) if not listing.files]
-    if not places or len(empty) == len(places):
+def _build(root: Path, follow_links: bool) -> _Index:
+    top = list_folder(root, Folder("", str(root), frozenset([str(root)])), follow_links=follow_links)
+    splits, beside = _splits(root, top, follow_links)
+    places = [(split, folder) for split, listing in splits.items() for folder in listing.folders]
+    below = list_below(root, [folder for _, folder in places], follow_links=follow_links)
+    above = [top, *(listing for listing in splits.values() if listing is not top)]
+    stamps = [stamp for listing in [*above, *below] for stamp in listing.stamps]
+    skipped = sum((listing.skipped for listing in [*above, *below]), Counter())
+    skipped[_NO_CLASS] += sum(len(listing.files) for listing in above)
+    beside += [folder.path for (_, folder), listing in zip(places, below, strict=True) if _annotates(listing)]
+    found = [
+        (split, folder, listing.files)
+        for (split, folder), listing in zip(places, below, strict=True)
+        if not _annotates(listing)
+    ]
+    empty = [folder.path for _, folder, files in found if not files]
+    if len(empty) == len(found):
         raise ValueError(
             f"{root} has no pictures in folders of classes; expected files such as {root}/cat/1.jpg "
             f"or {root}/train/cat/1.jpg, with a suffix of {', '.join(SUFFIXES)}"
         )
     if empty:
-        named = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        raise ValueError(f"{root}: no pictures in the class folders {named}; add pictures, or remove the folders")
-    classes = tuple(sorted({os.path.basename(folder.path) for _, folder in places}))
+        raise ValueError(
+            f"{root}: no pictures in the class folders {listed(empty)}; add pictures, or remove the folders"
+        )
+    names = [_class_of(root, folder) for _, folder, _ in found]
+    classes = tuple(sorted(set(names)))
     if len(classes) == 1:
         raise ValueError(f"{root} has one class only, {classes[0]!r}; expected at least two folders of classes")
     label = {name: number for number, name in enumerate(classes)}
-    counts = dict.fromkeys(splits, 0)
-    for (split, _), listing in zip(places, found, strict=True):
-        counts[split] += len(listing.files)
-    stops = list(accumulate(counts.values()))
-    bounds = {split: (stop - counts[split], stop) for split, stop in zip(counts, stops, strict=True)}
-    files = [file for listing in found for file in listing.files]
-    labels = [np.full(len(f.files), label[os.path.basename(at.path)]) for (_, at), f in zip(places, found, strict=True)]
+    labels = np.repeat([label[name] for name in names], [len(files) for _, _, files in found]).astype(np.int32)
+    counts = [sum(len(files) for of, _, files in found if of == split) for split in splits]
+    bounds = {split: (stop - count, stop) for split, count, stop in zip(splits, counts, accumulate(counts), strict=True)}
+    said = [tell_skipped(+skipped)] if +skipped else []
+    said += [f"no pictures in {listed(beside)}, taken for annotations and left out"] if beside else []
+    said += _doubts(root, {folder.path: files for split, folder, files in found if split == "all"})
+    lacking = remarks_on_splits(str(root), classes, {split: labels[slice(*part)] for split, part in bounds.items()})
     return _Index(
         classes,
         bounds,
-        Paths.pack(path for path, _ in files),
-        np.concatenate(labels).astype(np.int32),
-        np.array([size for _, size in files], np.int64),
+        Paths.pack(path for _, _, files in found for path, _ in files),
+        labels,
+        np.array([size for _, _, files in found for _, size in files], np.int64),
         Paths.pack(path for path, _, _ in stamps),
         np.array([stamp[1:] for stamp in stamps], np.int64),
+        {split: (*said, *lacking[split]) for split in splits},
     )
 
 
-def _holds_splits(root: Path, top: Listing) -> bool:
-    """Whether the folders in the root are splits; a class may be called train as well, beside bus and car."""
-    names = [folder.path for folder in top.folders]
-    splits = [name for name in names if name in SPLITS]
-    if not splits:
-        return False
-    if len(splits) == len(names):
-        return True
-    nested = [folder.path for folder in top.folders if folder.path in SPLITS and list_folder(root, folder).folders]
-    if nested:
-        others = [name for name in names if name not in SPLITS]
+def _splits(root: Path, top: Listing, follow_links: bool) -> tuple[dict[str, Listing], list[str]]:
+    """The folders of classes by split, and folders without pictures beside the splits; of one split called "all".
+
+    A class may be called train as well, beside bus and car.
+    """
+    named = [folder for folder in top.folders if split_name(folder.path) in SPLITS]
+    others = [folder for folder in top.folders if folder not in named]
+    within = {folder.path: list_folder(root, folder, follow_links=follow_links) for folder in named}
+    nested = [name for name, listing in within.items() if listing.folders]
+    if not named or (others and not nested):
+        return {"all": top}, []
+    listings = list_below(root, others, follow_links=follow_links)
+    filled = [folder.path for folder, listing in zip(others, listings, strict=True) if listing.files]
+    if filled:
         raise ValueError(
-            f"{root} has the folders {', '.join(others[:5])} beside {', '.join(nested)}, which has folders of classes; "
-            "expected folders of splits only (train, val, validation, test), or of classes only: move the others away"
+            f"{root} has the folders {listed(filled)} beside {listed(nested)}, which has folders of classes; "
+            f"expected folders of splits only ({', '.join(SPLITS)}), or of classes only: move the others away"
         )
-    return False
+    written = names_by_split(within, str(root))
+    return {split: within[written[split]] for split in SPLITS if split in written}, [f.path for f in others]
+
+
+def _annotates(listing: Listing) -> bool:
+    """Whether a folder holds annotations and no picture; an empty one does not."""
+    kinds = listing.skipped.keys() - {HIDDEN}
+    return not listing.files and bool(kinds) and kinds <= _ANNOTATIONS
+
+
+def _class_of(root: Path, folder: Folder) -> str:
+    name = os.path.basename(folder.path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{root}: the name of the class folder {os.fsencode(folder.path)!r} is not UTF-8, as the names of classes "
+            "must be; rename it (convmv -f latin1 -t utf8 --notest)"
+        ) from None
+    return class_name(name)
+
+
+def _doubts(root: Path, classes: Mapping[str, list[tuple[str, int]]]) -> list[str]:
+    """What is to be said of classes that hold folders of equal names, as splits do.
+
+    Raises:
+        ValueError: If they are called like splits too.
+    """
+    # All pictures of each lie in further folders.
+    inner = [{path.split("/")[1] for path, _ in files if path.count("/") > 1} for files in classes.values()]
+    nested = all(path.count("/") > 1 for files in classes.values() for path, _ in files)
+    if not classes or not nested:
+        return []
+    if all(map(resembles_split, classes)):
+        raise ValueError(
+            f"{root}: the folders {listed(list(classes))} hold folders and look like splits; expected the names "
+            f"{', '.join(SPLITS)}: rename them, or open one of them by its own path"
+        )
+    shared = sorted(set.intersection(*inner))
+    if len(shared) < 2:
+        return []
+    return [
+        f"each of the classes {listed(list(classes))} holds the folders {listed(shared)}: if these are the classes, "
+        f"rename the folders above them to {', '.join(SPLITS)}, or open one of them by its own path"
+    ]
 
 
 def _store(index: _Index, root: Path) -> bytes:
     about = {"version": _VERSION, "root": str(root), "classes": index.classes, "splits": index.splits}
+    about |= {"remarks": index.remarks}
     file = io.BytesIO()
     np.savez(
         file,
@@ -171,6 +240,7 @@ def _restore(data: bytes | None, root: Path) -> _Index | None:
                 kept["sizes"],
                 Paths(kept["folders"], kept["folder_ends"]),
                 kept["stamps"],
+                {split: tuple(remarks) for split, remarks in about["remarks"].items()},
             )
         for number, stamp in enumerate(index.stamps.tolist()):
             status = os.stat(os.path.join(root, index.folders[number]))

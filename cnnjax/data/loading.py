@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnjax.data.crop import RandomCrop, crop_picture
 from cnnjax.data.decode import Fit, decode_image, fit_image
-from cnnjax.data.sources import Source, read_example
+from cnnjax.data.sources import Source, check_source, name_example, read_example
 
 Unreadable = Literal["raise", "skip", "substitute"]
 
@@ -60,6 +60,7 @@ class Loader:
     unreadable: Unreadable = "raise"
 
     def __post_init__(self) -> None:
+        check_source(self.source)
         if len(self.source) < 1:
             info = self.source.info
             raise ValueError(f"{info.name} ({info.split}) holds no examples; expected at least one")
@@ -94,6 +95,22 @@ class Loader:
             return Loaded(candidate, valid, self._fitted(candidate, example), tuple(faults))
         raise ValueError(f"{faults[0].message}; nor can the {len(faults) - 1} after it")
 
+    def model(self, most_unreadable: int) -> Loaded:
+        """The first example that can be read, of which all others have the structure and the shapes.
+
+        Raises:
+            ValueError: more than `most_unreadable` examples before it cannot be read, or none can.
+        """
+        for index in range(size := len(self.source)):
+            loaded = self.load(index, index)
+            if loaded.example is not None:
+                return loaded
+            if index == most_unreadable or index == size - 1:
+                raise ValueError(
+                    f"none of the first {index + 1} examples can be read; the last: {loaded.faults[-1].message}"
+                )
+        raise AssertionError("a source of a loader is not empty")
+
     def _pixels(self, picture: bytes | np.ndarray, *, place: int, channels: int | None = None) -> np.ndarray:
         """The pixels that are needed of a picture: the box drawn for the place, or all, at a size that suffices."""
         if self.random_crop is not None and self.image_size is not None:
@@ -115,17 +132,16 @@ class Loader:
         try:
             return {**example, "image": fit_image(example["image"], self.image_size, self.fit)}
         except ValueError as error:
-            raise ValueError(f"example {index} of {self.source.info.name}: {error}") from error
+            raise ValueError(f"{name_example(self.source, index)}: {error}") from error
 
 
-def stack_examples(loaded: list[Loaded], model: Loaded, name: str) -> dict[str, Any]:
-    """Stacks examples that must be structured and shaped like `model`, the first of the stream.
+def stack_examples(loaded: list[Loaded], model: Loaded, source: Source) -> dict[str, Any]:
+    """Stacks examples that must be structured and shaped like `model`, one of the source that can be read.
 
     Raises:
         ValueError: an element differs in shape from the model's, or has a name that every batch uses.
     """
-    if model.example is None:
-        raise ValueError(f"no example of the batch of {len(loaded)} of {name} can be read")
+    name = source.info.name
     if taken := {"id", "valid"} & model.example.keys():
         raise ValueError(f"{name} has an element {taken.pop()!r}, a name every batch uses; rename it")
     # A skipped row holds what a readable one of the batch holds, so that statistics of the batch are not moved.
@@ -136,9 +152,10 @@ def stack_examples(loaded: list[Loaded], model: Loaded, name: str) -> dict[str, 
         cure = (
             "pass image_size (--image-size N)" if element == "image" and got[2:] == expected[2:] else "make them equal"
         )
+        ours, theirs = (name_example(source, one.index) for one in (loaded[row], model))
         return ValueError(
-            f"{name}: {element or 'the elements'} of example {loaded[row].index}: {got}, of example "
-            f"{model.index}: {expected}; a batch needs one shape for all: {cure}"
+            f"{element or 'the elements'} of {ours}: {got}, of {theirs}: {expected}; a batch needs one shape for all: "
+            f"{cure}"
         )
 
     def stack(element: str, values: list[Any], like: Any) -> Any:

@@ -4,6 +4,7 @@ Every kind of spelling has one opener in `_KINDS`, which says what splits lie th
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ from cnnjax.data.csv_source import csv_parts
 from cnnjax.data.folder_source import folder_parts
 from cnnjax.data.idx_source import idx_parts
 from cnnjax.data.npz_source import npz_parts
-from cnnjax.data.sources import SPELLINGS, ArraySource, Info, Source, Subset, labels_of, permutation
+from cnnjax.data.sources import SPELLINGS, ArraySource, Info, Source, Subset, check_source, labels_of, permutation
+from cnnjax.data.split_names import split_name, with_test
 from cnnjax.data.tfds_source import tfds_parts
 
 Parts = Mapping[str, Callable[[], Source]]
@@ -24,12 +26,17 @@ Parts = Mapping[str, Callable[[], Source]]
 _BOUNDARY = r"-?(?:\d+|(?:100|\d?\d)%)"
 
 
-def open_source(data: str | Source, split: str = "train", *, data_dir: Path | str | None = None) -> Source:
+def open_source(
+    data: str | Source, split: str = "train", *, data_dir: Path | str | None = None, follow_links: bool = False
+) -> Source:
     """Opens the data of a spelling, or a ready-made source: one split of it or a slice of one.
 
-    Data with several splits on disk offers these; folders and CSV files with "train" and "val" or "validation" but no
-    "test" offer that under the name "test" too. Data with one, such as a ready-made source, offers "train" and
-    "test", a fixed part of 80 % and 20 % of each class that is the same on every machine, and "all".
+    Data with several splits on disk offers these, and where there are "train" and "val" but no "test", "val" under the
+    name "test" too. The usual names of splits are one, in any case: "Training" is "train", "validation" is "val" (see
+    `cnnjax.data.split_names`). Data with one split, such as a ready-made source, offers "train" and "test", a fixed
+    part of 80 % and 20 % of each class that is the same on every machine, and "all".
+
+    What its owner should know of the data, such as what was passed over, is in `source.info.remarks`.
 
     Args:
         data: `digits` (scikit-learn's 1,797 handwritten digits, at 32 x 32), `tfds:NAME[:VERSION]` (a set prepared
@@ -39,13 +46,14 @@ def open_source(data: str | Source, split: str = "train", *, data_dir: Path | st
         split: A split's name, or a slice of it by examples or percent: "train[:90%]", "test[100:200]".
         data_dir: Where prepared sets lie, in any folder below; by default $TFDS_DATA_DIR, or else
             ~/tensorflow_datasets. A relative PATH starts from it too, where it is given.
+        follow_links: Whether symbolic links may lead out of a folder of pictures, or that of a CSV file.
 
     Raises:
         ValueError: If the spelling or the split is not on offer, or what lies there is damaged or no such data.
         TypeError: If `data` is neither a spelling nor a source.
         FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    parts = _parts(data, data_dir)
+    parts = _parts(data, data_dir, follow_links)
     spelling = data if isinstance(data, str) else data.info.name
     match = re.fullmatch(rf"([^\[\]:%+]+)(?:\[({_BOUNDARY})?:({_BOUNDARY})?\])?", split)
     if match is None:
@@ -54,6 +62,8 @@ def open_source(data: str | Source, split: str = "train", *, data_dir: Path | st
             'or by whole percent, such as "train", "train[:90%]" or "test[100:200]"'
         )
     name, start, stop = match.groups()
+    if name not in _on_offer(parts):
+        name = next((one for one in _on_offer(parts) if split_name(one) == split_name(name)), name)
     if name not in _on_offer(parts):
         raise ValueError(f"{spelling} has no split {name!r}; it offers {', '.join(_on_offer(parts))}")
     whole = next(iter(parts.values()))() if len(parts) == 1 else parts[name]()
@@ -69,7 +79,9 @@ def open_source(data: str | Source, split: str = "train", *, data_dir: Path | st
     return Subset(whole, indices[first:last], replace(whole.info, split=split))
 
 
-def splits(data: str | Source, *, data_dir: Path | str | None = None) -> tuple[str, ...]:
+def splits(
+    data: str | Source, *, data_dir: Path | str | None = None, follow_links: bool = False
+) -> tuple[str, ...]:
     """The names of the splits that `open_source` offers for this spelling or source.
 
     Raises:
@@ -77,7 +89,7 @@ def splits(data: str | Source, *, data_dir: Path | str | None = None) -> tuple[s
         TypeError: If `data` is neither a spelling nor a source.
         FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    return _on_offer(_parts(data, data_dir))
+    return _on_offer(_parts(data, data_dir, follow_links))
 
 
 def shared_examples(first: Source, second: Source) -> int:
@@ -92,20 +104,21 @@ def shared_examples(first: Source, second: Source) -> int:
     return len(np.intersect1d(first.indices, second.indices)) if one else 0
 
 
-def _parts(data: str | Source, data_dir: Path | str | None) -> Parts:
+def _parts(data: str | Source, data_dir: Path | str | None, follow_links: bool) -> Parts:
     if not isinstance(data, str):
-        if not isinstance(data, Source) or not isinstance(data.info, Info):
-            raise TypeError(
-                f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or an object with len(), "
-                "[index] and an info of the type Info"
-            )
+        check_source(data)
         return {"all": lambda: data}
+    try:
+        data.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"data {os.fsencode(data)!r} is not UTF-8, as a run's record must be; rename it") from None
     kind, _, argument = data.partition(":")
     if kind not in _KINDS:
         near = difflib.get_close_matches(kind, _KINDS, n=1)
         hint = f" (did you mean {':'.join([near[0], argument] if argument else near)!r}?)" if near else ""
         raise ValueError(f"unknown data {data!r}{hint}; expected {SPELLINGS}")
-    return _KINDS[kind](data, argument, None if data_dir is None else Path(data_dir).expanduser())
+    options = {"follow_links": True} if follow_links and kind in _OF_FILES else {}
+    return with_test(_KINDS[kind](data, argument, None if data_dir is None else Path(data_dir).expanduser(), **options))
 
 
 def _on_offer(parts: Parts) -> tuple[str, ...]:
@@ -146,7 +159,7 @@ def _digits(spelling: str, argument: str, data_dir: Path | None) -> Parts:
     return {"all": load}
 
 
-_KINDS: dict[str, Callable[[str, str, Path | None], Parts]] = {
+_KINDS: dict[str, Callable[..., Parts]] = {
     "digits": _digits,
     "tfds": tfds_parts,
     "folder": folder_parts,
@@ -155,3 +168,5 @@ _KINDS: dict[str, Callable[[str, str, Path | None], Parts]] = {
     "idx": idx_parts,
     "cifar": cifar_parts,
 }
+# Those whose pictures are files, which links may stand for.
+_OF_FILES = ("folder", "csv")

@@ -157,8 +157,9 @@ def _generate(
                 unreadable.add(fault.index)
                 if len(unreadable) > most_unreadable:
                     raise ValueError(f"more than {most_unreadable} examples cannot be read; the last: {fault.message}")
-            model = model or next((one for one in loaded if one.example is not None), loaded[0])
-            batch = stack_examples(loaded, model, info.name)
+            model = model or next((one for one in loaded if one.example is not None), None)
+            model = model or plan.loader.model(most_unreadable)
+            batch = stack_examples(loaded, model, plan.loader.source)
             if "label" in batch and np.ndim(batch["label"]) == 1 and batch["label"].dtype.kind in "iu":
                 check_labels(batch["label"], batch["id"], info)
             yield batch

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from cnnjax.data.loading import Loader
 from cnnjax.data.pipeline import eval_batches
+from cnnjax.data.progress import progress
 from cnnjax.data.sources import Source
 
-# Examples read between two movements of the progress bar.
-_BLOCK = 512
+# Examples read between two looks at the progress.
+_BLOCK = 64
 
 
 def read_all(
@@ -21,22 +21,19 @@ def read_all(
 ) -> dict[str, np.ndarray] | None:
     """All examples of a source in one array per element, or None where they would take more than `limit` bytes.
 
-    "valid" among them is False for examples that were skipped. The size is that of the first example times their
-    number. `options` are those of `eval_batches`, whose errors are raised too.
+    "valid" among them is False for examples that were skipped. The size is that of the first readable example times
+    their number. `options` are those of `eval_batches`, whose errors are raised too. What takes long is shown.
     """
     loading = {name: options[name] for name in ("image_size", "fit", "unreadable") if name in options}
-    first = Loader(source, **loading).load(0, 0).example
-    if first is None or len(source) * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(first)) > limit:
+    first = Loader(source, **loading).model(options.get("most_unreadable", 100)).example
+    if len(source) * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(first)) > limit:
         return None
-    batches = eval_batches(source, batch_size=min(_BLOCK, len(source)), **options)
-    shown = track(
-        batches,
-        f"reading {len(source):,} examples of {source.info.name} ({source.info.split})",
-        total=-(-len(source) // _BLOCK),
-        console=console or Console(stderr=True),
-        transient=True,
-    )
-    parts = [{name: leaf for name, leaf in batch.items() if name != "id"} for batch in shown]
+    parts = []
+    text = f"reading examples of {source.info.name} ({source.info.split})"
+    with progress(text, len(source), console=console) as advance:
+        for batch in eval_batches(source, batch_size=min(_BLOCK, len(source)), **options):
+            parts.append({name: leaf for name, leaf in batch.items() if name != "id"})
+            advance(min(_BLOCK, len(source) - _BLOCK * (len(parts) - 1)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(source)], *parts)
 
 

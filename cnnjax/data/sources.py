@@ -3,6 +3,7 @@
 `cnnjax.data.opening` finds sources by their spelling; here is what every kind of them shares.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ class Info:
             how many channels an encoded picture is decoded to: 1, 3, or None for as many as it has.
         classes: The names of the classes by label, or of the tags; empty when the data has none.
         fingerprint: The same for the same data on every machine, and no other's; empty when there is none.
+        remarks: What its owner should know, a sentence each: what was passed over, which classes a split lacks.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Info:
     shapes: Mapping[str, tuple[int | None, ...]]
     classes: tuple[str, ...] = ()
     fingerprint: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -56,7 +59,7 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArraySource:
     """Examples held in memory, one per entry of the arrays' first axis.
 
@@ -88,6 +91,9 @@ class ArraySource:
         object.__setattr__(self, "arrays", arrays)
         object.__setattr__(self, "info", replace(self.info, shapes=shapes, fingerprint=mark))
 
+    def __repr__(self) -> str:
+        return describe_source(self)
+
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
@@ -104,7 +110,7 @@ class ArraySource:
         return self.arrays.get("tags")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Subset:
     """The examples of another source at `indices`, in that order; its fingerprint is made from both."""
 
@@ -116,6 +122,9 @@ class Subset:
         whole = self.source.info.fingerprint
         mark = fingerprint(whole, np.asarray(self.indices, np.int64)) if whole else ""
         object.__setattr__(self, "info", replace(self.info, fingerprint=mark))
+
+    def __repr__(self) -> str:
+        return describe_source(self)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -169,11 +178,45 @@ def read_example(source: Source, index: int, *, pixels: Callable[..., np.ndarray
         return {**example, "image": pixels(example["image"], channels=channels)}
     # Files, records and decoders of many makers fail in as many ways.
     except Exception as error:
-        file = source.where(place) if hasattr(source, "where") else ""
+        # An address would be another one in the next run.
+        reason = re.sub(r" at 0x[0-9a-f]+", "", str(error)) or type(error).__name__
+        file = _file_of(source, place)
         raise ValueError(
             f"example {place} of {source.info.name} ({source.info.split}) cannot be read"
-            f"{f' from {file}' if file else ''}: {str(error) or type(error).__name__}"
+            f"{f' from {file}' if file else ''}: {reason}"
         ) from error
+
+
+def name_example(source: Source, index: int) -> str:
+    """Which example it is, for a message: of which source, and in which file if the source says so."""
+    file = _file_of(source, index)
+    return f"example {index} of {source.info.name}{f' in {file}' if file else ''}"
+
+
+def describe_source(source: Source) -> str:
+    """A source in a line: what it is, how much it holds, and the remarks on it."""
+    info = source.info
+    shapes = [
+        f"{name} {'x'.join('?' if size is None else str(size) for size in shape) or 'scalar'}"
+        for name, shape in info.shapes.items()
+    ]
+    of = f" of {len(info.classes):,} classes" if info.classes else ""
+    told = f"{info.name} ({info.split}): {len(source):,} examples{of}"
+    return "; ".join([", ".join([told, *shapes]), *info.remarks])
+
+
+def check_source(data: object) -> None:
+    """Does nothing if this is a source.
+
+    Raises:
+        TypeError: If it is not; the message says how arrays become one.
+    """
+    if not isinstance(data, Source) or not isinstance(data.info, Info):
+        raise TypeError(
+            f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or a source, which has len(), [index] "
+            "and an info of the type Info: of arrays, "
+            'ArraySource({"image": images, "label": labels}, Info("mine", "all", {}, classes))'
+        )
 
 
 def labels_of(source: Source) -> np.ndarray | None:
@@ -192,11 +235,16 @@ def local_path(spelling: str, argument: str, data_dir: Path | None, *, kind: Lit
     Raises:
         FileNotFoundError: If there is no such folder or file.
     """
-    path = (data_dir or Path()) / Path(argument).expanduser()
-    if not argument or not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise FileNotFoundError(
-            f"{spelling!r}: there is no {kind} {str(path) if argument else ''!r}; expected {SPELLINGS}"
-        )
+    if not argument:
+        raise FileNotFoundError(f"{spelling!r} names no {kind}; expected {SPELLINGS}")
+    given = Path(argument).expanduser()
+    path = (data_dir or Path()) / given
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
+        start = "data_dir (--data-dir)" if data_dir else "the folder you are in"
+        cure = f"the path is relative, and starts from {start}; give the folder it starts from as data_dir (--data-dir)"
+        cure = "check the path" if given.is_absolute() else cure
+        other = f", only a {'file' if kind == 'folder' else 'folder'}" if path.exists() else ""
+        raise FileNotFoundError(f"{spelling!r}: there is no {kind} {str(path.absolute())!r}{other}; {cure}")
     return path
 
 
@@ -221,6 +269,10 @@ def check_labels(labels: np.ndarray, indices: np.ndarray, info: Info) -> None:
             f"example {indices[wrong[0]]} of {info.name} ({info.split}) has the label {labels[wrong[0]]}; expected "
             f"0 to {len(info.classes) - 1}, because there are {len(info.classes)} classes"
         )
+
+
+def _file_of(source: Source, index: int) -> str:
+    return source.where(index) if hasattr(source, "where") else ""
 
 
 def _are_labels(array: np.ndarray) -> bool:

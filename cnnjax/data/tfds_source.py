@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnjax.data.decode import decode_image
 from cnnjax.data.fingerprint import fingerprint
-from cnnjax.data.sources import Info
+from cnnjax.data.sources import Info, describe_source
 
 # The formats that can be read in any order; parquet, unlike ArrayRecord, is read into memory whole.
 _FORMATS = ("array_record", "parquet")
@@ -30,7 +30,7 @@ class _Element:
     channels: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TfdsSource:
     """One split of a prepared TFDS set, whose "image" is the bytes of an encoded picture.
 
@@ -41,6 +41,9 @@ class TfdsSource:
     records: Any
     elements: Mapping[str, _Element]
     info: Info
+
+    def __repr__(self) -> str:
+        return describe_source(self)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cnnjax.data.file_source import FileSource, Paths, describe, with_test
+from cnnjax.data.file_source import FileSource, Paths, describe
 from cnnjax.data.sources import read_example
 from tests.data.tiny_sources import write_pictures
 
@@ -55,20 +55,3 @@ def test_fingerprints_are_of_paths_sizes_elements_and_classes():
     others += [mark(label=np.array([1, 0])), mark(tags=np.array([0, 1]))]
     assert mark() == mark()
     assert len({mark(), *others}) == 7
-
-
-@pytest.mark.parametrize(
-    ("splits", "offered", "test"),
-    [
-        (("test", "train"), ("train", "test"), "test"),
-        (("val", "train"), ("train", "val", "test"), "val"),
-        (("validation", "val", "train"), ("train", "val", "validation", "test"), "val"),
-        (("validation", "train"), ("train", "validation", "test"), "validation"),
-        (("val",), ("val",), None),
-        (("b", "train", "a"), ("train", "a", "b"), None),
-    ],
-)
-def test_what_is_held_out_serves_as_test(splits, offered, test):
-    parts = with_test({split: lambda split=split: split for split in splits})
-    assert tuple(parts) == offered
-    assert test is None or parts["test"]() == test

@@ -74,7 +74,7 @@ def test_a_wrong_way_to_the_size_is_no_fault_of_the_example():
 
 def test_skipped_rows_hold_a_readable_example():
     rows = [Loaded(3, False, None), Loaded(4, True, {"number": np.int32(7)})]
-    batch = stack_examples(rows, rows[1], "files")
+    batch = stack_examples(rows, rows[1], Files(PNG))
     assert {name: values.tolist() for name, values in batch.items()} == {
         "number": [7, 7],
         "id": [3, 4],
