@@ -17,6 +17,7 @@ from cnnjax import models
 from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.tracing import trace
 from cnnjax.data import Source, augment, open_source, shared_examples
+from cnnjax.data.class_names import compare_sources
 from cnnjax.data.sources import labels_of, tags_of
 from cnnjax.data.statistics import channel_statistics
 from cnnjax.models.export import export
@@ -47,8 +48,9 @@ def run(experiment: Experiment, *, console: Console | None = None) -> Outcome:
         ValueError, OSError, FloatingPointError: a setting or the data is wrong; the message names what, and the cure.
     """
     models.create(experiment.model)  # an unknown name is said before the data is opened
-    train_source = open_source(experiment.data, experiment.train_split, data_dir=experiment.data_dir)
-    test_source = open_source(experiment.data, experiment.test_split, data_dir=experiment.data_dir)
+    options = {"data_dir": experiment.data_dir, "follow_links": experiment.loading.follow_links}
+    train_source = open_source(experiment.data, experiment.train_split, **options)
+    test_source = open_source(experiment.data, experiment.test_split, **options)
     return run_on(train_source, test_source, experiment, console=console)
 
 
@@ -61,6 +63,7 @@ def run_on(
         ValueError, OSError, FloatingPointError: as `run`.
     """
     console = console or Console()
+    compare_sources(train_source, test_source)  # before the pictures are measured
     if found := connect(experiment):
         console.print(f"process {jax.process_index()} of {jax.process_count()}, found by {found}", highlight=False)
     keep_compiled()

@@ -240,10 +240,9 @@ def local_path(spelling: str, argument: str, data_dir: Path | None, *, kind: Lit
     given = Path(argument).expanduser()
     path = (data_dir or Path()) / given
     if not (path.is_dir() if kind == "folder" else path.is_file()):
-        start = "data_dir (--data-dir)" if data_dir else "the folder you are in"
-        cure = f"the path is relative, and starts from {start}; give the folder it starts from as data_dir (--data-dir)"
-        cure = "check the path" if given.is_absolute() else cure
         other = f", only a {'file' if kind == 'folder' else 'folder'}" if path.exists() else ""
+        relative = "a relative path starts from data_dir (--data-dir), or else from the folder you are in"
+        cure = "check the path" if given.is_absolute() else relative
         raise FileNotFoundError(f"{spelling!r}: there is no {kind} {str(path.absolute())!r}{other}; {cure}")
     return path
 

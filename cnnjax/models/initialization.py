@@ -19,12 +19,18 @@ def initialize(model: Model, key: jax.Array, inputs: Any) -> Any:
         ValueError: as `check_inputs`.
     """
     check_inputs(model, inputs)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _shapes(inputs))
+    shapes = _shapes(inputs)
+
+    def init(key: jax.Array) -> Any:
+        # Made here, inputs that no parameter depends on take no memory, however many they are.
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return model.init(key, zeros, **inference_options(model))
+
     # A program that runs once is not worth optimising: on a CPU that takes 5 to 20 times as long. Where it becomes a
     # part of another, such as under `jax.eval_shape`, JAX takes no options for it.
     alone = jax.default_backend() == "cpu" and not isinstance(key, jax.core.Tracer)
     options = {"xla_backend_optimization_level": 0} if alone else {}
-    return jax.jit(partial(model.init, **inference_options(model)), compiler_options=options)(key, zeros)
+    return jax.jit(init, compiler_options=options)(key)
 
 
 def check_inputs(model: Model, inputs: Any) -> None:

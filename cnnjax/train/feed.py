@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
@@ -17,6 +17,9 @@ from cnnjax.data.resident import read_all
 from cnnjax.data.sources import Source
 from cnnjax.train.config import Experiment
 from cnnjax.train.parallel import Parallel, whole_on
+
+# So many examples are read, at most, to know what a batch is like.
+_SAMPLED = 256
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
 
@@ -54,11 +57,22 @@ class Feed:
             return id_batches(Order(len(self.source)), Part(self.batch_size, **_process()))
         return eval_batches(self.source, batch_size=self.batch_size, **_process(), **self.options)
 
-    def sample(self) -> dict[str, np.ndarray]:
-        """A batch to compile for: the first in the order of the source."""
-        alone = {**self.options, "workers": 0, "on_fault": lambda fault: None}
-        with closing(replace(self, options=alone).once()) as batches:
-            return next(batches)
+    def sample(self) -> Any:
+        """This process's part of a batch as shapes, to compile for before so large a one is gathered.
+
+        Where nothing is resident, the first examples of the source are read, which must be alike.
+        """
+        if self.examples:
+            read = next(id_batches(Order(len(self.source)), Part(1)))
+        else:
+            alone = {**self.options, "workers": 0, "on_fault": lambda fault: None}
+            first = min(self.batch_size, len(self.source), _SAMPLED)
+            with closing(eval_batches(self.source, batch_size=first, **alone)) as batches:
+                read = next(batches)
+        rows = Part(self.batch_size, **_process()).rows
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype)), read
+        )
 
 
 def open_feed(

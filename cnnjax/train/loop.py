@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from cnnjax.data.augment import unchanged
+from cnnjax.data.class_names import compare_sources
 from cnnjax.data.loading import Fault
 from cnnjax.data.resident import gather
 from cnnjax.data.sources import Source
@@ -99,7 +100,8 @@ def fit(
     run = _open(experiment, model, task, train_source, test_source, prepare, augment, console)
     parallel, plan, train_feed = run.parallel, run.plan, run.train_feed
     sample = train_feed.sample()
-    whole = gather(train_feed.examples, sample), gather(run.test_feed.examples, run.test_feed.sample())
+    shapes = (train_feed.examples, sample), (run.test_feed.examples, run.test_feed.sample())
+    whole = tuple(jax.eval_shape(gather, *feed) for feed in shapes)
     like = whole_on(parallel.mesh, _first_state(run.recipe, *whole, experiment.seed))
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
@@ -207,9 +209,14 @@ def _open(
     console: Console,
 ) -> _Run:
     """Lays out the devices, opens the data, and puts together what a step computes; small data is read now."""
+    remarks = compare_sources(train_source, test_source)
     parallel = Parallel(make_mesh(experiment.devices), experiment.parallel, experiment.bn)
     check_batch_size(experiment.batch_size, parallel.mesh, accumulate=experiment.accumulate)
     _check_processes(train_source, test_source)
+    told = [(s.info.name, remark) for s in (train_source, test_source) for remark in s.info.remarks]
+    told += [(train_source.info.name, remark) for remark in remarks]
+    for name, remark in dict.fromkeys(told):
+        console.print(f"note: {name}: {remark}", highlight=False, markup=False, soft_wrap=True)
     faults: list[Fault] = []
     opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
     train_feed, test_feed = opened(train_source, training=True), opened(test_source)
@@ -276,7 +283,7 @@ def _compile(run: _Run, state: Any, sample: Any, examples: Any) -> tuple[dict[in
     """The compiled calls of a run by the number of their steps, and the seconds that compiling took."""
     began, calls = time.perf_counter(), {}
     for steps in sorted({1, run.experiment.steps_per_call}):
-        (batch,) = run.parallel.to_devices([sample if steps == 1 else [sample] * steps], training=True)
+        batch = run.parallel.shapes(sample, steps=steps)
         calls[steps] = run.parallel.compile_training(run.recipe, state, batch, examples, steps=steps)
     return calls, time.perf_counter() - began
 

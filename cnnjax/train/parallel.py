@@ -144,10 +144,22 @@ class Parallel:
             steps = False
         return jax.tree.map(partial(jax.make_array_from_process_local_data, split(self.mesh, steps=steps)), batch)
 
+    def shapes(self, batch: Any, *, steps: int = 1) -> Any:
+        """What `to_devices` gives for training, as shapes, for a process's part of a batch that is given as shapes."""
+
+        def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+            rows, *rest = leaf.shape
+            several = (steps,) if steps > 1 else ()
+            if self.way == "pmap":
+                return jax.ShapeDtypeStruct((self.mesh.size, *several, rows // self.mesh.size, *rest), leaf.dtype)
+            return jax.ShapeDtypeStruct((*several, rows * jax.process_count(), *rest), leaf.dtype)
+
+        return jax.tree.map(shape, batch)
+
     def compile_training(self, recipe: Recipe, state: Any, batch: Any, examples: Any, *, steps: int = 1) -> Any:
         """Compiles `(state, batch, examples) -> (state, metrics)`, of one step or several; the state is donated.
 
-        All three come as `place` and `to_devices` give them.
+        All three come as `place` and `to_devices` give them; of the batch its `shapes` suffice.
         """
         step = partial(train_step if steps == 1 else train_steps, recipe=recipe, replicas=self.replicas)
         if self.way == "pmap":

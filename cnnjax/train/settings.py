@@ -77,6 +77,8 @@ class Loading:
     """Examples that cannot be read stop the run, are left out, or are replaced by the next."""
     most_unreadable: int = 100
     """Unreadable examples that are an error after all where they are more."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of the folder of the pictures; else they are refused."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,12 @@ class Trained:
             ValueError, OSError: the run's data is not there.
         """
         settings = self.settings
-        source = open_source(settings["data"], settings["test_split"], data_dir=data_dir)
+        source = open_source(
+            settings["data"],
+            settings["test_split"],
+            data_dir=data_dir,
+            follow_links=settings["loading"].get("follow_links", False),
+        )
         options = {"image_size": self.image_shape[:2], "fit": settings["fit"]}
         with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
             batch = next(batches)

@@ -96,7 +96,7 @@ def test_the_fingerprint_is_of_pictures_and_labels(table, tmp_path):
 
 
 def test_the_fingerprint_of_a_split_is_its_own(table, tmp_path):
-    spelling = table("path,split,label\na.png,val,x\nb.png,train,y\n")
+    spelling = table("path,split,label\na.png,val,x\nb.png,train,y\ndeep/c.png,train,x\n")
     before = [open_source(spelling, split).info.fingerprint for split in ("train", "val")]
     (tmp_path / "b.png").write_bytes(b"longer" * 50)
     after = [open_source(spelling, split).info.fingerprint for split in ("train", "val")]
@@ -113,7 +113,6 @@ def test_the_fingerprint_of_a_split_is_its_own(table, tmp_path):
         "path,label,tags",
         "path,label,Label",
         "path,label,",
-        "path;label",
     ],
 )
 def test_other_headers(table, header):

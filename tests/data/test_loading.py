@@ -68,7 +68,7 @@ def test_faults_name_the_file():
 
 
 def test_a_wrong_way_to_the_size_is_no_fault_of_the_example():
-    with pytest.raises(ValueError, match="example 0 of files: an image of 5x6 does not fit into 4x4"):
+    with pytest.raises(ValueError, match=r"example 0 of files in 0\.png: an image of 5x6 does not fit into 4x4"):
         Loader(Files(PNG), (4, 4), "pad", unreadable="skip").load(0, 0)
 
 

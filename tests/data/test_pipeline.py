@@ -202,8 +202,19 @@ def test_unreadable_examples_stop_by_default_and_where_they_are_too_many(caplog)
     with pytest.raises(ValueError, match="more than 1 examples cannot be read; the last: example 3"):
         list(eval_batches(torn(), batch_size=3, unreadable="skip", most_unreadable=1))
     assert "example 2 of listed (all) cannot be read" in caplog.text
-    with pytest.raises(ValueError, match="no example of the batch of 2 of listed can be read"):
-        list(eval_batches(Torn(torn().examples, first=0), batch_size=2, unreadable="skip"))
+
+
+def test_the_first_readable_example_is_the_model_of_all():
+    faults = []
+    options = {"batch_size": 2, "unreadable": "skip", "on_fault": faults.append}
+    batches = list(eval_batches(Torn(torn().examples, first=0), **options))
+    assert [batch["valid"].tolist() for batch in batches] == [[False, False], [True, True], [True, True]]
+    assert [batch["label"].tolist() for batch in batches] == [[2, 2], [2, 3], [4, 5]]
+    assert [fault.index for fault in faults] == [0, 1]
+    with pytest.raises(ValueError, match="none of the first 2 examples can be read; the last: example 1 of listed"):
+        list(eval_batches(Torn(torn(2).examples, first=0), **options))
+    with pytest.raises(ValueError, match="more than 1 examples cannot be read"):
+        list(eval_batches(Torn(torn().examples, first=0), **options, most_unreadable=1))
 
 
 def test_encoded_pictures_are_decoded_and_brought_to_size():
@@ -234,7 +245,7 @@ def sized(*sizes):
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_images_of_different_sizes_need_image_size(batch_size):
     source = sized((4, 4), (4, 4), (6, 5))
-    words = r"image of example 2: \(6, 5, 3\), of example 0: \(4, 4, 3\).*--image-size N"
+    words = r"image of example 2 of listed: \(6, 5, 3\), of example 0 of listed: \(4, 4, 3\).*--image-size N"
     with pytest.raises(ValueError, match=words):
         list(eval_batches(source, batch_size=batch_size))
     (batch,) = eval_batches(source, batch_size=3, image_size=(8, 9))
@@ -245,7 +256,7 @@ def test_images_of_different_sizes_need_image_size(batch_size):
 
 
 def test_unequal_structures_and_taken_names_are_errors():
-    with pytest.raises(ValueError, match=r"example 1: \['a', 'b'\], of example 0: \['a'\]"):
+    with pytest.raises(ValueError, match=r"example 1 of listed: \['a', 'b'\], of example 0 of listed: \['a'\]"):
         list(eval_batches(Listed([{"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)}]), batch_size=2))
     with pytest.raises(ValueError, match="element 'id', a name every batch uses"):
         list(eval_batches(Listed([{"id": np.ones(2)}]), batch_size=1))

@@ -72,7 +72,7 @@ def test_saved_settings_are_plain_and_leave_out_where_things_lie_and_who_reads()
     experiment = Experiment(run_dir=Path("somewhere"), data_dir=Path("data"), optimizer=Optimizer(name="sgd"))
     saved = json.loads(json.dumps(to_json(experiment)))
     assert saved["optimizer"]["name"] == "sgd"
-    assert saved["loading"] == {"unreadable": "raise", "most_unreadable": 100}
+    assert saved["loading"] == {"unreadable": "raise", "most_unreadable": 100, "follow_links": False}
     assert not {"run_dir", "resume", "data_dir"} & saved.keys()
     elsewhere = {"run_dir": None, "data_dir": Path("moved"), "loading": Loading(threads=1, workers=2, resident_mib=0)}
     assert to_json(dataclasses.replace(experiment, **elsewhere)) == saved

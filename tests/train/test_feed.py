@@ -19,7 +19,7 @@ def opened(training=False, **settings):
     one = parallel.Parallel(parallel.make_mesh(1))
     quiet = Console(file=io.StringIO())
     return open_feed(
-        SOURCE, Experiment(batch_size=4, **settings), one, on_fault=print, training=training, console=quiet
+        SOURCE, Experiment(**{"batch_size": 4} | settings), one, on_fault=print, training=training, console=quiet
     )
 
 
@@ -42,6 +42,17 @@ def test_random_crops_are_streamed_in_training_alone():
     assert opened(training=False, **cropped).examples
 
 
-def test_a_sample_is_the_first_batch():
-    assert opened().sample()["id"].tolist() == [0, 1, 2, 3]
-    np.testing.assert_array_equal(opened(loading=Loading(resident_mib=0)).sample()["image"], PICTURES[:4])
+def test_a_sample_is_the_shape_of_a_batch():
+    shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in opened().sample().items()}
+    assert shapes == {"id": ((4,), np.int32), "valid": ((4,), np.bool_)}
+    sample = opened(loading=Loading(resident_mib=0)).sample()
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in sample.items()} == shapes | {
+        "image": ((4, 2, 2, 3), np.uint8),
+        "label": ((4,), np.int32),
+    }
+
+
+@pytest.mark.parametrize("resident_mib", [0, 512])
+def test_a_batch_larger_than_any_memory_is_a_shape(resident_mib):
+    sample = opened(batch_size=10**12, loading=Loading(resident_mib=resident_mib)).sample()
+    assert sample["id"].shape == (10**12,)
