@@ -46,7 +46,9 @@ def remarks_on_splits(
     """
     present = {split: _present(values, len(classes)) for split, values in elements.items() if len(values)}
     for split, found in present.items():
-        unknown = [name for name, has, known in zip(classes, found, present.get("train", found), strict=True) if has > known]
+        unknown = [
+            name for name, has, known in zip(classes, found, present.get("train", found), strict=True) if has > known
+        ]
         if unknown and elements[split].ndim == 1:
             known = [name for name, has in zip(classes, present["train"], strict=True) if has]
             raise ValueError(

@@ -30,7 +30,7 @@ _VERSION = 2
 
 # Suffixes of what stands beside pictures; a folder of nothing else is no class.
 _ANNOTATIONS = {".csv", ".json", ".mat", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
-_NO_CLASS = "pictures in no folder of a class"
+_NO_CLASS = "in no folder of a class"
 
 
 def folder_parts(
@@ -119,11 +119,15 @@ def _build(root: Path, follow_links: bool) -> _Index:
     names = [_class_of(root, folder) for _, folder, _ in found]
     classes = tuple(sorted(set(names)))
     if len(classes) == 1:
-        raise ValueError(f"{root} has one class only, {classes[0]!r}; expected at least two folders of classes")
+        deeper = {path.split("/")[1] for _, _, files in found for path, _ in files if path.count("/") > 1}
+        cure = f": open folder:{root}/{found[0][1].path}" if len(splits) == 1 and len(deeper) > 1 else ""
+        raise ValueError(f"{root} has one class only, {classes[0]!r}; expected at least two folders of classes{cure}")
     label = {name: number for number, name in enumerate(classes)}
     labels = np.repeat([label[name] for name in names], [len(files) for _, _, files in found]).astype(np.int32)
     counts = [sum(len(files) for of, _, files in found if of == split) for split in splits]
-    bounds = {split: (stop - count, stop) for split, count, stop in zip(splits, counts, accumulate(counts), strict=True)}
+    bounds = {
+        split: (stop - count, stop) for split, count, stop in zip(splits, counts, accumulate(counts), strict=True)
+    }
     said = [tell_skipped(+skipped)] if +skipped else []
     said += [f"no pictures in {listed(beside)}, taken for annotations and left out"] if beside else []
     said += _doubts(root, {folder.path: files for split, folder, files in found if split == "all"})

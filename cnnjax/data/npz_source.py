@@ -60,7 +60,9 @@ def npz_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, 
     said = (f"the arrays {listed(unread)} are not read",) if unread else ()
     lacking = remarks_on_splits(str(path), classes, found)
     return {
-        split: partial(_open_npz, path, name, found[split], Info(spelling, split, {}, classes, "", said + lacking[split]))
+        split: partial(
+            _open_npz, path, name, found[split], Info(spelling, split, {}, classes, "", said + lacking[split])
+        )
         for split, (name, _) in pairs.items()
     }
 

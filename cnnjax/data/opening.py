@@ -79,9 +79,7 @@ def open_source(
     return Subset(whole, indices[first:last], replace(whole.info, split=split))
 
 
-def splits(
-    data: str | Source, *, data_dir: Path | str | None = None, follow_links: bool = False
-) -> tuple[str, ...]:
+def splits(data: str | Source, *, data_dir: Path | str | None = None, follow_links: bool = False) -> tuple[str, ...]:
     """The names of the splits that `open_source` offers for this spelling or source.
 
     Raises:

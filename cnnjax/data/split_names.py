@@ -51,7 +51,9 @@ def with_test(parts: Mapping[str, _Part]) -> dict[str, _Part]:
 
     ImageNet's test labels are not public, so its validation set is what everybody tests on.
     """
-    usual = sorted((name for name in parts if split_name(name) in SPLITS), key=lambda n: (SPLITS.index(split_name(n)), n))
+    usual = sorted(
+        (name for name in parts if split_name(name) in SPLITS), key=lambda n: (SPLITS.index(split_name(n)), n)
+    )
     ordered = {name: parts[name] for name in [*usual, *sorted(parts.keys() - set(usual))]}
     held_out = next((name for name in usual if split_name(name) == "val"), None)
     if {"train", "test"} & set(map(split_name, usual)) == {"train"} and held_out is not None:

@@ -156,6 +156,34 @@ def test_bad_rows_are_named(table, text, words):
         open_source(table(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,label\na.png\0,x\nb.png,y\n", "row 2 holds a NUL character"),
+        (
+            "path;label\na.png;x, y\n",
+            "has the header path;label, one column, as if ';' separated .*save it with commas",
+        ),
+        ("path,class\na.png,x\nb.png,y\n", "column class has 'x'; expected 0 or 1, .*names the class .*call it label"),
+        ("path,split,label\na.png,val,x\nb.png,Valid,y\n", "the column split has 'val' and 'Valid', which both stand"),
+        ("path,split,label\na.png,Train,x\nb.png,test,y\n", "the split test has the classes y, of which train has no"),
+    ],
+)
+def test_tables_of_other_makers_are_told_what_to_change(table, text, words):
+    with pytest.raises(ValueError, match=rf"table\.csv.*{words}"):
+        open_source(table(text))
+
+
+def test_usual_names_of_splits_and_one_spelling_of_classes(table):
+    spelling = table("path,split,label\na.png,Training,caf\u00e9\nb.png,Training,x\ndeep/c.png,Dev,cafe\u0301\n")
+    assert splits(spelling) == ("train", "val", "test")
+    val = open_source(spelling, "validation")
+    assert (val.info.classes, val.labels().tolist()) == (("caf\u00e9", "x"), [0])
+    assert val.info.remarks == ("the split val has no examples of x",)
+    flags = open_source(table("path,cafe\u0301\na.png,1\nb.png,0\n"), "all")
+    assert flags.info.classes == ("caf\u00e9",)
+
+
 def test_missing_pictures_and_tables(table, tmp_path):
     with pytest.raises(
         FileNotFoundError,
@@ -175,6 +203,8 @@ def test_links_out_of_the_folder_are_refused(table, tmp_path, tmp_path_factory, 
     (tmp_path / link).symlink_to(outside / "p.png" if link == name else outside)
     with pytest.raises(ValueError, match=rf"row 3: the picture '{name}' is reached by a link that leads outside"):
         open_source(table(f"path,label\na.png,x\n{name},y\n"))
+    followed = open_source(f"csv:{tmp_path / 'table.csv'}", "all", follow_links=True)
+    assert greys(followed) == [1, 5]
     (tmp_path / link).unlink()
     (tmp_path / link).symlink_to(tmp_path / "b.png" if link == name else tmp_path / "deep")
     inside = name.replace("p.png", "c.png")

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from cnnjax.data import folder_listing
-from cnnjax.data.folder_listing import Folder, list_below, list_folder
+from cnnjax.data.decode import SUFFIXES
+from cnnjax.data.folder_listing import HIDDEN, NO_SUFFIX, OTHER_LINK, Folder, list_below, list_folder, tell_skipped
 from tests.data.tiny_sources import write_pictures
 
 
@@ -28,6 +28,9 @@ def test_pictures_are_found_by_suffix_and_hidden_ones_passed_over(tmp_path):
         "g.TIFF",
         "deep/down/h.jpg",
         "i.png/j.png",
+        "k.jfif",
+        "l.jpe",
+        *(f"m{suffix}" for suffix in SUFFIXES if suffix == ".avif"),
     ]
     for name in [*kept, ".hidden.jpg", "deep/.git/k.jpg", "notes.txt", "jpg", "l.npy"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -106,18 +109,27 @@ def test_circles_are_errors_and_do_not_hang(linked, links):
         found_below(root)
 
 
-def test_a_bar_is_shown_for_many_pictures_only(linked, monkeypatch):
-    from rich.progress import Progress
+def test_a_setting_follows_links_out_of_the_root(linked):
+    root, outside = linked
+    (root / "dog").symlink_to(outside / "dog")
+    (root / "cat" / "two.png").symlink_to(outside / "dog" / "two.png")
+    (listing,) = list_below(root, [whole(root)], follow_links=True)
+    assert [path for path, _ in listing.files] == ["cat/one.png", "cat/two.png", "dog/two.png"]
+    (outside / "dog" / "up").symlink_to(root)
+    with pytest.raises(ValueError, match="leads back to a folder it lies in"):
+        list_below(root, [whole(root)], follow_links=True)
 
-    shown = []
-    monkeypatch.setattr(Progress, "start", lambda bar: shown.append((bar.console.stderr, bar.tasks[0].description)))
-    assert found_below(linked[0])
-    assert shown == []
-    monkeypatch.setattr(folder_listing, "BAR_AFTER_FILES", 0)
-    assert found_below(linked[0])
-    assert shown == [(True, "indexing root")]
-    shown.clear()
-    monkeypatch.setattr(folder_listing, "BAR_AFTER_FILES", 10)
-    monkeypatch.setattr(folder_listing, "BAR_AFTER_SECONDS", 0.0)
-    assert found_below(linked[0])
-    assert len(shown) == 1
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    for name in ("a.jpg", "b.heic", "c.HEIC", "notes.txt", "README", "Thumbs.db", ".x.jpg", "@eaDir/a.jpg/THUMB.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (listing,) = list_below(tmp_path, [whole(tmp_path)])
+    assert [path for path, _ in listing.files] == ["a.jpg"]
+    assert listing.skipped == {HIDDEN: 4, ".heic": 2, ".txt": 1, NO_SUFFIX: 1, OTHER_LINK: 1}
+    assert tell_skipped(listing.skipped) == (
+        "passed over: 4 hidden or of the system, 2 .heic, 1 .txt, 1 links that are not followed, 1 without a suffix"
+    )
+    assert tell_skipped({}) == ""

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -88,3 +89,76 @@ def test_mnist_t10k_as_published():
     # The published counts of the ten digits in the test set.
     assert [labels.count(d) for d in range(10)] == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert len(open_source("idx:mnist", "all[8000:]", data_dir=SHARED)) == 2000
+
+
+def names_of(stem, prefix="", point="-", ending=".gz"):
+    return [
+        f"{prefix}{stem}-{kind}{point}{axes}-ubyte{ending}" for kind, axes in (("images", "idx3"), ("labels", "idx1"))
+    ]
+
+
+def write_as(folder, names, labels=(0, 1, 2, 3)):
+    """Pictures of 2 x 3 that count up by rows."""
+    folder.mkdir(exist_ok=True)
+    pictures = np.arange(6 * len(labels)).reshape(-1, 2, 3)
+    for name, array in zip(names, (pictures, np.array(labels)), strict=True):
+        data = pack_idx(array)
+        (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+
+@pytest.mark.parametrize(
+    ("stem", "options", "split"),
+    [
+        ("train", {"point": "."}, "train"),
+        ("t10k", {"point": ".", "ending": ""}, "test"),
+        ("test", {"ending": ""}, "test"),
+    ],
+)
+def test_other_spellings_of_mnists_names(tmp_path, stem, options, split):
+    write_as(tmp_path, names_of(stem, **options))
+    write_as(tmp_path, names_of("t10k" if split == "train" else "train"))
+    assert open_source(f"idx:{tmp_path}", split)[1]["image"][..., 0].tolist() == [[6, 7, 8], [9, 10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "labels", "expected"),
+    [
+        ("letters", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", (1, 26), [0, 25]),
+        ("balanced", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt", (0, 46), [0, 46]),
+        ("digits", "0123456789", (0, 9), [0, 9]),
+    ],
+)
+def test_emnist_is_upright_and_its_classes_are_named(tmp_path, name, classes, labels, expected):
+    for stem in ("train", "test"):
+        write_as(tmp_path, names_of(stem, prefix=f"emnist-{name}-"), labels)
+    source = open_source(f"idx:{tmp_path}", "test")
+    assert "".join(source.info.classes) == classes
+    assert source.labels().tolist() == expected
+    assert source[0]["image"][..., 0].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert source.info.remarks == ("EMNIST's pictures are turned upright",)
+
+
+def test_one_of_several_sets_is_chosen(tmp_path):
+    for name in ("letters", "digits"):
+        write_as(tmp_path, names_of("train", prefix=f"emnist-{name}-"), (1, 2))
+    with pytest.raises(ValueError, match=r"holds the files of emnist-digits, emnist-letters; .*/emnist-letters"):
+        open_source(f"idx:{tmp_path}")
+    assert open_source(f"idx:{tmp_path}/emnist-letters", "all").info.classes[0] == "A"
+    with pytest.raises(FileNotFoundError, match="holds none"):
+        open_source(f"idx:{tmp_path}/emnist-kanji")
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 3), (2**26, 2, 3)])
+def test_a_small_file_of_many_zeros_is_refused_before_it_is_unpacked(tmp_path, shape):
+    write_as(tmp_path, names_of("train"))
+    with gzip.open(tmp_path / names_of("train")[0], "wb", compresslevel=1) as file:
+        file.write(struct.pack(">4I", 0x803, *shape))
+        for _ in range(2**4):
+            file.write(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="bytes after its header; expected"):
+            open_source(f"idx:{tmp_path}", "all")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()

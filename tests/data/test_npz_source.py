@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -66,7 +67,10 @@ def test_names_of_classes_allow_labels_with_gaps(save):
         ({"x": GREY, "y": LABELS * 2}, "has the label 2 at index 1, but there are 3"),
         ({"x": GREY, "y": LABELS - 1}, "has the label -1 at index 0"),
         ({"x": GREY, "y": LABELS * 0}, r"one class only, or none: its labels are \[0\]"),
-        ({"x": GREY, "y": np.array([None] * 6)}, "y of .* dtype object; expected one integer .*save y as numbers, which need no pickle"),
+        (
+            {"x": GREY, "y": np.array([None] * 6)},
+            "y of .* dtype object; expected one integer .*save y as numbers, which need no pickle",
+        ),
         (
             {"x_train": GREY, "y_train": LABELS % 2, "x_test": GREY, "y_test": LABELS * 3},
             "y_test .* label 3 at index 1",
@@ -108,3 +112,106 @@ def test_compressed_files_that_are_damaged_inside(tmp_path):
     (tmp_path / "data.npz").write_bytes(data)
     with pytest.raises(ValueError, match=r"data\.npz is no intact \.npz file"):
         open_source(f"npz:{tmp_path / 'data.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"),
+    [
+        (("x_train", "y_train", "x_val", "y_val"), ("train", "val", "test")),
+        (("X_train", "y_train", "X_test", "y_test"), ("train", "test")),
+        (("train_images", "train_labels", "dev_images", "dev_labels"), ("train", "val", "test")),
+    ],
+)
+def test_splits_by_their_usual_names(save, names, offered):
+    spelling = save(**{name: (GREY, LABELS)[place % 2] for place, name in enumerate(names)})
+    assert splits(spelling) == offered
+    assert len(open_source(spelling, offered[1])) == 6
+
+
+def test_arrays_that_are_not_read_are_said(save):
+    source = open_source(save(x=GREY, y=LABELS, weights=LABELS, x_val=GREY), "all")
+    assert source.info.remarks == ("the arrays weights, x_val are not read",)
+
+
+@pytest.mark.parametrize("names", [["cat", "cafe\u0301", "eel"], [b"cat", "caf\u00e9".encode(), b"eel"]])
+def test_names_of_classes_are_text_in_one_form(save, names):
+    assert open_source(save(x=GREY, y=LABELS, classes=np.array(names)), "all").info.classes == (
+        "cat",
+        "caf\u00e9",
+        "eel",
+    )
+    with pytest.raises(ValueError, match="classes of .* are not UTF-8"):
+        open_source(save(x=GREY, y=LABELS, classes=np.array([b"caf\xe9", b"x", b"y"])))
+
+
+def test_a_class_that_training_lacks_is_an_error(save):
+    with pytest.raises(
+        ValueError, match="the split test has the classes 2, of which train has no examples, only of 0, 1"
+    ):
+        open_source(save(x_train=GREY, y_train=LABELS % 2, x_test=GREY, y_test=LABELS))
+
+
+def test_the_cure_for_labels_as_text_works(save):
+    label = np.array(list("baabba"))
+    with pytest.raises(ValueError) as error:
+        open_source(save(image=GREY, label=label))
+    cure = str(error.value).partition("expected one integer per example: save ")[2].partition(", both of them")[0]
+    scope = {"np": np, "label": label}
+    exec(cure, scope)
+    source = open_source(save(image=GREY, label=scope["label"], classes=scope["classes"]), "all")
+    assert (source.info.classes, source.labels().tolist()) == (("a", "b"), [1, 0, 0, 1, 1, 0])
+
+
+def bomb(path, header, zeros, **others):
+    """A ZIP whose array x has this header and so many bytes of zeros, which take a thousandth of that."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as member:
+            member.write(header)
+            for _ in range(zeros >> 20):
+                member.write(bytes(2**20))
+        for name, array in others.items():
+            member = io.BytesIO()
+            np.save(member, array)
+            archive.writestr(f"{name}.npy", member.getvalue())
+
+
+def npy_header(shape, descr="|u1", version=1):
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text
+
+
+LARGE = 2**24
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (npy_header((4, 2, 2)), "x is of .* bytes by its header, and of 16,777,... here"),
+        (npy_header((LARGE // 4, 2, 2)), "has 4,194,304 examples in x and 6 in y"),
+        (npy_header((2**9, 2, 2, 2**10), "<f8"), "x of .* is float64"),
+        (npy_header((2**60, 2, 2)), "no intact"),
+        # A header that says it is as long as the array.
+        (b"\x93NUMPY\x02\x00" + (LARGE).to_bytes(4, "little"), "no intact"),
+    ],
+    ids=["longer than its header", "other length", "other type", "huge header", "endless header"],
+)
+def test_a_small_file_of_many_zeros_is_refused_before_it_is_unpacked(tmp_path, header, words):
+    bomb(tmp_path / "x.npz", header, LARGE, y=LABELS)
+    assert (tmp_path / "x.npz").stat().st_size < 40_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=words):
+            open_source(f"npz:{tmp_path / 'x.npz'}")
+        assert tracemalloc.get_traced_memory()[1] < LARGE // 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_classes_that_are_no_names_are_not_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in (("x", GREY), ("y", LABELS), ("classes", np.zeros(2**24 + 1, "S1"))):
+            member = io.BytesIO()
+            np.save(member, array)
+            archive.writestr(f"{name}.npy", member.getvalue())
+    with pytest.raises(ValueError, match=r"classes of .* has the shape \(16777217,\); expected a name per class"):
+        open_source(f"npz:{tmp_path / 'x.npz'}")

@@ -128,7 +128,9 @@ def test_paths_start_from_the_data_dir(tmp_path):
     (tmp_path / "there" / "file").touch()
     assert local_path("npz:there/file", "there/file", tmp_path, kind="file") == tmp_path / "there" / "file"
     for argument, kind, more in (("there", "file", ", only a folder"), ("there/file", "folder", ", only a file")):
-        with pytest.raises(FileNotFoundError, match=f"there is no {kind} '{tmp_path}/{argument}'{more}; a relative path"):
+        with pytest.raises(
+            FileNotFoundError, match=f"there is no {kind} '{tmp_path}/{argument}'{more}; a relative path"
+        ):
             local_path(f"x:{argument}", argument, tmp_path, kind=kind)
     with pytest.raises(FileNotFoundError, match="'x:' names no folder; expected digits, "):
         local_path("x:", "", tmp_path, kind="folder")
@@ -136,7 +138,9 @@ def test_paths_start_from_the_data_dir(tmp_path):
 
 def test_a_relative_path_from_another_folder_names_the_place_and_the_cure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = rf"'folder:pets': there is no folder '{tmp_path}/pets'; a relative path starts from data_dir \(--data-dir\), or"
+    words = (
+        rf"'folder:pets': there is no folder '{tmp_path}/pets'; a relative path starts from data_dir \(--data-dir\), or"
+    )
     with pytest.raises(FileNotFoundError, match=words):
         local_path("folder:pets", "pets", None, kind="folder")
     with pytest.raises(FileNotFoundError, match=rf"'{tmp_path}/pets'; check the path"):
