@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnnjax.data import ArraySource, Info
-from cnnjax.experiment import make_augment, make_task, run
+from cnnjax.experiment import make_augment, make_task, run, run_on
 from cnnjax.tasks import Classification, Tagging
 from cnnjax.train import Augmentation, Experiment, read_rows
 
@@ -45,6 +45,19 @@ def test_tasks_that_do_not_fit_the_data():
     lonely = ArraySource({"image": PICTURES, "label": np.zeros(4, int)}, Info("mine", "train", {}, ("a",)))
     with pytest.raises(ValueError, match="names 1 classes; classification needs at least two"):
         make_task(lonely, Experiment())
+
+
+def test_classes_are_compared_before_pictures_are_measured():
+    class Unread(ArraySource):
+        def __getitem__(self, index):
+            raise AssertionError("read too early")
+
+    train, test = (
+        Unread({"image": np.zeros((4, 8, 8, 1), np.uint8), "label": np.arange(4) % 2}, Info("pets", "all", {}, names))
+        for names in (("cat", "dog"), ("cat", "dog", "eel"))
+    )
+    with pytest.raises(ValueError, match=r"the test data pets \(all\) has other classes, cat, dog, eel, than"):
+        run_on(train, test, Experiment())
 
 
 def test_no_augmentation_changes_nothing():

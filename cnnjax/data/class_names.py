@@ -52,8 +52,8 @@ def remarks_on_splits(
         if unknown and elements[split].ndim == 1:
             known = [name for name, has in zip(classes, present["train"], strict=True) if has]
             raise ValueError(
-                f"{where}: the split {split} has the classes {listed(unknown)}, of which train has no examples, only of "
-                f"{listed(known)}; expected no class that is not trained on: rename it, or take it away"
+                f"{where}: the split {split} has the classes {listed(unknown)}, of which train has no examples, only "
+                f"of {listed(known)}; expected no class that is not trained on: rename it, or take it away"
             )
     return {split: _lacking(split, classes, present[split]) if split in present else () for split in elements}
 

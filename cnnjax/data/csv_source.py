@@ -226,8 +226,8 @@ def _flag_elements(
             if row[column] not in ("0", "1"):
                 raise ValueError(
                     f"{file}, row {number}: column {header[column]} has {row[column]!r}; expected 0 or 1, because "
-                    "without a column label or tags every other column is a tag; if it names the class of each picture, call "
-                    "it label"
+                    "without a column label or tags every other column is a tag; if it names the class of each "
+                    "picture, call it label"
                 )
     hot = np.array([[row[column] == "1" for column in columns] for row in rows], np.float32)
     return tuple(header[column] for column in columns), {"tags": hot}

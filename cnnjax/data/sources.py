@@ -213,8 +213,8 @@ def check_source(data: object) -> None:
     """
     if not isinstance(data, Source) or not isinstance(data.info, Info):
         raise TypeError(
-            f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or a source, which has len(), [index] "
-            "and an info of the type Info: of arrays, "
+            f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or a source, which has len(), "
+            "[index] and an info of the type Info: of arrays, "
             'ArraySource({"image": images, "label": labels}, Info("mine", "all", {}, classes))'
         )
 

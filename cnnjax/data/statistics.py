@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnjax.data.cache import read_cache, write_cache
 from cnnjax.data.fingerprint import fingerprint
+from cnnjax.data.progress import counted
 from cnnjax.data.sources import Source, read_example
 
 Channels = tuple[tuple[float, ...], tuple[float, ...]]
@@ -46,7 +47,7 @@ def channel_statistics(source: Source, *, limit: int = 2048, skip_unreadable: bo
 def _measure(source: Source, limit: int, skip_unreadable: bool) -> Channels:
     chosen = np.unique(np.linspace(0, len(source) - 1, num=min(limit, len(source))).round().astype(int))
     count, total, squares = 0, 0.0, 0.0
-    for index in chosen:
+    for index in counted(chosen.tolist(), f"measuring pictures of {source.info.name} ({source.info.split})"):
         try:
             example = read_example(source, int(index))
         except ValueError:

@@ -27,6 +27,9 @@ from cnnjax.models.registry import Model
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
+# Nothing is packed in a file that is written here; what is packed much smaller than a program could be is not read.
+_MOST_UNPACKED = 20
+
 _PROGRAM, _ABOUT = "program", "about.json"
 
 
@@ -105,6 +108,10 @@ def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]
     _require_flatbuffers()
     try:
         with zipfile.ZipFile(path) as file:
+            if (unpacked := sum(entry.file_size for entry in file.infolist())) > _MOST_UNPACKED * Path(
+                path
+            ).stat().st_size:
+                raise ValueError(f"it would unpack to {unpacked:,} bytes")
             about, program = json.loads(file.read(_ABOUT)), file.read(_PROGRAM)
             found, maker = int(about["calling_convention"]), str(about["jax"])
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:

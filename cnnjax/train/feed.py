@@ -65,7 +65,7 @@ class Feed:
         if self.examples:
             read = next(id_batches(Order(len(self.source)), Part(1)))
         else:
-            alone = {**self.options, "workers": 0, "on_fault": lambda fault: None}
+            alone: dict[str, Any] = {**self.options, "workers": 0, "on_fault": lambda fault: None}
             first = min(self.batch_size, len(self.source), _SAMPLED)
             with closing(eval_batches(self.source, batch_size=first, **alone)) as batches:
                 read = next(batches)

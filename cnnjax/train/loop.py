@@ -100,9 +100,9 @@ def fit(
     run = _open(experiment, model, task, train_source, test_source, prepare, augment, console)
     parallel, plan, train_feed = run.parallel, run.plan, run.train_feed
     sample = train_feed.sample()
-    shapes = (train_feed.examples, sample), (run.test_feed.examples, run.test_feed.sample())
-    whole = tuple(jax.eval_shape(gather, *feed) for feed in shapes)
-    like = whole_on(parallel.mesh, _first_state(run.recipe, *whole, experiment.seed))
+    whole = jax.eval_shape(gather, train_feed.examples, sample)
+    tested = jax.eval_shape(gather, run.test_feed.examples, run.test_feed.sample())
+    like = whole_on(parallel.mesh, _first_state(run.recipe, whole, tested, experiment.seed))
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     check_run_folder(experiment, identity)
@@ -113,7 +113,7 @@ def fit(
     needed = preflight.check_memory(
         calls[1], state, parallel.mesh, batch_size=experiment.batch_size, accumulate=experiment.accumulate
     )
-    macs = None if count_macs is None else count_macs(_one(run.recipe, whole[0])) * experiment.batch_size
+    macs = None if count_macs is None else count_macs(_one(run.recipe, whole)) * experiment.batch_size
     say(preflight.describe(compiling, needed, macs, parallel.mesh))
     peak = None if macs is None else preflight.peak(parallel.mesh, experiment.precision)
     folder = Path(from_first_process(str(open_run_folder(experiment, identity)) if leads else ""))

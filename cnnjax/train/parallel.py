@@ -33,6 +33,8 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> None:
     """Raises ValueError, naming the nearest sizes that work, unless devices and parts can share the batch evenly."""
+    if batch_size >= 2**31:
+        raise ValueError(f"batch_size={batch_size}; expected less than 2**31, as examples are numbered by 32 bits")
     shares = mesh.size * accumulate
     if batch_size % shares:
         below = batch_size // shares * shares

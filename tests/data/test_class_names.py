@@ -23,7 +23,7 @@ def test_classes_that_a_split_lacks():
     }
     folds = {"fold 1": np.array([0]), "fold 2": np.array([1, 0])}
     assert remarks_on_splits("pets", "ab", folds)["fold 1"] == ("the split fold 1 has no examples of b",)
-    with pytest.raises(ValueError, match="pets: the split val has the classes c, of which train .* only of a, b; "):
+    with pytest.raises(ValueError, match=r"pets: the split val has the classes c, of which train .* only of a, b; "):
         remarks_on_splits("pets", "abc", {"train": np.array([0, 1]), "val": np.array([2])})
 
 

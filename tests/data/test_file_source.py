@@ -2,7 +2,9 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cnnjax.data.decode import SUFFIXES
 from cnnjax.data.file_source import FileSource, Paths, describe
 from cnnjax.data.sources import read_example
 from tests.data.tiny_sources import write_pictures
@@ -55,3 +57,24 @@ def test_fingerprints_are_of_paths_sizes_elements_and_classes():
     others += [mark(label=np.array([1, 0])), mark(tags=np.array([0, 1]))]
     assert mark() == mark()
     assert len({mark(), *others}) == 7
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_suffix_that_counts_is_decoded(tmp_path, suffix):
+    picture = Image.new("RGB", (6, 4), (250, 250, 250))
+    form = {".avifs": "AVIF"}.get(suffix) or Image.registered_extensions()[suffix]
+    picture.save(tmp_path / f"p{suffix}", form)
+    paths = Paths.pack([f"p{suffix}"])
+    source = FileSource(tmp_path, paths, {}, describe("mine", "all", (), paths, np.array([1]), {}))
+    np.testing.assert_allclose(read_example(source, 0)["image"], np.full((4, 6, 3), 250), atol=3)
+
+
+def test_a_file_that_is_too_large_for_a_picture_is_not_read(tmp_path):
+    with open(tmp_path / "p.png", "wb") as file:
+        file.truncate(2**40)
+    paths = Paths.pack(["p.png"])
+    source = FileSource(tmp_path, paths, {}, describe("mine", "all", (), paths, np.array([1]), {}))
+    with pytest.raises(
+        ValueError, match=r"p\.png: it has 1,099,511,627,776 bytes; expected a picture of at most 536,870,912"
+    ):
+        read_example(source, 0)

@@ -88,7 +88,7 @@ def test_names_in_composed_and_decomposed_form_are_one_class(tree):
 
 def test_a_class_that_training_lacks_is_an_error(tree):
     spelling = tree("train/Cat/1.png", "train/Dog/1.png", "val/cat/1.png", "val/dog/1.png")
-    with pytest.raises(ValueError, match="the split val has the classes cat, dog, of which train .* only of Cat, Dog"):
+    with pytest.raises(ValueError, match=r"the split val has the classes cat, dog, of which train .* only of Cat, Dog"):
         open_source(spelling, "train")
 
 

@@ -140,7 +140,7 @@ def test_names_of_classes_are_text_in_one_form(save, names):
         "caf\u00e9",
         "eel",
     )
-    with pytest.raises(ValueError, match="classes of .* are not UTF-8"):
+    with pytest.raises(ValueError, match=r"classes of .* are not UTF-8"):
         open_source(save(x=GREY, y=LABELS, classes=np.array([b"caf\xe9", b"x", b"y"])))
 
 
@@ -153,7 +153,7 @@ def test_a_class_that_training_lacks_is_an_error(save):
 
 def test_the_cure_for_labels_as_text_works(save):
     label = np.array(list("baabba"))
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="return_inverse=True") as error:
         open_source(save(image=GREY, label=label))
     cure = str(error.value).partition("expected one integer per example: save ")[2].partition(", both of them")[0]
     scope = {"np": np, "label": label}

@@ -23,6 +23,21 @@ def test_all_examples_of_a_small_source():
     assert "id" not in examples
 
 
+def test_all_examples_where_the_first_cannot_be_read():
+    class Torn(ArraySource):
+        def __getitem__(self, index):
+            if index < 2:
+                raise OSError("torn")
+            return super().__getitem__(index)
+
+    faults = []
+    options = {"unreadable": "skip", "on_fault": faults.append, "console": QUIET}
+    examples = read_all(Torn(SOURCE.arrays, SOURCE.info), limit=7 * 8, **options)
+    assert examples["valid"].tolist() == [False, False, True, True, True, True, True]
+    np.testing.assert_array_equal(examples["image"][2:], PICTURES[2:])
+    assert [fault.index for fault in faults] == [0, 1]
+
+
 def test_a_large_source_stays_where_it_is():
     assert read_all(SOURCE, limit=7 * 8 - 1, console=QUIET) is None
 

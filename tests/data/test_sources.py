@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnjax.data import ArraySource, Info
-from cnnjax.data.sources import Subset, local_path, permutation, read_example
+from cnnjax.data.sources import Subset, check_source, local_path, permutation, read_example
 from tests.data.tiny_sources import encode
 
 
@@ -145,3 +147,33 @@ def test_a_relative_path_from_another_folder_names_the_place_and_the_cure(tmp_pa
         local_path("folder:pets", "pets", None, kind="folder")
     with pytest.raises(FileNotFoundError, match=rf"'{tmp_path}/pets'; check the path"):
         local_path("folder:/pets", f"{tmp_path}/pets", None, kind="folder")
+
+
+def test_reasons_hold_no_address():
+    class Odd(Files):
+        def __getitem__(self, index):
+            raise ValueError(f"no picture in {object()!r}")
+
+    with pytest.raises(ValueError, match=r"cannot be read from /there/0\.png: no picture in <object object>$"):
+        read_example(Odd([b""]), 0)
+    for data, reason in (
+        (b"<html>no picture", "no format is recognised; they begin with b'<html>no pic'"),
+        (b"", "is empty"),
+    ):
+        with pytest.raises(ValueError, match=reason) as error:
+            read_example(Files([data]), 0)
+        assert "BytesIO" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [(np.zeros(3), np.zeros(3)), {"image": np.zeros(3)}, None])
+def test_what_is_no_source_is_told_how_arrays_become_one(data):
+    with pytest.raises(TypeError, match=rf"data is a {type(data).__name__}; expected .*of arrays, ArraySource\(\{{"):
+        check_source(data)
+
+
+def test_sources_say_in_a_line_what_they_are():
+    info = Info("pets", "all", {}, ("cat", "dog"), remarks=("passed over: 2 .txt",))
+    whole = ArraySource({"image": np.zeros((1200, 2, 2, 1), np.uint8), "label": np.zeros(1200, int)}, info)
+    told = "examples of 2 classes, image 2x2x1, label scalar; passed over: 2 .txt"
+    assert repr(whole) == f"pets (all): 1,200 {told}"
+    assert repr(Subset(whole, np.arange(3), replace(whole.info, split="all[:3]"))) == f"pets (all[:3]): 3 {told}"

@@ -20,7 +20,7 @@ def test_usual_names_of_splits_in_any_case(split, names):
 def test_two_names_of_one_split_are_an_error():
     assert names_by_split(["Training", "dev", "x"], "it") == {"train": "Training", "val": "dev", "x": "x"}
     with pytest.raises(
-        ValueError, match="^pets has 'val' and 'Validation', which both stand for the split 'val'; rename"
+        ValueError, match=r"^pets has 'val' and 'Validation', which both stand for the split 'val'; rename"
     ):
         names_by_split(["val", "train", "Validation"], "pets")
 

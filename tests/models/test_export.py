@@ -202,7 +202,10 @@ def test_files_of_another_kind_damaged_or_for_other_platforms_are_refused(lenet,
     damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
-    for wrong in (b"", b"no archive", content[:-100], damaged, empty.getvalue()):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("about.json", bytes(2**20))
+    for wrong in (b"", b"no archive", content[:-100], damaged, empty.getvalue(), packed.getvalue()):
         with pytest.raises(ValueError, match=r"file\.zip is no exported model, or is damaged"):
             load_exported(write(tmp_path / "file.zip", wrong))
     with pytest.raises(FileNotFoundError):

@@ -120,5 +120,7 @@ def test_meshes_and_batches_that_cannot_be():
         check_batch_size(4, mesh)
     with pytest.raises(ValueError, match="cannot be split over 8 devices in 3 parts each; 48 and 72 can"):
         check_batch_size(64, mesh, accumulate=3)
+    with pytest.raises(ValueError, match=r"batch_size=2147483648; expected less than 2\*\*31"):
+        check_batch_size(2**31, mesh)
     with pytest.raises(ValueError, match=r"global under jit .* pass --parallel shard_map"):
         Parallel(mesh, "jit", "replica")
