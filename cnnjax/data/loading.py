@@ -142,6 +142,8 @@ def stack_examples(loaded: list[Loaded], model: Loaded, source: Source) -> dict[
         ValueError: an element differs in shape from the model's, or has a name that every batch uses.
     """
     name = source.info.name
+    if model.example is None:
+        raise ValueError(f"{name_example(source, model.index)} cannot be read, and is no model for others")
     if taken := {"id", "valid"} & model.example.keys():
         raise ValueError(f"{name} has an element {taken.pop()!r}, a name every batch uses; rename it")
     # A skipped row holds what a readable one of the batch holds, so that statistics of the batch are not moved.
