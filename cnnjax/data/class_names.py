@@ -82,7 +82,7 @@ def compare_sources(training: Source, testing: Source) -> tuple[str, ...]:
     if not ours or trained is None or tested is None or trained.ndim != tested.ndim:
         return ()
     first, second = _present(trained, len(ours)), _present(tested, len(ours))
-    if not (first & second).any():
+    if trained.ndim == 1 and not (first & second).any():
         raise ValueError(
             f"the test data {testing.info.name} ({testing.info.split}) has examples of "
             f"{listed(np.array(ours)[second].tolist())} only, of which the training data ({training.info.split}) has "

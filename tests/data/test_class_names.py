@@ -38,6 +38,8 @@ def test_a_tag_that_training_lacks_is_said():
 def test_sources_of_the_same_classes_agree():
     assert compare_sources(source([0, 1]), source([1, 0, 1], split="test")) == ()
     assert compare_sources(source([0, 1]), source([1], split="test")) == ("the split test has no examples of cat",)
+    tags = [source([0, 1], tags=np.array([[1.0, 0], [0, rare]]), label=np.zeros((2, 1))) for rare in (1, 0)]
+    assert compare_sources(*tags) == ("the split train has no examples of dog",)
     # Sources without names, such as those of another task, are not compared.
     assert compare_sources(source([0, 7], ()), source([9], ())) == ()
 
