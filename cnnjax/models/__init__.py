@@ -3,13 +3,15 @@
 from cnnjax.models.alexnet import AlexNet, AlexNetOWT
 from cnnjax.models.convnet import ConvNet
 from cnnjax.models.densenet import DenseNet
-from cnnjax.models.inception import AuxiliaryLogits, GoogLeNet
+from cnnjax.models.inception import GoogLeNet
 from cnnjax.models.inception_v3 import InceptionV3
 from cnnjax.models.initialization import check_inputs, inference_options, initialize, smallest_image_size
 from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
+from cnnjax.models.parts.architecture import Architecture, Stage
+from cnnjax.models.parts.auxiliary import AuxiliaryLogits
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, Stage, create, image_shape, names, options_of, register
+from cnnjax.models.registry import Model, create, image_shape, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
@@ -21,6 +23,7 @@ __all__ = [
     "VGG",
     "AlexNet",
     "AlexNetOWT",
+    "Architecture",
     "AuxiliaryLogits",
     "CifarResNet",
     "ConvNet",

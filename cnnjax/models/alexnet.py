@@ -4,23 +4,23 @@ Reference: Krizhevsky, Sutskever and Hinton (2012), "ImageNet Classification wit
 section 3 and figure 2; Krizhevsky (2014), "One weird trick for parallelizing convolutional neural networks", section 5.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import AdaptiveAvgPool, Conv, Dense, Dropout, LocalResponseNorm, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 # Section 5: normal with deviation 0.01; biases of one feed the rectifiers behind conv2, conv4, conv5, fc6 and fc7.
 NORMAL = nn.initializers.normal(0.01)
 ONES = nn.initializers.ones_init()
 
 
-class AlexNet(nn.Module):
+class AlexNet(Architecture):
     """AlexNet of 2012: two groups of maps, local response normalisation, overlapping pools.
 
     At 227x227 and 1,000 classes: 60,965,224 parameters, 724,406,816 multiply-accumulates; receptive fields of pool1, 2
@@ -30,41 +30,52 @@ class AlexNet(nn.Module):
     Attributes:
         num_classes: width of `output`; None ends with the 4,096 features of fc7.
         dropout: share of the features that fc6 and fc7 drop in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
     dropout: float = 0.5
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("pool1", 96), Stage("pool2", 256), Stage("pool5", 256))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("pool1", 96, 8),
+        Stage("pool2", 256, 16),
+        Stage("pool5", 256, 32),
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype, "kernel_init": NORMAL}
-        x = nn.relu(Conv(96, (11, 11), strides=4, padding="VALID", name="conv1", **types)(images))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features."""
+        maps = StageMaps(self, stages)
+        options: dict[str, Any] = {"kernel_init": NORMAL, **self.types}
+        x = nn.relu(Conv(96, (11, 11), strides=4, padding="VALID", name="conv1", **options)(images))
         x = LocalResponseNorm(dtype=self.dtype, name="norm1")(x)
         x = MaxPool(3, strides=2, name="pool1")(x)
-        x = nn.relu(Conv(256, (5, 5), padding=2, groups=2, bias_init=ONES, name="conv2", **types)(x))
+        if maps.take("pool1", x):
+            return maps.found
+        x = nn.relu(Conv(256, (5, 5), padding=2, groups=2, bias_init=ONES, name="conv2", **options)(x))
         x = LocalResponseNorm(dtype=self.dtype, name="norm2")(x)
         x = MaxPool(3, strides=2, name="pool2")(x)
-        x = nn.relu(Conv(384, (3, 3), padding=1, name="conv3", **types)(x))
-        x = nn.relu(Conv(384, (3, 3), padding=1, groups=2, bias_init=ONES, name="conv4", **types)(x))
-        x = nn.relu(Conv(256, (3, 3), padding=1, groups=2, bias_init=ONES, name="conv5", **types)(x))
+        if maps.take("pool2", x):
+            return maps.found
+        x = nn.relu(Conv(384, (3, 3), padding=1, name="conv3", **options)(x))
+        x = nn.relu(Conv(384, (3, 3), padding=1, groups=2, bias_init=ONES, name="conv4", **options)(x))
+        x = nn.relu(Conv(256, (3, 3), padding=1, groups=2, bias_init=ONES, name="conv5", **options)(x))
         x = MaxPool(3, strides=2, name="pool5")(x)
+        if maps.take("pool5", x):
+            return maps.found
         x = x.reshape(x.shape[0], -1)
         for number in (6, 7):
-            x = nn.relu(Dense(4096, bias_init=ONES, name=f"fc{number}", **types)(x))
+            x = nn.relu(Dense(4096, bias_init=ONES, name=f"fc{number}", **options)(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **options)(x)
 
 
-class AlexNetOWT(nn.Module):
+class AlexNetOWT(Architecture):
     """AlexNet in one column ("one weird trick"): narrower, no groups, no normalisation; torchvision's.
 
     At 224x224 and 1,000 classes: 61,100,840 parameters, 714,188,480 multiply-accumulates; receptive fields of pool1, 2
@@ -74,38 +85,48 @@ class AlexNetOWT(nn.Module):
     Attributes:
         num_classes: width of `output`; None ends with the 4,096 features of fc7.
         dropout: share of the features that are dropped before fc6 and before fc7 in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
     dropout: float = 0.5
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("pool1", 64), Stage("pool2", 192), Stage("pool5", 256))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("pool1", 64, 8),
+        Stage("pool2", 192, 16),
+        Stage("pool5", 256, 32),
+    )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (6, 6)}
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, kernel_init=nn.initializers.he_normal(), **types)
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, kernel_init=nn.initializers.he_normal(), **self.types)
         x = nn.relu(conv(64, (11, 11), strides=4, padding=2, name="conv1")(images))
         x = MaxPool(3, strides=2, name="pool1")(x)
+        if maps.take("pool1", x):
+            return maps.found
         x = nn.relu(conv(192, (5, 5), padding=2, name="conv2")(x))
         x = MaxPool(3, strides=2, name="pool2")(x)
+        if maps.take("pool2", x):
+            return maps.found
         for number, features in ((3, 384), (4, 256), (5, 256)):
             x = nn.relu(conv(features, (3, 3), padding=1, name=f"conv{number}")(x))
         x = MaxPool(3, strides=2, name="pool5")(x)
+        if maps.take("pool5", x):
+            return maps.found
         x = AdaptiveAvgPool(6, name="pool")(x).reshape(x.shape[0], -1)
         for number in (6, 7):
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-            x = Dense(4096, kernel_init=nn.initializers.he_normal(), name=f"fc{number}", **types)(x)
+            x = Dense(4096, kernel_init=nn.initializers.he_normal(), name=f"fc{number}", **self.types)(x)
             x = nn.relu(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
     def torch_name(self, module: str) -> str:
         """What torchvision calls the module at a path of this model."""

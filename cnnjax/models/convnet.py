@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
+import jax
 from jaxtyping import Array, Float
 
 from cnnjax.functional.geometry import whole
 from cnnjax.layers import Conv, Dense, Dropout, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 
-class ConvNet(nn.Module):
+class ConvNet(Architecture):
     """INPUT -> [[CONV -> RELU] * `convs` -> POOL] for each of `features` -> [FC -> RELU] for each of `hidden` -> FC.
 
     Sized by the advice of the notes: small odd windows at stride 1 whose padding keeps the size, 2x2 pools that halve
@@ -31,8 +31,6 @@ class ConvNet(nn.Module):
         kernel_size: side of the square windows; odd, so that the padding keeps the size.
         hidden: widths of the hidden dense layers.
         dropout: share of the hidden features that are dropped in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 10
@@ -41,19 +39,21 @@ class ConvNet(nn.Module):
     kernel_size: int = 3
     hidden: Sequence[int] = (128,)
     dropout: float = 0.0
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Feature maps by name: what leaves each pool."""
-        return tuple(Stage(f"pool{i}", width) for i, width in enumerate(self.features, 1))
+        return tuple(Stage(f"pool{i}", width, 2**i) for i, width in enumerate(self.features, 1))
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features.
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features.
 
         Raises:
             ValueError: the window is even, or there is no convolution.
@@ -63,20 +63,22 @@ class ConvNet(nn.Module):
         whole(self.convs, "convs")
         if not self.features:
             raise ValueError("features is empty; expected the channels of at least one convolution")
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        types["kernel_init"] = nn.initializers.he_normal()
+        options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), **self.types}
         window = (self.kernel_size, self.kernel_size)
-        x = images
+        maps = StageMaps(self, stages)
+        x: jax.Array = images
         for stage, width in enumerate(self.features, 1):
             for number in range(1, self.convs + 1):
                 name = f"conv{stage}" if self.convs == 1 else f"conv{stage}_{number}"
-                x = nn.relu(Conv(width, window, padding=self.kernel_size // 2, name=name, **types)(x))
+                x = nn.relu(Conv(width, window, padding=self.kernel_size // 2, name=name, **options)(x))
             x = MaxPool(2, name=f"pool{stage}")(x)
+            if maps.take(f"pool{stage}", x):
+                return maps.found
         x = x.reshape(x.shape[0], -1)
         for number, width in enumerate(self.hidden, 1):
-            x = nn.relu(Dense(width, name=f"fc{number}", **types)(x))
+            x = nn.relu(Dense(width, name=f"fc{number}", **options)(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **options)(x)
 
 
 register("convnet", ConvNet, (28, 28, 1))

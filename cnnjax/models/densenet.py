@@ -4,17 +4,17 @@ Reference: Huang, Liu, van der Maaten and Weinberger (2017), "Densely Connected 
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import AvgPool, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 # Layers of each dense block.
 DEPTHS = {"densenet121": (6, 12, 24, 16)}
@@ -26,26 +26,24 @@ class DenseLayer(nn.Module):
     Attributes:
         growth: new channels, the paper's k.
         dropout: share of the new channels' values that is dropped in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        conv: makes a convolution.
+        norm: makes a normalisation.
     """
 
     growth: int
     dropout: float
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height width growth"]:
         """The new channels alone."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.he_normal(), **types}
-        x = nn.relu(BatchNorm(name="bn1", **types)(x, train=train))
-        x = Conv(4 * self.growth, (1, 1), name="conv1", **options)(x)
-        x = nn.relu(BatchNorm(name="bn2", **types)(x, train=train))
-        x = Conv(self.growth, (3, 3), padding=1, name="conv2", **options)(x)
+        x = nn.relu(self.norm(name="bn1")(x, train=train))
+        x = self.conv(4 * self.growth, (1, 1), name="conv1")(x)
+        x = nn.relu(self.norm(name="bn2")(x, train=train))
+        x = self.conv(self.growth, (3, 3), padding=1, name="conv2")(x)
         return Dropout(self.dropout, name="drop")(x, train=train)
 
 
@@ -54,17 +52,11 @@ class DenseBlock(nn.Module):
 
     Attributes:
         depth: number of layers.
-        growth: new channels of each layer.
-        dropout: share of the new channels' values that is dropped in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        layer: makes a layer.
     """
 
     depth: int
-    growth: int
-    dropout: float
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    layer: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
@@ -72,12 +64,11 @@ class DenseBlock(nn.Module):
     ) -> Float[Array, "batch height width outputs"]:
         """The old channels and all new ones."""
         for number in range(1, self.depth + 1):
-            layer = DenseLayer(self.growth, self.dropout, self.dtype, self.param_dtype, name=f"layer{number}")
-            x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
+            x = jnp.concatenate([x, self.layer(name=f"layer{number}")(x, train=train)], axis=-1)
         return x
 
 
-class DenseNet(nn.Module):
+class DenseNet(Architecture):
     """DenseNet-BC for ImageNet: bottlenecks in the layers, half the channels in each transition.
 
     DenseNet-121 at 224x224 and 1,000 classes: 7,978,856 parameters, 2,834,161,664 multiply-accumulates; receptive
@@ -89,16 +80,12 @@ class DenseNet(nn.Module):
         num_classes: width of `output`; None ends with the pooled features.
         dropout: share of the new channels' values that is dropped in training; the paper takes 0.2 for data that it
             does not augment.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     depths: Sequence[int]
     growth: int = 32
     num_classes: int | None = 1000
     dropout: float = 0.0
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -106,29 +93,37 @@ class DenseNet(nn.Module):
         stages, channels = [], 2 * self.growth
         for number, depth in enumerate(self.depths, 1):
             channels += depth * self.growth
-            stages.append(Stage(f"block{number}", channels))
+            stages.append(Stage(f"block{number}", channels, 2 ** (1 + number)))
             channels //= 2
         return tuple(stages)
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features and normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.he_normal(), **types}
-        x: jax.Array = Conv(2 * self.growth, (7, 7), strides=2, padding=3, name="conv0", **options)(images)
-        x = nn.relu(BatchNorm(name="bn0", **types)(x, train=train))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features and uses the batch's statistics."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, use_bias=False, kernel_init=nn.initializers.he_normal(), **self.types)
+        norm = partial(BatchNorm, **self.types)
+        layer = partial(DenseLayer, self.growth, self.dropout, conv, norm)
+        x: jax.Array = conv(2 * self.growth, (7, 7), strides=2, padding=3, name="conv0")(images)
+        x = nn.relu(norm(name="bn0")(x, train=train))
         x = MaxPool(3, strides=2, padding=1, name="pool0")(x)
         for number, (stage, depth) in enumerate(zip(self.stages, self.depths, strict=True), 1):
-            x = DenseBlock(depth, self.growth, self.dropout, name=stage.name, **types)(x, train=train)
+            x = DenseBlock(depth, layer, name=stage.name)(x, train=train)
+            if maps.take(stage.name, x):
+                return maps.found
             if number < len(self.depths):
-                x = nn.relu(BatchNorm(name=f"transition{number}_bn", **types)(x, train=train))
-                x = Conv(x.shape[-1] // 2, (1, 1), name=f"transition{number}_conv", **options)(x)
+                x = nn.relu(norm(name=f"transition{number}_bn")(x, train=train))
+                x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{number}_conv")(x)
                 x = AvgPool(2, name=f"transition{number}_pool")(x)
-        x = nn.relu(BatchNorm(name=f"bn{len(self.depths) + 1}", **types)(x, train=train))
+        x = nn.relu(norm(name=f"bn{len(self.depths) + 1}")(x, train=train))
         x = GlobalAvgPool(name="pool")(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
     def torch_name(self, module: str) -> str:
         """What torchvision calls the module at a path of this model."""

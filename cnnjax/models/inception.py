@@ -5,13 +5,13 @@ Reference: Szegedy et al. (2015), "Going Deeper with Convolutions", table 1, fig
 """
 
 import re
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import (
@@ -25,7 +25,10 @@ from cnnjax.layers import (
     LocalResponseNorm,
     MaxPool,
 )
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.parts.auxiliary import AuxiliaryLogits
+from cnnjax.models.parts.units import ConvUnit
+from cnnjax.models.registry import register
 
 # Table 1: channels of the branches #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 WIDTHS = {
@@ -41,78 +44,18 @@ WIDTHS = {
 }
 
 
-@flax.struct.dataclass
-class AuxiliaryLogits:
-    """What a model with auxiliary heads gives while it trains; its loss is the main one plus `weight` times theirs.
-
-    Attributes:
-        logits: of the main head.
-        auxiliary: logits of the other heads, from the input on.
-        weight: of the auxiliary losses.
-    """
-
-    logits: jax.Array
-    auxiliary: tuple[jax.Array, ...]
-    weight: float = flax.struct.field(pytree_node=False, default=0.3)
-
-
-class ConvUnit(nn.Module):
-    """A rectified convolution, normalised (and then without a bias) or not.
-
-    Attributes:
-        features: channels of the output.
-        kernel_size: window.
-        strides: step of the window.
-        padding: as that of `Conv`.
-        batch_norm: whether it is normalised before it is rectified.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
-    """
-
-    features: int
-    kernel_size: tuple[int, int]
-    strides: int = 1
-    padding: Any = "SAME"
-    batch_norm: bool = True
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
-    ) -> Float[Array, "batch rows columns features"]:
-        """Convolves, normalises, rectifies."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            strides=self.strides,
-            padding=self.padding,
-            use_bias=not self.batch_norm,
-            kernel_init=nn.initializers.glorot_uniform(),
-            name="conv",
-            **types,
-        )(x)
-        x = BatchNorm(epsilon=1e-3, name="bn", **types)(x, train=train) if self.batch_norm else x
-        return nn.relu(x)
-
-
 class InceptionBlock(nn.Module):
     """Four branches side by side: 1x1; 1x1 then 3x3; 1x1 then 5x5; 3x3 max-pool then 1x1.
 
     Attributes:
         widths: a row of `WIDTHS`.
         large_window: side of the third branch's window.
-        batch_norm: whether convolutions are normalised.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        unit: makes a rectified convolution.
     """
 
     widths: tuple[int, ...]
     large_window: int
-    batch_norm: bool
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    unit: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
@@ -121,12 +64,7 @@ class InceptionBlock(nn.Module):
         """The branches' maps, one after the other."""
 
         def unit(name: str, features: int, window: int, x: jax.Array) -> jax.Array:
-            options: dict[str, Any] = {
-                "batch_norm": self.batch_norm,
-                "dtype": self.dtype,
-                "param_dtype": self.param_dtype,
-            }
-            return ConvUnit(features, (window, window), name=name, **options)(x, train=train)
+            return self.unit(features, (window, window), name=name)(x, train=train)
 
         one, reduce3, three, reduce5, five, projection = self.widths
         branches = [
@@ -143,32 +81,31 @@ class AuxiliaryHead(nn.Module):
 
     Attributes:
         num_classes: width of `output`.
-        batch_norm: whether the convolution is normalised; the means are then adaptive, as torchvision's, and else of
-            5x5 windows three pixels apart, as in the paper, which on maps of 14x14 pixels gives 4x4.
+        adaptive: whether the means are adaptive, as torchvision's, or else of 5x5 windows three pixels apart, as in the
+            paper, which on maps of 14x14 pixels gives 4x4.
         dropout: share of the hidden features that is dropped in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        unit: makes a rectified convolution.
+        dense: makes a dense layer.
     """
 
     num_classes: int
-    batch_norm: bool
+    adaptive: bool
     dropout: float
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    unit: Callable[..., nn.Module]
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], *, train: bool) -> Float[Array, "batch classes"]:
         """Logits."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = x if self.batch_norm else AvgPool(5, strides=3, name="pool")(x)
+        x = x if self.adaptive else AvgPool(5, strides=3, name="pool")(x)
         x = AdaptiveAvgPool(4, name="resize")(x)
-        x = ConvUnit(128, (1, 1), batch_norm=self.batch_norm, name="conv", **types)(x, train=train)
-        x = nn.relu(Dense(1024, name="fc", **types)(x.reshape(x.shape[0], -1)))
+        x = self.unit(128, (1, 1), name="conv")(x, train=train)
+        x = nn.relu(self.dense(1024, name="fc")(x.reshape(x.shape[0], -1)))
         x = Dropout(self.dropout, name="drop")(x, train=train)
-        return Dense(self.num_classes, name="output", **types)(x)
+        return self.dense(self.num_classes, name="output")(x)
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Architecture):
     """GoogLeNet: nine inception blocks, a global mean, and two more heads while training.
 
     Without `batch_norm` it is the paper's; with it torchvision's, which also has 3x3 windows in the place of 5x5 and no
@@ -186,8 +123,6 @@ class GoogLeNet(nn.Module):
         auxiliary: whether there are heads after blocks 4a and 4d; then training gives `AuxiliaryLogits`.
         dropout: share of the pooled features that is dropped in training.
         auxiliary_dropout: the same within the auxiliary heads.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
@@ -195,45 +130,50 @@ class GoogLeNet(nn.Module):
     auxiliary: bool = True
     dropout: float = 0.4
     auxiliary_dropout: float = 0.7
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
     stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("conv3", 192),
-        Stage("inception3b", 480),
-        Stage("inception4e", 832),
-        Stage("inception5b", 1024),
+        Stage("conv3", 192, 4),
+        Stage("inception3b", 480, 8),
+        Stage("inception4e", 832, 16),
+        Stage("inception5b", 1024, 32),
     )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"aux1/fc": (4, 4), "aux2/fc": (4, 4)}
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"] | AuxiliaryLogits:
-        """Logits (or features) of a batch; `train` drops features, and adds the auxiliary heads' logits."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"batch_norm": self.batch_norm, **types}
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | AuxiliaryLogits | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features and adds the other heads' logits."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, kernel_init=nn.initializers.glorot_uniform(), **self.types)
+        norm = partial(BatchNorm, epsilon=1e-3, **self.types) if self.batch_norm else None
+        unit, dense = partial(ConvUnit, conv=conv, norm=norm), partial(Dense, **self.types)
         large, last_pool = (3, 2) if self.batch_norm else (5, 3)
-        heads = self.auxiliary and self.num_classes is not None and (train or self.is_initializing())
+        heads = stages is None and self.auxiliary and self.num_classes is not None and (train or self.is_initializing())
         auxiliary = []
 
         def normalize(name: str, x: jax.Array) -> jax.Array:
             return x if self.batch_norm else LocalResponseNorm(dtype=self.dtype, name=name)(x)
 
-        x = ConvUnit(64, (7, 7), 2, 3, name="conv1", **options)(images, train=train)
+        x = unit(64, (7, 7), 2, 3, name="conv1")(images, train=train)
         x = normalize("norm1", MaxPool(3, strides=2, misfit="pad", name="pool1")(x))
-        x = ConvUnit(64, (1, 1), name="conv2", **options)(x, train=train)
-        x = normalize("norm2", ConvUnit(192, (3, 3), name="conv3", **options)(x, train=train))
+        x = unit(64, (1, 1), name="conv2")(x, train=train)
+        x = unit(192, (3, 3), name="conv3")(x, train=train)
+        if maps.take("conv3", x):
+            return maps.found
+        x = normalize("norm2", x)
         x = MaxPool(3, strides=2, misfit="pad", name="pool2")(x)
         for block, widths in WIDTHS.items():
-            x = InceptionBlock(widths, large, name=f"inception{block}", **options)(x, train=train)
+            x = InceptionBlock(widths, large, unit, name=f"inception{block}")(x, train=train)
+            if maps.take(f"inception{block}", x):
+                return maps.found
             if heads and block in ("4a", "4d"):
-                head = AuxiliaryHead(
-                    self.num_classes or 0,
-                    dropout=self.auxiliary_dropout,
-                    name=f"aux{len(auxiliary) + 1}",
-                    **options,
-                )
+                options = self.batch_norm, self.auxiliary_dropout, unit, dense
+                head = AuxiliaryHead(self.num_classes or 0, *options, name=f"aux{len(auxiliary) + 1}")
                 auxiliary.append(head(x, train=train))
             if block == "3b":
                 x = MaxPool(3, strides=2, misfit="pad", name="pool3")(x)
@@ -243,7 +183,7 @@ class GoogLeNet(nn.Module):
         x = Dropout(self.dropout, name="drop")(x, train=train)
         if self.num_classes is None:
             return x
-        logits = Dense(self.num_classes, name="output", **types)(x)
+        logits = dense(self.num_classes, name="output")(x)
         return AuxiliaryLogits(logits, tuple(auxiliary)) if train and heads else logits
 
     def torch_name(self, module: str) -> str:

@@ -5,17 +5,20 @@ Vision", table 1 and figures 5 to 7 and 10.
 """
 
 import re
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import AvgPool, Dense, Dropout, GlobalAvgPool, MaxPool
-from cnnjax.models.inception import AuxiliaryLogits, ConvUnit
-from cnnjax.models.registry import Stage, register
+from cnnjax.layers import AvgPool, BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.parts.auxiliary import AuxiliaryLogits
+from cnnjax.models.parts.units import ConvUnit
+from cnnjax.models.registry import register
 
 # A unit of a branch: name, channels, window, stride. A stride of two goes without padding. A list splits: each of its
 # units sees what came before; Flax makes tuples of lists. Names end as those of the figures' boxes.
@@ -96,25 +99,22 @@ class MixedBlock(nn.Module):
 
     Attributes:
         branches: a value of `BLOCKS`.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        unit: makes a rectified convolution.
     """
 
     branches: list[Branch]
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    unit: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch rows columns outputs"]:
         """The branches' maps, one after the other."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def apply(unit: Unit, y: jax.Array) -> jax.Array:
             name, features, window, strides = unit
             padding = "SAME" if strides == 1 else "VALID"
-            return ConvUnit(features, window, strides, padding, name=name, **types)(y, train=train)
+            return self.unit(features, window, strides, padding, name=name)(y, train=train)
 
         outputs = []
         halves = True
@@ -137,25 +137,24 @@ class InceptionAuxiliaryHead(nn.Module):
 
     Attributes:
         num_classes: width of `output`.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        unit: makes a rectified convolution.
+        dense: makes a dense layer.
     """
 
     num_classes: int
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    unit: Callable[..., nn.Module]
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], *, train: bool) -> Float[Array, "batch classes"]:
         """Logits."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = AvgPool(5, strides=3, name="pool")(x)
-        x = ConvUnit(128, (1, 1), name="conv0", **types)(x, train=train)
-        x = ConvUnit(768, (5, 5), 1, "VALID", name="conv1", **types)(x, train=train)
-        return Dense(self.num_classes, name="output", **types)(GlobalAvgPool(name="mean")(x))
+        x = self.unit(128, (1, 1), name="conv0")(x, train=train)
+        x = self.unit(768, (5, 5), 1, "VALID", name="conv1")(x, train=train)
+        return self.dense(self.num_classes, name="output")(GlobalAvgPool(name="mean")(x))
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(Architecture):
     """Inception v3: a stem of five convolutions, eleven blocks of three kinds, and another head while training.
 
     At 299x299 and 1,000 classes: 27,161,264 parameters (23,834,568 without the auxiliary head), 5,713,216,096
@@ -166,48 +165,57 @@ class InceptionV3(nn.Module):
         num_classes: width of `output`; None ends with the 2,048 pooled features, without another head.
         auxiliary: whether there is a head after mixed_6e; then training gives `AuxiliaryLogits`.
         dropout: share of the pooled features that is dropped in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
     auxiliary: bool = True
     dropout: float = 0.5
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
     stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("conv2b", 64),
-        Stage("conv4a", 192),
-        Stage("mixed_5d", 288),
-        Stage("mixed_6e", 768),
-        Stage("mixed_7c", 2048),
+        Stage("conv2b", 64, 2),
+        Stage("conv4a", 192, 4),
+        Stage("mixed_5d", 288, 8),
+        Stage("mixed_6e", 768, 16),
+        Stage("mixed_7c", 2048, 32),
     )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"] | AuxiliaryLogits:
-        """Logits (or features) of a batch; `train` drops features, and adds the auxiliary head's logits."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        heads = self.auxiliary and self.num_classes is not None and (train or self.is_initializing())
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | AuxiliaryLogits | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features and adds the other heads' logits."""
+        heads = stages is None and self.auxiliary and self.num_classes is not None and (train or self.is_initializing())
         auxiliary = []
-        x = ConvUnit(32, (3, 3), 2, "VALID", name="conv1a", **types)(images, train=train)
-        x = ConvUnit(32, (3, 3), 1, "VALID", name="conv2a", **types)(x, train=train)
-        x = ConvUnit(64, (3, 3), name="conv2b", **types)(x, train=train)
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, kernel_init=nn.initializers.glorot_uniform(), **self.types)
+        norm = partial(BatchNorm, epsilon=1e-3, **self.types)
+        unit, dense = partial(ConvUnit, conv=conv, norm=norm), partial(Dense, **self.types)
+        x = unit(32, (3, 3), 2, "VALID", name="conv1a")(images, train=train)
+        x = unit(32, (3, 3), 1, "VALID", name="conv2a")(x, train=train)
+        x = unit(64, (3, 3), name="conv2b")(x, train=train)
+        if maps.take("conv2b", x):
+            return maps.found
         x = MaxPool(3, strides=2, name="pool2")(x)
-        x = ConvUnit(80, (1, 1), name="conv3b", **types)(x, train=train)
-        x = ConvUnit(192, (3, 3), 1, "VALID", name="conv4a", **types)(x, train=train)
+        x = unit(80, (1, 1), name="conv3b")(x, train=train)
+        x = unit(192, (3, 3), 1, "VALID", name="conv4a")(x, train=train)
+        if maps.take("conv4a", x):
+            return maps.found
         x = MaxPool(3, strides=2, name="pool4")(x)
         for name, branches in BLOCKS.items():
-            x = MixedBlock(branches, name=name, **types)(x, train=train)
+            x = MixedBlock(branches, unit, name=name)(x, train=train)
+            if maps.take(name, x):
+                return maps.found
             if heads and name == "mixed_6e":
-                auxiliary.append(InceptionAuxiliaryHead(self.num_classes or 0, name="aux", **types)(x, train=train))
+                auxiliary.append(InceptionAuxiliaryHead(self.num_classes or 0, unit, dense, name="aux")(x, train=train))
         x = GlobalAvgPool(name="pool")(x)
         x = Dropout(self.dropout, name="drop")(x, train=train)
         if self.num_classes is None:
             return x
-        logits = Dense(self.num_classes, name="output", **types)(x)
+        logits = dense(self.num_classes, name="output")(x)
         return AuxiliaryLogits(logits, tuple(auxiliary)) if train and heads else logits
 
     def torch_name(self, module: str) -> str:

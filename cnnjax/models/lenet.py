@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from cnnjax.functional import correlate
 from cnnjax.layers import AvgPool, Conv, Dense
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 # Table I: the S2 maps that each C3 map sees, 60 connections in all.
 C3_CONNECTIONS = (
@@ -44,7 +45,7 @@ DIGITS = """
 """
 
 
-class LeNet5(nn.Module):
+class LeNet5(Architecture):
     """LeNet-5 as it is taught today: every C3 map sees every S2 map, pooling is a plain mean, the output is linear.
 
     On 32x32 pictures of one channel and ten classes: 61,706 parameters, 416,520 multiply-accumulates; receptive
@@ -53,30 +54,36 @@ class LeNet5(nn.Module):
 
     Attributes:
         num_classes: width of `output`; None ends with the 84 features of F6.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 10
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6), Stage("s4", 16), Stage("c5", 120))
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` changes nothing here."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = nn.tanh(Conv(6, (5, 5), padding="VALID", name="c1", **types)(images))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` changes nothing here."""
+        maps = StageMaps(self, stages)
+        x = nn.tanh(Conv(6, (5, 5), padding="VALID", name="c1", **self.types)(images))
         x = AvgPool(2, name="s2")(x)
-        x = nn.tanh(Conv(16, (5, 5), padding="VALID", name="c3", **types)(x))
+        if maps.take("s2", x):
+            return maps.found
+        x = nn.tanh(Conv(16, (5, 5), padding="VALID", name="c3", **self.types)(x))
         x = AvgPool(2, name="s4")(x)
-        x = nn.tanh(Conv(120, (5, 5), padding="VALID", name="c5", **types)(x))
+        if maps.take("s4", x):
+            return maps.found
+        x = nn.tanh(Conv(120, (5, 5), padding="VALID", name="c5", **self.types)(x))
+        if maps.take("c5", x):
+            return maps.found
         x = x.reshape(x.shape[0], -1)
-        x = nn.tanh(Dense(84, name="f6", **types)(x))
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        x = nn.tanh(Dense(84, name="f6", **self.types)(x))
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
 
 def squash(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -146,7 +153,7 @@ class SparseConv(nn.Module):
         return correlate(x.astype(dtype), dense, padding="VALID") + _per_channel(bias, dtype)
 
 
-class LeNet5Of1998(nn.Module):
+class LeNet5Of1998(Architecture):
     r"""LeNet-5 as printed: sparse C3, trainable sub-sampling, scaled tanh, and distances to drawings of the digits.
 
     On 32x32 pictures of one channel: 60,000 trainable parameters (C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6
@@ -157,21 +164,21 @@ class LeNet5Of1998(nn.Module):
 
     Attributes:
         num_classes: the first so many digits, at most ten; None ends with the 84 features of F6.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 10
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6), Stage("s4", 16), Stage("c5", 120))
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Negative squared distances to the codes (or features) of a batch; `train` changes nothing here.
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Negative squared distances to the codes (or features), or the maps of `stages`; `train` changes nothing.
 
         Raises:
             ValueError: more classes than there are digits.
@@ -181,15 +188,21 @@ class LeNet5Of1998(nn.Module):
                 f"num_classes={self.num_classes}; expected 1 to 10, since the output codes are drawings of the digits"
                 f" (lenet5 has a linear output)"
             )
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        maps = StageMaps(self, stages)
         fan_in = 25 * images.shape[-1]
-        x = squash(Conv(6, (5, 5), padding="VALID", kernel_init=within_fan_in(fan_in), name="c1", **types)(images))
-        x = SubSampling(name="s2", **types)(x)
-        x = squash(SparseConv(C3_CONNECTIONS, name="c3", **types)(x))
-        x = SubSampling(name="s4", **types)(x)
-        x = squash(Conv(120, (5, 5), padding="VALID", kernel_init=within_fan_in(400), name="c5", **types)(x))
+        x = squash(Conv(6, (5, 5), padding="VALID", kernel_init=within_fan_in(fan_in), name="c1", **self.types)(images))
+        x = SubSampling(name="s2", **self.types)(x)
+        if maps.take("s2", x):
+            return maps.found
+        x = squash(SparseConv(C3_CONNECTIONS, name="c3", **self.types)(x))
+        x = SubSampling(name="s4", **self.types)(x)
+        if maps.take("s4", x):
+            return maps.found
+        x = squash(Conv(120, (5, 5), padding="VALID", kernel_init=within_fan_in(400), name="c5", **self.types)(x))
+        if maps.take("c5", x):
+            return maps.found
         x = x.reshape(x.shape[0], -1)
-        x = squash(Dense(84, kernel_init=within_fan_in(120), name="f6", **types)(x))
+        x = squash(Dense(84, kernel_init=within_fan_in(120), name="f6", **self.types)(x))
         if self.num_classes is None:
             return x
         codes = jnp.asarray(digit_codes()[: self.num_classes], x.dtype)

@@ -5,17 +5,17 @@ table 1.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import BatchNorm, Conv, Dense, DepthwiseConv, GlobalAvgPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 # Channels and blocks of each stage; all but the first stage halve the resolution.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
@@ -27,26 +27,26 @@ class DepthwiseBlock(nn.Module):
     Attributes:
         features: channels of the output.
         strides: step of the 3x3.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        depthwise: makes a convolution of each channel.
+        conv: makes a convolution across channels.
+        norm: makes a normalisation.
     """
 
     features: int
     strides: int
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    depthwise: Callable[..., nn.Module]
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch rows columns features"]:
         """Both convolutions."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.he_normal(), **types}
-        x = DepthwiseConv((3, 3), self.strides, padding=1, name="depthwise", **options)(x)
-        x = nn.relu6(BatchNorm(name="bn1", **types)(x, train=train))
-        x = Conv(self.features, (1, 1), name="pointwise", **options)(x)
-        return nn.relu6(BatchNorm(name="bn2", **types)(x, train=train))
+        x = self.depthwise((3, 3), self.strides, padding=1, name="depthwise")(x)
+        x = nn.relu6(self.norm(name="bn1")(x, train=train))
+        x = self.conv(self.features, (1, 1), name="pointwise")(x)
+        return nn.relu6(self.norm(name="bn2")(x, train=train))
 
 
 class MobileNetStage(nn.Module):
@@ -56,28 +56,26 @@ class MobileNetStage(nn.Module):
         features: channels of each block's output.
         depth: number of blocks.
         strides: step of the first block.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        block: makes a block, called as `block(features, strides, name=...)`.
     """
 
     features: int
     depth: int
     strides: int
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    block: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch rows columns features"]:
         """All blocks in turn."""
-        block = partial(DepthwiseBlock, self.features, dtype=self.dtype, param_dtype=self.param_dtype)
         for number in range(1, self.depth + 1):
-            x = block(strides=self.strides if number == 1 else 1, name=f"block{number}")(x, train=train)
+            strides = self.strides if number == 1 else 1
+            x = self.block(self.features, strides, name=f"block{number}")(x, train=train)
         return x
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(Architecture):
     """MobileNet v1 of full width.
 
     At 224x224 and 1,000 classes: 4,231,976 parameters, 568,740,352 multiply-accumulates; receptive fields of stages 1
@@ -86,30 +84,36 @@ class MobileNetV1(nn.Module):
 
     Attributes:
         num_classes: width of `output`; None ends with the 1,024 pooled features.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(Stage(f"stage{i}", width) for i, (width, _) in enumerate(STAGES, 1))
+    stages: ClassVar[tuple[Stage, ...]] = tuple(
+        Stage(f"stage{i}", width, 2**i) for i, (width, _) in enumerate(STAGES, 1)
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.he_normal(), **types}
-        x: jax.Array = Conv(32, (3, 3), strides=2, padding=1, name="conv1", **options)(images)
-        x = nn.relu6(BatchNorm(name="bn1", **types)(x, train=train))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
+        maps = StageMaps(self, stages)
+        options: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.he_normal(), **self.types}
+        conv, norm = partial(Conv, **options), partial(BatchNorm, **self.types)
+        block = partial(DepthwiseBlock, depthwise=partial(DepthwiseConv, **options), conv=conv, norm=norm)
+        x: jax.Array = conv(32, (3, 3), strides=2, padding=1, name="conv1")(images)
+        x = nn.relu6(norm(name="bn1")(x, train=train))
         for stage, (width, depth) in zip(self.stages, STAGES, strict=True):
             strides = 1 if stage is self.stages[0] else 2
-            x = MobileNetStage(width, depth, strides, self.dtype, self.param_dtype, name=stage.name)(x, train=train)
+            x = MobileNetStage(width, depth, strides, block, name=stage.name)(x, train=train)
+            if maps.take(stage.name, x):
+                return maps.found
         x = GlobalAvgPool(name="pool")(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
     def torch_name(self, module: str) -> str:
         """What timm calls the module at a path of this model."""

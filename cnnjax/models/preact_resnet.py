@@ -4,19 +4,18 @@ Reference: He, Zhang, Ren and Sun (2016), "Identity Mappings in Deep Residual Ne
 appendix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool
-from cnnjax.models.registry import Stage, register
-from cnnjax.models.resnet import HE_NORMAL, ResNetStage, may_skip, rising_skips
+from cnnjax.models.parts.architecture import Maps, Stage, StageMaps
+from cnnjax.models.parts.residual import HE_NORMAL, ResidualArchitecture, may_skip, residual_stages
+from cnnjax.models.registry import register
 
 # Blocks of each stage: nine layers of each three, and two more.
 DEPTHS = {"preact_resnet164": 18, "preact_resnet1001": 111}
@@ -61,11 +60,11 @@ class PreactBlock(nn.Module):
         return x + may_skip(y, skip, train=train)
 
 
-class PreactResNet(nn.Module):
+class PreactResNet(ResidualArchitecture):
     """Pre-activation ResNet for CIFAR, of 9n + 2 layers: 3x3 stem, three stages of n bottlenecks, a last norm.
 
-    Kernels start as in He et al. (2015); scales of norms at one. For 32x32 pictures and ten classes; equal blocks of a
-    stage are scanned by default, for compile time would grow with depth:
+    Kernels start as in He et al. (2015); scales of norms at one. For 32x32 pictures and ten classes; the
+    registered ones scan equal blocks of a stage, for compile time would grow with depth:
 
     | net | n | parameters | of convolutions and dense | MMAC |
     |---|---|---|---|---|
@@ -75,41 +74,41 @@ class PreactResNet(nn.Module):
     Attributes:
         depth: blocks of each stage, n.
         num_classes: width of `output`; None ends with the 256 pooled features.
-        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
-        remat: whether the backward pass computes blocks anew, to need less memory.
-        scan: whether equal blocks of a stage are one scanned block.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     depth: int
     num_classes: int | None = 10
-    stochastic_depth: float = 0.0
-    remat: bool = False
-    scan: bool = True
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("stage1", 64), Stage("stage2", 128), Stage("stage3", 256))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("stage1", 64, 1),
+        Stage("stage2", 128, 2),
+        Stage("stage3", 256, 4),
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
-        norm = partial(BatchNorm, **types)
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **self.types)
+        norm = partial(BatchNorm, **self.types)
         x: jax.Array = conv(16, (3, 3), padding=1, name="conv1")(images)
-        skips = rising_skips([self.depth] * len(self.stages), self.stochastic_depth)
-        for place, stage in enumerate(self.stages):
-            block = partial(PreactBlock, stage.channels // 4, conv=conv, norm=norm)
-            shape = self.depth, 1 if place == 0 else 2, stage.channels
-            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
+
+        def block(place: int, stage: Stage) -> Callable[..., nn.Module]:
+            return partial(PreactBlock, stage.channels // 4, conv=conv, norm=norm)
+
+        x = residual_stages(self, block, [self.depth] * 3, x, train=train, maps=maps)
+        if maps.complete:
+            return maps.found
         x = nn.relu(norm(name="bn")(x, train=train))
         x = GlobalAvgPool(name="pool")(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
 
 for _name, _depth in DEPTHS.items():
-    register(_name, PreactResNet, (32, 32, 3), depth=_depth)
+    register(_name, PreactResNet, (32, 32, 3), depth=_depth, scan=True)

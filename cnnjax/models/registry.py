@@ -11,13 +11,6 @@ import flax.linen as nn
 Model: TypeAlias = nn.Module
 
 
-class Stage(NamedTuple):
-    """A feature map that detectors and segmenters may take: the path of the module it leaves, and its channels."""
-
-    name: str
-    channels: int
-
-
 class Entry(NamedTuple):
     """A registered model: what builds it, with which options, and the shape of the pictures it was designed for."""
 

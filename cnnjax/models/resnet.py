@@ -7,26 +7,22 @@ Reference: He, Zhang, Ren and Sun (2016), "Deep Residual Learning for Image Reco
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool, StochasticDepth
-from cnnjax.models.registry import Stage, register
-from cnnjax.models.stacking import repeat
+from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
+from cnnjax.models.parts.architecture import Maps, Stage, StageMaps
+from cnnjax.models.parts.residual import HE_NORMAL, ResidualArchitecture, may_skip, residual_stages
+from cnnjax.models.registry import register
 
 # Blocks of each stage.
 BASIC = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 BOTTLENECK = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 CIFAR = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18, "resnet1202": 200}
-
-# He et al. (2015), "Delving Deep into Rectifiers", equation 10.
-HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class BasicBlock(nn.Module):
@@ -113,67 +109,7 @@ def _projected(block: BasicBlock | BottleneckBlock, x: jax.Array, outputs: int, 
     return block.norm(name="shortcut_bn")(x, train=train)
 
 
-class ResNetStage(nn.Module):
-    """Blocks of one resolution, of which the first may halve it.
-
-    Attributes:
-        block: makes a block, called as `block(strides=..., name=...)`.
-        depth: number of blocks.
-        strides: step of the first block.
-        outputs: channels that leave each block.
-        scan: whether equal blocks are one scanned block.
-        skips: each block's probability of being skipped in training; None for never.
-        remat: whether the backward pass computes blocks anew.
-    """
-
-    block: Callable[..., nn.Module]
-    depth: int
-    strides: int
-    outputs: int
-    scan: bool
-    skips: Sequence[float] | None = None
-    remat: bool = False
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], *, train: bool
-    ) -> Float[Array, "batch rows columns outputs"]:
-        """All blocks in turn."""
-        run = partial(repeat, self, scan=self.scan, train=train, remat=self.remat)
-        strided = int(self.strides > 1 or x.shape[-1] != self.outputs)
-        before, after = (None, None) if self.skips is None else (self.skips[:strided], self.skips[strided:])
-        x = run(partial(self.block, strides=self.strides), x, first=1, last=strided, skips=before)
-        return run(partial(self.block, strides=1), x, first=strided + 1, last=self.depth, skips=after)
-
-
-def may_skip(branch: jax.Array, rate: float | jax.Array | None, *, train: bool) -> jax.Array:
-    """The branch of the block that is being called, under stochastic depth, or as it is where there is no rate."""
-    return branch if rate is None else StochasticDepth(name="skip")(branch, rate=rate, train=train)
-
-
-def rising_skips(depths: Sequence[int], last: float) -> list[Sequence[float] | None]:
-    """Of each stage, its blocks' probabilities of being skipped: rising evenly to that of the last block of all.
-
-    Raises:
-        ValueError: the last one is not 0 or more and below 1.
-
-    Reference: Huang et al. (2016), "Deep Networks with Stochastic Depth", section 3, on linear decay.
-
-    >>> rising_skips((1, 3), 0.5)
-    [(0.125,), (0.25, 0.375, 0.5)]
-    """
-    if not 0 <= last < 1:
-        raise ValueError(f"stochastic_depth={last}; expected 0 <= stochastic_depth < 1, the last block's probability")
-    if not last:
-        return [None] * len(depths)
-    ends = np.cumsum(depths)
-    return [
-        tuple(float(last * number / ends[-1]) for number in range(end - depth + 1, end + 1))
-        for depth, end in zip(depths, ends, strict=True)
-    ]
-
-
-class ResNet(nn.Module):
+class ResNet(ResidualArchitecture):
     """ResNet for ImageNet: 7x7 stem, max-pool, four stages, global mean.
 
     Kernels start as in He et al. (2015), normal with variance 2 / fan-in; scales of norms at one; the classifier with
@@ -194,11 +130,6 @@ class ResNet(nn.Module):
         gate: makes what multiplies each branch, such as squeeze-and-excitation; None for nothing.
         v1_strides: the stride of a bottleneck on its first 1x1, as in the paper, not on its 3x3; receptive fields
             are then 35, 99, 291, 483 for ResNet-50.
-        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
-        remat: whether the backward pass computes blocks anew, to need less memory.
-        scan: whether equal blocks of a stage are one scanned block.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     block: type[BasicBlock | BottleneckBlock]
@@ -206,37 +137,39 @@ class ResNet(nn.Module):
     num_classes: int | None = 1000
     gate: Callable[..., nn.Module] | None = None
     v1_strides: bool = False
-    stochastic_depth: float = 0.0
-    remat: bool = False
-    scan: bool = False
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Feature maps by name, from fine to coarse."""
-        return tuple(Stage(f"stage{i}", 2 ** (5 + i) * self.block.expansion) for i in range(1, len(self.depths) + 1))
+        depths = range(1, len(self.depths) + 1)
+        return tuple(Stage(f"stage{i}", 2 ** (5 + i) * self.block.expansion, 2 ** (1 + i)) for i in depths)
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
-        norm = partial(BatchNorm, **types)
-        gate = self.gate and partial(self.gate, **types)
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **self.types)
+        norm = partial(BatchNorm, **self.types)
+        gate = self.gate and partial(self.gate, **self.types)
         options = {"v1_strides": self.v1_strides} if self.block is BottleneckBlock else {}
         x = conv(64, (7, 7), strides=2, padding=3, name="conv1")(images)
         x = nn.relu(norm(name="bn1")(x, train=train))
         x = MaxPool(3, strides=2, padding=1, name="pool1")(x)
-        skips = rising_skips(self.depths, self.stochastic_depth)
-        for place, (stage, depth) in enumerate(zip(self.stages, self.depths, strict=True)):
-            block = partial(self.block, 64 * 2**place, conv=conv, norm=norm, gate=gate, **options)
-            shape = depth, 1 if place == 0 else 2, stage.channels
-            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
+
+        def block(place: int, stage: Stage) -> Callable[..., nn.Module]:
+            return partial(self.block, 64 * 2**place, conv=conv, norm=norm, gate=gate, **options)
+
+        x = residual_stages(self, block, self.depths, x, train=train, maps=maps)
+        if maps.complete:
+            return maps.found
         x = GlobalAvgPool(name="pool")(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
     def torch_name(self, module: str) -> str:
         """What torchvision, and timm for the gates, call the module at a path of this model."""
@@ -286,7 +219,7 @@ class CifarBlock(nn.Module):
         return nn.relu(y + shortcut)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(ResidualArchitecture):
     """ResNet for CIFAR, of 6n + 2 layers: 3x3 stem, three stages of n blocks with 16, 32 and 64 channels.
 
     Kernels start as in He et al. (2015); scales of norms at one. For 32x32 pictures and ten classes; receptive fields
@@ -304,39 +237,39 @@ class CifarResNet(nn.Module):
     Attributes:
         depth: blocks of each stage, n.
         num_classes: width of `output`; None ends with the 64 pooled features.
-        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
-        remat: whether the backward pass computes blocks anew, to need less memory.
-        scan: whether equal blocks of a stage are one scanned block.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     depth: int
     num_classes: int | None = 10
-    stochastic_depth: float = 0.0
-    remat: bool = False
-    scan: bool = False
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("stage1", 16), Stage("stage2", 32), Stage("stage3", 64))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("stage1", 16, 1),
+        Stage("stage2", 32, 2),
+        Stage("stage3", 64, 4),
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
-        norm = partial(BatchNorm, **types)
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **self.types)
+        norm = partial(BatchNorm, **self.types)
         x = nn.relu(norm(name="bn1")(conv(16, (3, 3), padding=1, name="conv1")(images), train=train))
-        skips = rising_skips([self.depth] * len(self.stages), self.stochastic_depth)
-        for place, stage in enumerate(self.stages):
-            block = partial(CifarBlock, stage.channels, conv=conv, norm=norm)
-            shape = self.depth, 1 if place == 0 else 2, stage.channels
-            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
+
+        def block(place: int, stage: Stage) -> Callable[..., nn.Module]:
+            return partial(CifarBlock, stage.channels, conv=conv, norm=norm)
+
+        x = residual_stages(self, block, [self.depth] * 3, x, train=train, maps=maps)
+        if maps.complete:
+            return maps.found
         x = GlobalAvgPool(name="pool")(x)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
 
 for _table, _block in ((BASIC, BasicBlock), (BOTTLENECK, BottleneckBlock)):

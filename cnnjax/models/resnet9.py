@@ -3,21 +3,20 @@
 Reference: Page (2018), "How to Train Your ResNet", parts 1 and 4.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import BatchNorm, Conv, Dense, GlobalMaxPool, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 
-class ResNet9(nn.Module):
+class ResNet9(Architecture):
     """Four 3x3 convolutions of 64 to 512 channels, max-pools, and two residual pairs of equal convolutions.
 
     Every convolution is followed by batch normalisation and a rectifier; the logits are multiplied by an eighth. At
@@ -26,32 +25,38 @@ class ResNet9(nn.Module):
     Attributes:
         num_classes: width of `output`, which has no bias; None ends with the 512 pooled features.
         logit_scale: what the logits are multiplied by.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 10
     logit_scale: float = 0.125
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("stage1", 128), Stage("stage2", 256), Stage("stage3", 512))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("stage1", 128, 2),
+        Stage("stage2", 256, 4),
+        Stage("stage3", 512, 8),
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        unit = partial(_Unit, conv=partial(Conv, use_bias=False, **types), norm=partial(BatchNorm, **types))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
+        maps = StageMaps(self, stages)
+        unit = partial(_Unit, conv=partial(Conv, use_bias=False, **self.types), norm=partial(BatchNorm, **self.types))
         x = unit(64, name="prep")(images, train=train)
         for stage in self.stages:
             residual = stage.name != "stage2"
             x = _Stage(stage.channels, residual, unit, name=stage.name)(x, train=train)
+            if maps.take(stage.name, x):
+                return maps.found
         x = GlobalMaxPool(name="pool")(x)
         if self.num_classes is None:
             return x
-        return Dense(self.num_classes, use_bias=False, name="output", **types)(x) * self.logit_scale
+        return Dense(self.num_classes, use_bias=False, name="output", **self.types)(x) * self.logit_scale
 
 
 class _Unit(nn.Module):

@@ -5,28 +5,19 @@ appendix.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import BatchNorm, Conv, Dense, Dropout, GlobalAvgPool, MaxPool, SqueezeExcitation
-from cnnjax.models.registry import Stage, register
-from cnnjax.models.resnet import (
-    BASIC,
-    BOTTLENECK,
-    HE_NORMAL,
-    BasicBlock,
-    BottleneckBlock,
-    ResNet,
-    ResNetStage,
-    may_skip,
-    rising_skips,
-)
+from cnnjax.models.parts.architecture import Maps, Stage, StageMaps
+from cnnjax.models.parts.residual import HE_NORMAL, ResidualArchitecture, may_skip, residual_stages
+from cnnjax.models.registry import register
+from cnnjax.models.resnet import BASIC, BOTTLENECK, BasicBlock, BottleneckBlock, ResNet
 
 
 class SENetBlock(nn.Module):
@@ -36,15 +27,17 @@ class SENetBlock(nn.Module):
         features: what the widths are multiples of.
         strides: step of the 3x3.
         shortcut_window: side of the window of the shortcut's convolution, where the shape changes.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        conv: makes a convolution.
+        norm: makes a normalisation.
+        gate: makes what multiplies the branch before it is added.
     """
 
     features: int
     strides: int
     shortcut_window: int
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    gate: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
@@ -55,24 +48,21 @@ class SENetBlock(nn.Module):
         skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns outputs"]:
         """Gated branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **types)
-        norm = partial(BatchNorm, **types)
         outputs = 4 * self.features
-        y = nn.relu(norm(name="bn1")(conv(2 * self.features, (1, 1), name="conv1")(x), train=train))
-        y = conv(outputs, (3, 3), strides=self.strides, padding=1, groups=64, name="conv2")(y)
-        y = nn.relu(norm(name="bn2")(y, train=train))
-        y = norm(name="bn3")(conv(outputs, (1, 1), name="conv3")(y), train=train)
-        y = SqueezeExcitation(name="se", **types)(y)
+        y = nn.relu(self.norm(name="bn1")(self.conv(2 * self.features, (1, 1), name="conv1")(x), train=train))
+        y = self.conv(outputs, (3, 3), strides=self.strides, padding=1, groups=64, name="conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y, train=train))
+        y = self.norm(name="bn3")(self.conv(outputs, (1, 1), name="conv3")(y), train=train)
+        y = self.gate(name="se")(y)
         if self.strides > 1 or x.shape[-1] != outputs:
             window = (self.shortcut_window, self.shortcut_window)
             padding = self.shortcut_window // 2
-            x = conv(outputs, window, strides=self.strides, padding=padding, name="shortcut_conv")(x)
-            x = norm(name="shortcut_bn")(x, train=train)
+            x = self.conv(outputs, window, strides=self.strides, padding=padding, name="shortcut_conv")(x)
+            x = self.norm(name="shortcut_bn")(x, train=train)
         return nn.relu(may_skip(y, skip, train=train) + x)
 
 
-class SENet154(nn.Module):
+class SENet154(ResidualArchitecture):
     """SENet-154: a stem of three 3x3 convolutions, four stages of 3, 8, 36 and 3 gated blocks, dropout.
 
     At 224x224 and 1,000 classes: 115,088,984 parameters, 20,688,363,520 multiply-accumulates. Kernels start as in He et
@@ -81,44 +71,42 @@ class SENet154(nn.Module):
     Attributes:
         num_classes: width of `output`; None ends with the 2,048 pooled features.
         dropout: share of the pooled features that is dropped in training.
-        stochastic_depth: probability that the last branch is skipped in training, rising evenly from the first.
-        remat: whether the backward pass computes blocks anew, to need less memory.
-        scan: whether equal blocks of a stage are one scanned block.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
     dropout: float = 0.2
-    stochastic_depth: float = 0.0
-    remat: bool = False
-    scan: bool = False
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(Stage(f"stage{i}", 128 * 2**i) for i in range(1, 5))
+    stages: ClassVar[tuple[Stage, ...]] = tuple(Stage(f"stage{i}", 128 * 2**i, 2 ** (1 + i)) for i in range(1, 5))
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features and normalises by the batch's statistics."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features and uses the batch's statistics."""
+        maps = StageMaps(self, stages)
+        conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **self.types)
+        norm = partial(BatchNorm, **self.types)
+        gate = partial(SqueezeExcitation, **self.types)
         x: jax.Array = images
         for number, (width, strides) in enumerate(((64, 2), (64, 1), (128, 1)), 1):
-            options: dict[str, Any] = {"use_bias": False, "kernel_init": HE_NORMAL, **types}
-            x = Conv(width, (3, 3), strides=strides, padding=1, name=f"stem_conv{number}", **options)(x)
-            x = nn.relu(BatchNorm(name=f"stem_bn{number}", **types)(x, train=train))
+            x = conv(width, (3, 3), strides=strides, padding=1, name=f"stem_conv{number}")(x)
+            x = nn.relu(norm(name=f"stem_bn{number}")(x, train=train))
         x = MaxPool(3, strides=2, misfit="pad", name="pool1")(x)
-        depths = (3, 8, 36, 3)
-        skips = rising_skips(depths, self.stochastic_depth)
-        for place, (stage, depth) in enumerate(zip(self.stages, depths, strict=True)):
-            block = partial(SENetBlock, stage.channels // 4, shortcut_window=1 if place == 0 else 3, **types)
-            shape = depth, 1 if place == 0 else 2, stage.channels
-            x = ResNetStage(block, *shape, self.scan, skips[place], self.remat, name=stage.name)(x, train=train)
+
+        def block(place: int, stage: Stage) -> Callable[..., nn.Module]:
+            window = 1 if place == 0 else 3
+            return partial(SENetBlock, stage.channels // 4, shortcut_window=window, conv=conv, norm=norm, gate=gate)
+
+        x = residual_stages(self, block, (3, 8, 36, 3), x, train=train, maps=maps)
+        if maps.complete:
+            return maps.found
         x = GlobalAvgPool(name="pool")(x)
         x = Dropout(self.dropout, name="drop")(x, train=train)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **self.types)(x)
 
     def torch_name(self, module: str) -> str:
         """What timm's `legacy_senet154` calls the module at a path of this model."""

@@ -3,16 +3,17 @@
 Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks for Large-Scale Image Recognition", table 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
+import jax
 from jaxtyping import Array, Float
 
 from cnnjax.layers import AdaptiveAvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 # Convolutions of each stage: columns A, B, D and E of the table.
 DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -25,32 +26,28 @@ class VGGStage(nn.Module):
     Attributes:
         features: channels of each convolution.
         depth: number of convolutions.
-        batch_norm: whether each is normalised before it is rectified.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
+        conv: makes a convolution.
+        norm: makes what normalises each before it is rectified; None for nothing.
     """
 
     features: int
     depth: int
-    batch_norm: bool
-    dtype: DTypeLike | None
-    param_dtype: DTypeLike
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module] | None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height width features"]:
         """All convolutions in turn."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for number in range(1, self.depth + 1):
-            kernel_init = nn.initializers.glorot_normal()
-            x = Conv(self.features, (3, 3), padding=1, kernel_init=kernel_init, name=f"conv{number}", **types)(x)
-            x = BatchNorm(name=f"bn{number}", **types)(x, train=train) if self.batch_norm else x
+            x = self.conv(self.features, (3, 3), padding=1, name=f"conv{number}")(x)
+            x = x if self.norm is None else self.norm(name=f"bn{number}")(x, train=train)
             x = nn.relu(x)
         return x
 
 
-class VGG(nn.Module):
+class VGG(Architecture):
     """VGG: five stages of convolutions, each followed by a 2x2 pool, and three dense layers.
 
     Kernels start as in Glorot and Bengio (2010), which section 3.1 found to do without a net trained before. Maps of
@@ -69,37 +66,41 @@ class VGG(nn.Module):
         num_classes: width of `output`; None ends with the 4,096 features of fc7.
         batch_norm: whether convolutions are normalised, as Ioffe and Szegedy (2015) proposed later.
         dropout: share of the features that fc6 and fc7 drop in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     depths: Sequence[int]
     num_classes: int | None = 1000
     batch_norm: bool = False
     dropout: float = 0.5
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(Stage(f"stage{i}", width) for i, width in enumerate(WIDTHS, 1))
+    stages: ClassVar[tuple[Stage, ...]] = tuple(
+        Stage(f"stage{i}", width, 2 ** (i - 1)) for i, width in enumerate(WIDTHS, 1)
+    )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (7, 7)}
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features and normalises by the batch's statistics."""
-        x = images
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features and uses the batch's statistics."""
+        maps = StageMaps(self, stages)
+        options: dict[str, Any] = {"kernel_init": nn.initializers.glorot_normal(), **self.types}
+        conv, norm = partial(Conv, **options), partial(BatchNorm, **self.types) if self.batch_norm else None
+        x: jax.Array = images
         for number, (stage, depth) in enumerate(zip(self.stages, self.depths, strict=True), 1):
-            module = VGGStage(stage.channels, depth, self.batch_norm, self.dtype, self.param_dtype, name=stage.name)
-            x = module(x, train=train)
+            x = VGGStage(stage.channels, depth, conv, norm, name=stage.name)(x, train=train)
+            if maps.take(stage.name, x):
+                return maps.found
             x = MaxPool(2, name=f"pool{number}")(x)
         x = AdaptiveAvgPool(7, name="pool")(x).reshape(x.shape[0], -1)
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        types["kernel_init"] = nn.initializers.glorot_normal()
         for number in (6, 7):
-            x = nn.relu(Dense(4096, name=f"fc{number}", **types)(x))
+            x = nn.relu(Dense(4096, name=f"fc{number}", **options)(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **options)(x)
 
     def torch_name(self, module: str) -> str:
         """What torchvision calls the module at a path of this model: a number in a flat list."""

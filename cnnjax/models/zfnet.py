@@ -3,18 +3,18 @@
 Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 3 and figure 3.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnjax.layers import Conv, Dense, Dropout, LocalResponseNorm, MaxPool
-from cnnjax.models.registry import Stage, register
+from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
+from cnnjax.models.registry import register
 
 
-class ZFNet(nn.Module):
+class ZFNet(Architecture):
     """ZFNet: 7x7 windows two pixels apart, one column, contrast normalisation across maps after the first two pools.
 
     At 224x224 and 1,000 classes: 62,357,608 parameters, 1,168,032,896 multiply-accumulates; maps of 110, 55, 26, 13
@@ -24,38 +24,48 @@ class ZFNet(nn.Module):
     Attributes:
         num_classes: width of `output`; None ends with the 4,096 features of fc7.
         dropout: share of the features that fc6 and fc7 drop in training.
-        dtype: of the computation; the inputs' own where None.
-        param_dtype: of the parameters.
     """
 
     num_classes: int | None = 1000
     dropout: float = 0.5
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("pool1", 96), Stage("pool2", 256), Stage("pool5", 256))
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("pool1", 96, 4),
+        Stage("pool2", 256, 16),
+        Stage("pool5", 256, 32),
+    )
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool = False
-    ) -> Float[Array, "batch outputs"]:
-        """Logits (or features) of a batch; `train` drops features."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        types["kernel_init"] = nn.initializers.normal(0.01)
-        x = nn.relu(Conv(96, (7, 7), strides=2, padding=1, name="conv1", **types)(images))
+        self,
+        images: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        stages: Sequence[str] | None = None,
+    ) -> Float[Array, "batch outputs"] | Maps:
+        """Logits (or features), or the maps of `stages`; `train` drops features."""
+        maps = StageMaps(self, stages)
+        options: dict[str, Any] = {"kernel_init": nn.initializers.normal(0.01), **self.types}
+        x = nn.relu(Conv(96, (7, 7), strides=2, padding=1, name="conv1", **options)(images))
         x = MaxPool(3, strides=2, misfit="pad", name="pool1")(x)
+        if maps.take("pool1", x):
+            return maps.found
         x = LocalResponseNorm(dtype=self.dtype, name="norm1")(x)
-        x = nn.relu(Conv(256, (5, 5), strides=2, padding="VALID", name="conv2", **types)(x))
+        x = nn.relu(Conv(256, (5, 5), strides=2, padding="VALID", name="conv2", **options)(x))
         x = MaxPool(3, strides=2, misfit="pad", name="pool2")(x)
+        if maps.take("pool2", x):
+            return maps.found
         x = LocalResponseNorm(dtype=self.dtype, name="norm2")(x)
         for number, features in ((3, 384), (4, 384), (5, 256)):
-            x = nn.relu(Conv(features, (3, 3), padding=1, name=f"conv{number}", **types)(x))
+            x = nn.relu(Conv(features, (3, 3), padding=1, name=f"conv{number}", **options)(x))
         x = MaxPool(3, strides=2, name="pool5")(x)
+        if maps.take("pool5", x):
+            return maps.found
         x = x.reshape(x.shape[0], -1)
         for number in (6, 7):
-            x = nn.relu(Dense(4096, name=f"fc{number}", **types)(x))
+            x = nn.relu(Dense(4096, name=f"fc{number}", **options)(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-        return x if self.num_classes is None else Dense(self.num_classes, name="output", **types)(x)
+        return x if self.num_classes is None else Dense(self.num_classes, name="output", **options)(x)
 
 
 register("zfnet", ZFNet, (224, 224, 3))

@@ -88,7 +88,7 @@ def test_thousand_layers_hold_the_published_ten_million_in_kernels():
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_parameters_are_those_published_and_every_module_has_a_name_stages_too(name):
+def test_counts_outputs_names_and_stages(name):
     model = scanned(name)
     seen = {}
 
@@ -104,9 +104,27 @@ def test_parameters_are_those_published_and_every_module_has_a_name_stages_too(n
     assert output.shape == (1, model.num_classes)
     automatic = [path for path in seen if re.search(r"(^|/)[A-Z]\w*_\d+", path)]
     assert not automatic, "modules without an explicit name"
-    assert [(stage.name, seen[stage.name][-1]) for stage in model.stages] == [tuple(stage) for stage in model.stages]
-    sides = [seen[stage.name][1] for stage in model.stages]
-    assert sides == sorted(sides, reverse=True), "stages run from fine to coarse"
+    asked = [stage.name for stage in model.stages]
+    maps = jax.eval_shape(partial(model.apply, stages=asked), variables, pictures(name))
+    assert {stage: array.shape for stage, array in maps.items()} == {stage: seen[stage] for stage in asked}
+    assert [maps[stage.name].shape[-1] for stage in model.stages] == [stage.channels for stage in model.stages]
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_backbone_ends_with_the_last_stage_that_is_asked_for(name):
+    """As a part of another module: what comes later has no variables, and is not traced."""
+
+    class Trunk(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train=False):
+            return scanned(name, name="net")(images, train=train, stages=(model.stages[0].name,))
+
+    model = scanned(name)
+    maps, variables = jax.eval_shape(partial(Trunk().init_with_output, train=True), key(), pictures(name))
+    assert list(maps) == [model.stages[0].name]
+    held, whole = set(variables["params"]["net"]), set(shapes(name)["params"])
+    assert held < whole
+    assert not held & {stage.name for stage in model.stages[1:]}
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -213,8 +231,7 @@ PADDING = {
 }
 
 
-def check_fields(program, layers, sizes, strides):
-    fields = fields_of(program)
+def check_fields(fields, layers, sizes, strides):
     assert [fields[layer].size for layer in layers.split()] == [(size, size) for size in sizes]
     assert [fields[layer].stride for layer in layers.split()] == [(stride, stride) for stride in strides]
     return fields[layers.split()[-1]].start
@@ -228,12 +245,15 @@ def test_costs_and_receptive_fields_are_those_published(name):
     if expected is not None:
         macs = sum(multiply_accumulates(program))
         assert f"{macs / 1e9:.{len(expected.split('.')[1])}f}" == expected
+    fields = fields_of(program)
+    stages = models.create(name).stages
+    assert [fields[stage.name].stride for stage in stages] == [(stage.stride, stage.stride) for stage in stages]
     if name in FIELDS:
-        start = check_fields(program, *FIELDS[name])
+        start = check_fields(fields, *FIELDS[name])
         assert name not in PADDING or start == (-PADDING[name],) * 2
 
 
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", FIELDS_OF_V1_STRIDES)
 def test_receptive_fields_with_the_papers_strides(name):
-    check_fields(trace(scanned(name, v1_strides=True), pictures(name).shape), *FIELDS_OF_V1_STRIDES[name])
+    check_fields(fields_of(trace(scanned(name, v1_strides=True), pictures(name).shape)), *FIELDS_OF_V1_STRIDES[name])

@@ -11,8 +11,9 @@ import pytest
 
 from cnnjax import models
 from cnnjax.layers import BatchNorm, Conv, SqueezeExcitation, StochasticDepth
+from cnnjax.models.parts.residual import rising_skips
 from cnnjax.models.preact_resnet import PreactBlock
-from cnnjax.models.resnet import BasicBlock, BottleneckBlock, CifarBlock, rising_skips
+from cnnjax.models.resnet import BasicBlock, BottleneckBlock, CifarBlock
 from cnnjax.models.senet import SENetBlock
 from cnnjax.models.stacking import repeat
 from tests.models.quick import run_unoptimised
@@ -149,7 +150,7 @@ BLOCKS = {
     "gated": BasicBlock(4, 1, CONV, NORM, SqueezeExcitation),
     "bottleneck": BottleneckBlock(1, 1, CONV, NORM),
     "cifar": CifarBlock(4, 1, CONV, NORM),
-    "senet": SENetBlock(64, 1, 1, None, jnp.float32),
+    "senet": SENetBlock(64, 1, 1, CONV, NORM, SqueezeExcitation),
     "preact": PreactBlock(1, 1, CONV, NORM),
 }
 

@@ -1,0 +1,1 @@
+"""What several architectures share: their common face, residual stages, units, auxiliary heads."""
