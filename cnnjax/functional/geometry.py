@@ -33,9 +33,11 @@ def whole(value: int, name: str, *, minimum: int = 1) -> int:
         ValueError: it is not an integer, or is below `minimum`.
     """
     try:
-        number = index(value)
+        number = None if isinstance(value, bool) else index(value)
     except TypeError:
-        raise ValueError(f"{name}={value!r} is not whole; expected an integer of at least {minimum}") from None
+        number = None
+    if number is None:
+        raise ValueError(f"{name}={value!r} is not whole; expected an integer of at least {minimum}")
     if number < minimum:
         raise ValueError(f"{name}={value!r} is too small; expected at least {minimum}")
     return number

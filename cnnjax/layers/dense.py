@@ -8,6 +8,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnjax.functional.geometry import whole
 from cnnjax.layers.naming import layer_errors
 
 Initializer = jax.nn.initializers.Initializer
@@ -38,17 +39,18 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
-        """Raises ValueError naming this layer where its variables are for another number of inputs."""
+        """Raises ValueError naming this layer where its variables are for other inputs, or `features` is below 1."""
         size = inputs.shape[-1]
         with layer_errors(self):
+            features = whole(self.features, "features")
             held = self.get_variable("params", "kernel").shape[0] if self.has_variable("params", "kernel") else size
             if held != size:
                 raise ValueError(
                     f"inputs of {size} features came, the variables are for {held}; apply them to images of the size"
                     " they were made for"
                 )
-        kernel = self.param("kernel", self.kernel_init, (size, self.features), self.param_dtype)
-        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        kernel = self.param("kernel", self.kernel_init, (size, features), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (features,), self.param_dtype) if self.use_bias else None
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         outputs = jnp.matmul(inputs, kernel, precision=self.precision)
         return outputs if bias is None else outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))

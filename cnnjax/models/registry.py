@@ -1,12 +1,15 @@
 """Models by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
+
+from cnnjax.functional.geometry import whole
 
 Model: TypeAlias = nn.Module
 
@@ -47,18 +50,26 @@ def names(pattern: str = "*") -> tuple[str, ...]:
 def create(name: str, **options: Any) -> Model:
     """Builds a registered model.
 
+    Options that its builder annotates as `int`, `int | None`, `Sequence[int]`, `float` or `bool` are checked. Whole
+    numbers are 1 or more, unless the builder's own default is less.
+
     Raises:
-        ValueError: no model has that name (near matches are listed), or an option is not one of the model's.
+        ValueError: no model has that name (near matches are listed), an option is not one of the model's, or a number
+            or switch has a value that none can have.
 
     >>> create("lenet5", num_classes=7).num_classes
     7
     """
     entry, allowed = _entry(name), options_of(name)
-    for option in options:
+    for option, value in options.items():
         if option not in allowed:
             near = get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
             raise ValueError(f"model {name!r} has no option {option!r}; {hint}")
+        try:
+            options[option] = _checked(inspect.signature(entry.builder).parameters[option], value)
+        except ValueError as error:
+            raise ValueError(f"model {name!r}: {error}") from None
     return entry.builder(**{**entry.variant, **options})
 
 
@@ -102,7 +113,33 @@ def designed_for(model: Model) -> tuple[int, int, int]:
     raise ValueError(f"{type(model).__name__} is not registered; say the shape of pictures (batch, *spatial, channels)")
 
 
+def _checked(option: inspect.Parameter, value: Any) -> Any:
+    """The value of a builder's option, whole numbers as Python's."""
+    kind, name = option.annotation, option.name
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}; expected True or False")
+    if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise ValueError(f"{name}={value!r}; expected a number")
+    if kind is int or (kind == int | None and value is not None):
+        least = min(1, option.default) if isinstance(option.default, int) else 1
+        try:
+            return whole(value, name, minimum=least)
+        except ValueError as error:
+            cure = "; None gives the features before the output" if name == "num_classes" else ""
+            raise ValueError(f"{error}{cure}") from None
+    if kind == Sequence[int]:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ValueError(f"{name}={value!r}; expected a tuple of whole numbers")
+        return tuple(whole(each, name) for each in value)
+    return value
+
+
 def _entry(name: str) -> Entry:
+    if not isinstance(name, str):
+        raise ValueError(
+            f"the name of a model is of type {type(name).__name__}; expected text, such as 'lenet5'. A class of your"
+            f" own gets a name by models.register(name, class, (height, width, channels))"
+        )
     if name not in _ENTRIES:
         near = get_close_matches(name, _ENTRIES, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"

@@ -2,7 +2,8 @@
 
 A run of blocks 2 to 18 that is scanned is one submodule, "block2-18", whose variables have the run as their leading
 axis. `unstack` gives each block its own name ("block2", ...), as in the model that is not scanned; `stack` is its
-inverse. Files hold the unstacked form.
+inverse. Files hold the unstacked form. Rules that look at the axes or the norm of a layer's array, as optimizers have
+them, ask `stack_axes`, or go through `map_layers`.
 """
 
 import re
@@ -15,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A run's name: what its blocks are called, the first and the last of them.
-RUN = re.compile(r"(?P<base>\w*?)(?P<first>\d+)-(?P<last>\d+)")
+# A run's name, as `repeat` gives it: what its blocks are called, the first and the last of them.
+RUN = re.compile(r"(?P<base>block)(?P<first>\d+)-(?P<last>\d+)")
 
 
 def repeat(
@@ -72,7 +73,8 @@ def repeat(
 def unstack(tree: Any) -> Any:
     """Every scanned run taken apart into its blocks, by name, in all dictionaries of a tree of arrays or shapes.
 
-    Works on variables, parameters, gradients and optimizer states alike, and returns others as they are.
+    Works on variables, parameters, gradients and optimizer states alike, and returns others as they are. A module that
+    has the name of a run is none unless the leading axis of each of its arrays is the run.
 
     >>> unstack({"block2-3": {"bias": np.array([[0.0], [1.0]])}})
     {'block2': {'bias': array([0.])}, 'block3': {'bias': array([1.])}}
@@ -88,10 +90,45 @@ def stack(tree: Any, like: Any) -> Any:
     Raises:
         ValueError: a block of a run is missing; the message names it.
 
-    >>> stack({"block2": np.zeros(1), "block3": np.ones(1)}, {"block2-3": 0}).keys()
+    >>> stack({"block2": np.zeros(1), "block3": np.ones(1)}, {"block2-3": np.zeros((2, 1))}).keys()
     dict_keys(['block2-3'])
     """
     return _on_dictionaries(_stack, like, tree)
+
+
+def stack_axes(tree: Any) -> Any:
+    """How many leading axes of each array count the blocks of a scanned run: a tree of 0 and 1 for one of parameters.
+
+    The other axes of an array are those that it has in the model that is not scanned.
+
+    >>> stack_axes({"block2-3": {"bias": np.zeros((2, 7))}, "output": {"bias": np.zeros(7)}})
+    {'block2-3': {'bias': 1}, 'output': {'bias': 0}}
+    """
+
+    def counted(node: Any, axes: int) -> Any:
+        if not isinstance(node, Mapping):
+            return jax.tree.map(lambda _: axes, node)
+        return {name: counted(value, axes + bool(_blocks(name, value, axes))) for name, value in node.items()}
+
+    return counted(tree, 0)
+
+
+def map_layers(function: Callable[..., jax.Array], tree: Any, *rest: Any) -> Any:
+    """`jax.tree.map` over the arrays of parameters, of which the function sees those of one layer at a time.
+
+    The arrays of a scanned run are given to it block by block, by `jax.vmap`.
+
+    >>> {name: norms.tolist() for name, norms in map_layers(jnp.linalg.norm, {"block2-3": jnp.eye(2)}).items()}
+    {'block2-3': [1.0, 1.0]}
+    """
+
+    def mapped(axes: int, *arrays: jax.Array) -> jax.Array:
+        of_layer = function
+        for _ in range(axes):
+            of_layer = jax.vmap(of_layer)
+        return of_layer(*arrays)
+
+    return jax.tree.map(mapped, stack_axes(tree), tree, *rest)
 
 
 def _on_dictionaries(change: Callable[..., Any], tree: Any, *rest: Any) -> Any:
@@ -112,14 +149,11 @@ def _unstack(tree: Any) -> Any:
         return unstack(tree)
     result: dict[str, Any] = {}
     for name, value in tree.items():
-        run = RUN.fullmatch(str(name))
-        if run is None:
+        blocks = _blocks(name, value)
+        if not blocks:
             result[name] = _unstack(value)
-            continue
-        first, last = int(run["first"]), int(run["last"])
-        for place in range(last - first + 1):
-            block = jax.tree.map(partial(_taken, place=place), value)
-            result[f"{run['base']}{first + place}"] = _unstack(block)
+        for place, block in enumerate(blocks):
+            result[block] = _unstack(jax.tree.map(partial(_taken, place=place), value))
     return result
 
 
@@ -128,18 +162,25 @@ def _stack(like: Any, tree: Any, path: str = "") -> Any:
         return stack(tree, like)
     result = dict(tree)
     for name, shape in like.items():
-        run = RUN.fullmatch(str(name))
-        if run is None:
+        names = _blocks(name, shape)
+        if not names:
             if name in tree:
                 result[name] = _stack(shape, tree[name], f"{path}{name}/")
             continue
-        names = [f"{run['base']}{number}" for number in range(int(run["first"]), int(run["last"]) + 1)]
         for block in names:
             if block not in tree:
                 raise ValueError(f"{path}{name} cannot be stacked: {path}{block} is missing")
         blocks = [_stack(shape, result.pop(block), f"{path}{block}/") for block in names]
         result[name] = jax.tree.map(_together, *blocks)
     return result
+
+
+def _blocks(name: Any, arrays: Any, axis: int = 0) -> list[str]:
+    """The names of the blocks that arrays of this name hold along an axis; none where they are no run's."""
+    run = RUN.fullmatch(str(name))
+    numbers = range(int(run["first"]), int(run["last"]) + 1) if run else range(0)
+    stacked = all(np.shape(leaf)[axis : axis + 1] == (len(numbers),) for leaf in jax.tree.leaves(arrays))
+    return [f"{run['base']}{number}" for number in numbers] if run and stacked else []
 
 
 def _taken(leaf: Any, place: int) -> Any:

@@ -6,7 +6,10 @@ channel by channel, for which a model names it, with the size of the maps, in `f
 """
 
 import hashlib
+import json
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +24,13 @@ from cnnjax.models.registry import Model, designed_for
 from cnnjax.models.stacking import stack, unstack
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_COUNTERS = "num_batches_tracked"
+_COUNTERS = ("num_batches_tracked", "n_averaged")
+
+# What DataParallel and training frameworks put before all names; torch.compile puts "_orig_mod." anywhere.
+_WRAPPERS = ("module.", "model.", "state_dict.")
+
+# The options by which a model has no head, or no other heads; and with which it has them.
+_HEADS = {"num_classes": (None, 1), "auxiliary": (False, True)}
 
 
 class _Entry(NamedTuple):
@@ -78,13 +87,18 @@ def load_torch_weights(
         revision: the Hub commit, all 40 digits of it, since a branch can change under one's feet.
         sha256: checksum of the file, which is compared; needed for the Hub.
         filename: the file's name in the Hub repository.
-        fresh_head: a random key. Given, heads of another number of classes than the file's start anew.
+        fresh_head: a random key. Given, heads that the file lacks, or has for another number of classes, start anew.
         shape: of a batch of pictures; those that the model was designed for where None.
+
+    Returns:
+        The variables. What wrappers put before all names ("module.", "_orig_mod.", "model.", "state_dict.") is taken
+        off; heads of the file that the model was created without are left out, under a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no safetensors file or has another checksum; a tensor is missing, left over or
-            misshapen (one message names all, by both names); the Hub is asked without revision and checksum.
+        ValueError: the file is no safetensors file or has another checksum; a tensor is missing, left over, misshapen,
+            not of floating point, not finite, or there twice (one message names all, by both names); the Hub is asked
+            without revision and checksum.
         ImportError: the extra `weights` is not installed.
     """
     path = Path(source)
@@ -135,33 +149,76 @@ def from_torch(
     """Variables of a model from arrays by PyTorch's names; see `load_torch_weights`.
 
     Raises:
-        ValueError: a tensor is missing, left over or misshapen; one message names all, by both names.
+        ValueError: a tensor is missing, left over, misshapen, not of floating point, not finite, or there twice; one
+            message names all, by both names.
     """
     like = _shapes(model, shape)
     entries, types = _entries(model, like), _flat(unstack(like))
     names = {entry.name for entry in entries}
-    missing = [f"{entry.name} (here {entry.module})" for entry in entries if entry.name not in tensors]
-    extra = sorted(name for name in tensors if name not in names and not name.endswith(_COUNTERS))
-    found = {entry.path: entry.from_file(tensors[entry.name]) for entry in entries if entry.name in tensors}
-    misshapen = [entry for entry in entries if entry.path in found and found[entry.path].shape != entry.shape]
-    heads = [entry for entry in misshapen if entry.is_head]
+    tensors = _unwrapped(tensors, names, source)
+    found = {entry.path: entry.from_file(np.asarray(tensors[entry.name])) for entry in entries if entry.name in tensors}
+    faults = {entry: _fault(entry, found.get(entry.path), types[entry.path].dtype) for entry in entries}
+    faults = {entry: fault for entry, fault in faults.items() if fault is not None}
+    extra = sorted(name for name in tensors.keys() - names if not name.endswith(_COUNTERS))
+    heads = {entry.module for entry, (kind, _) in faults.items() if entry.is_head and kind in ("missing", "misshapen")}
     if fresh_head is not None and heads:
         start = _flat(unstack(initialize(model, fresh_head, _pictures(model, shape))))
-        found |= {entry.path: np.asarray(start[entry.path]) for entry in heads}
-        misshapen = [entry for entry in misshapen if not entry.is_head]
-    if missing or extra or misshapen:
-        wrong = [f"missing {_listed(missing)}"] if missing else []
-        wrong += [f"left over {_listed(extra)}"] if extra else []
-        different = [
-            f"{entry.name} (here {entry.module}) is {found[entry.path].shape}, expected {entry.shape}"
-            for entry in misshapen
-        ]
-        wrong += [f"misshapen {_listed(different)}"] if different else []
-        only_heads = not missing and not extra and all(entry.is_head for entry in misshapen)
-        cure = "; to replace the head, pass fresh_head=jax.random.key(0)" if only_heads else ""
-        raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {'; '.join(wrong)}{cure}")
+        found |= {entry.path: np.asarray(start[entry.path]) for entry in entries if entry.module in heads}
+        faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}
+    of_heads = _names_of_heads(model, shape) if extra else set()
+    wrong = {"missing": [], "left over": [name for name in extra if name not in of_heads]}
+    for kind, text in faults.values():
+        wrong.setdefault(kind, []).append(text)
+    if any(wrong.values()):
+        said = "; ".join(f"{kind} {_listed(texts)}" for kind, texts in wrong.items() if texts)
+        cure, parents = "", {name.partition(".")[0] for name in tensors}
+        if heads and not wrong["left over"] and all(entry.module in heads for entry in faults):
+            cure = "; for a new head, pass fresh_head=jax.random.key(0)"
+        elif len(parents) == 1 and parents.isdisjoint(name.partition(".")[0] for name in names):
+            cure = f"; all of its names begin with {'.'.join([*parents, ''])!r}: take that off"
+        raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {said}{cure}")
+    if extra:
+        warnings.warn(f"{source}: left out {_listed(extra)}, since the model has no such head", stacklevel=2)
     arrays = {path: jnp.asarray(array, types[path].dtype) for path, array in found.items()}
     return stack(_nested(arrays), like)
+
+
+def _unwrapped(tensors: Mapping[str, Any], names: set[str], source: str) -> dict[str, Any]:
+    """Tensors without what wrappers put before their names, unless a name is one of the model's as it is."""
+    unwrapped, origins = {}, {}
+    for name, array in tensors.items():
+        inner = name if name in names else re.sub(r"(?<![^.])_orig_mod\.", "", name)
+        while inner not in names and inner.startswith(_WRAPPERS):
+            inner = inner.partition(".")[2]
+        if inner in unwrapped:
+            raise ValueError(f"{source} holds {inner} twice, as {origins[inner]} and as {name}; leave one out")
+        unwrapped[inner], origins[inner] = array, name
+    return unwrapped
+
+
+def _fault(entry: _Entry, array: np.ndarray | None, dtype: Any) -> tuple[str, str] | None:
+    """What is wrong with a tensor, and its names; None where nothing is."""
+    who = f"{entry.name} (here {entry.module})"
+    if array is None:
+        return "missing", who
+    if array.shape != entry.shape:
+        return "misshapen", f"{who} is {array.shape}, expected {entry.shape}"
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return "not of floating point", f"{who} is {array.dtype}"
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(dtype, copy=False)).all()
+    if not finite:
+        return f"not finite in {dtype}", who
+    return ("variances below zero", who) if entry.path[-1] == "var" and (array < 0).any() else None
+
+
+def _names_of_heads(model: Model, shape: tuple[int, ...] | None) -> set[str]:
+    """The names in a file of all that the model would have with the heads that it was created without."""
+    options = {option: has for option, (lacks, has) in _HEADS.items() if getattr(model, option, has) is lacks}
+    if not options:
+        return set()
+    whole = model.clone(**options)
+    return {entry.name for entry in _entries(whole, _shapes(whole, shape))}
 
 
 def _pictures(model: Model, shape: tuple[int, ...] | None) -> jax.ShapeDtypeStruct:
@@ -218,12 +275,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f" safetensors.torch.save_file(state_dict, path) writes"
         )
     try:
-        return safetensors.load_file(str(path))
+        tensors = safetensors.load_file(str(path))
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path} holds a type that NumPy has not ({error}); save its tensors as float32") from error
     except Exception as error:
         # The library has one exception for all, which is not a ValueError.
         if type(error).__name__ != "SafetensorError":
             raise
         raise ValueError(f"{path} is no safetensors file, or is damaged: {error}") from error
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=list)
+    # The library keeps the last of those that have one name.
+    if repeated := [name for name, count in Counter(name for name, _ in header).items() if count > 1]:
+        raise ValueError(f"{path} holds {_listed(repeated)} more than once; save it anew with each name once")
+    return tensors
 
 
 def _from_hub(repository: str, revision: str | None, sha256: str | None, filename: str) -> Path:

@@ -39,6 +39,23 @@ _POSITIVE = (
     "most_refused",
 )
 
+# What the settings of a type may be, and what is said of others.
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    int | None: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "text"),
+    Path | None: ((str, Path), "a path"),
+    tuple[str, ...]: ((tuple, list), "a tuple of names"),
+}
+
+_CURES = {
+    "model": ", the name of a registered model: register your class by models.register(name, class, (height, width,"
+    " channels)), or train a module itself by train.fit(module, ...)",
+    "data": ", such as npz:FILE; train on arrays by run_on(ArraySource(...), ...)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -173,7 +190,7 @@ class Experiment:
 
 
 def _check_types(settings: Any) -> None:
-    """Raises ValueError for a name that is not on offer, and for a number of another kind, of one settings class."""
+    """Raises ValueError for a name that is not on offer, and for a value of another type, of one settings class."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if value is None and type(None) in get_args(kind):
@@ -183,10 +200,12 @@ def _check_types(settings: Any) -> None:
             near = get_close_matches(str(value), get_args(kind), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(get_args(kind))}"
             raise ValueError(f"{type(settings).__name__.lower()} {name}={value!r} is unknown; {hint}")
-        numbers = {int: (int,), int | None: (int, type(None)), float: (int, float)}.get(kind)
-        if numbers and (not isinstance(value, numbers) or isinstance(value, bool)):
-            whole = "a number" if kind is float else "a whole number"
-            raise ValueError(f"{type(settings).__name__.lower()} {name}={value!r}; expected {whole}")
+        group = (kind, f"train.{kind.__name__}(...)") if dataclasses.is_dataclass(kind) else None
+        wanted, said = _KINDS.get(kind, group or (object, ""))
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            came = repr(value) if isinstance(value, str | int | float | None) else f"<{type(value).__name__}>"
+            cure = _CURES.get(name, "")
+            raise ValueError(f"{type(settings).__name__.lower()} {name}={came}; expected {said}{cure}")
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Schedule:
     """step: a tenth at one half and at three quarters; cosine, linear: down to zero; exponential: down to a hundredth;
     trapezoid: constant, then down to zero over the last fifth; one_cycle: up, then down to zero."""
     warmup: float = 0.0
-    """Share of the run in which the rate first rises, from zero; in one_cycle from a 25th, over 0.3 where this is 0."""
+    """Share of the run in which the rate first rises in equal steps to its peak, the first step being above zero; in
+    one_cycle from a 25th, over 0.3 where this is 0."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -175,6 +175,7 @@ def test_per_axis_spreads_one_integer():
         (2, {"stride": 0}, "stride=0 is too small"),
         (-2, {}, "window=-2 is too small"),
         (2, {"stride": 1.5}, "stride=1.5 is not whole"),
+        (2, {"stride": True}, "stride=True is not whole"),
         (2, {"padding": None}, "padding=None"),
         (2, {"padding": (1, 2, 3)}, r"padding=\(1, 2, 3\) has 3 entries; expected one integer or 2, one per side"),
         ([2], {}, r"window=\[2\] is not whole; expected an integer of at least 1"),

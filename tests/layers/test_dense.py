@@ -24,3 +24,8 @@ def test_pictures_of_another_size_are_named_with_the_layer():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
     with pytest.raises(ValueError, match="layer f6: inputs of 1080 features came, the variables are for 120"):
         model.apply(variables, jnp.zeros((1, 40, 40, 1)))
+
+
+def test_a_layer_of_no_width_is_refused():
+    with pytest.raises(ValueError, match="layer Dense: features=0 is too small; expected at least 1"):
+        Dense(0).init(jax.random.key(0), jnp.zeros((2, 5)))

@@ -21,7 +21,11 @@ def drawn(model, images):
     return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0), images))
 
 
+def compiled(function, *arguments):
+    """A function compiled for arguments like these at XLA's lowest level: sooner compiled, slower to run."""
+    return jax.jit(function).lower(*arguments).compile({"xla_backend_optimization_level": 0})
+
+
 def run_unoptimised(function, *arguments):
-    """What a function returns, as NumPy arrays, compiled at XLA's lowest level: sooner compiled, slower to run."""
-    compiled = jax.jit(function).lower(*arguments).compile({"xla_backend_optimization_level": 0})
-    return jax.device_get(compiled(*arguments))
+    """What a function returns, as NumPy arrays, compiled at XLA's lowest level."""
+    return jax.device_get(compiled(function, *arguments)(*arguments))

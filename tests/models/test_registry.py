@@ -1,5 +1,8 @@
 """The registry: names, near matches, refusals."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from cnnjax import models
@@ -49,3 +52,56 @@ def test_models_know_the_pictures_their_class_was_designed_for():
 def test_unknown_names(name, options, message):
     with pytest.raises(ValueError, match=message):
         models.create(name, **options)
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, "10", True, 1.5])
+@pytest.mark.usefixtures("unchecked_types")
+def test_numbers_of_classes_that_no_model_can_have(num_classes):
+    for name in models.names():
+        message = rf"model '{name}': num_classes={num_classes!r} is .*None gives the features"
+        with pytest.raises(ValueError, match=message):
+            models.create(name, num_classes=num_classes)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_a_number_of_classes_from_numpy_is_pythons():
+    assert type(models.create("lenet5", num_classes=np.int64(3)).num_classes) is int
+    assert models.create("lenet5", num_classes=None).num_classes is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet20", {"depth": 0}, "depth=0 is too small; expected at least 1"),
+        ("densenet121", {"growth": 2.5}, "growth=2.5 is not whole"),
+        ("convnet", {"features": (8, 0)}, "features=0 is too small"),
+        ("convnet", {"hidden": 8}, "hidden=8; expected a tuple of whole numbers"),
+        ("convnet", {"features": "88"}, "features='88'; expected a tuple of whole numbers"),
+        ("convnet", {"dropout": "0.5"}, "dropout='0.5'; expected a number"),
+        ("vgg11", {"batch_norm": "no"}, "batch_norm='no'; expected True or False"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_types")
+def test_options_that_no_model_can_have(name, options, message):
+    with pytest.raises(ValueError, match=f"model '{name}': {message}"):
+        models.create(name, **options)
+
+
+def test_options_of_ones_own_may_be_as_low_as_their_default(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+
+    class Padded(models.ConvNet):
+        padding: int = 0
+        sizes: Sequence[int] = (3,)
+
+    models.register("padded", Padded, (8, 8, 3))
+    assert models.create("padded", padding=0, sizes=[5, 7]).sizes == (5, 7)
+    with pytest.raises(ValueError, match="padding=-1 is too small; expected at least 0"):
+        models.create("padded", padding=-1)
+
+
+@pytest.mark.parametrize("name", [models.LeNet5(), models.LeNet5, None])
+@pytest.mark.usefixtures("unchecked_types")
+def test_what_is_no_name_is_told_how_to_get_one(name):
+    with pytest.raises(ValueError, match=r"expected text, such as 'lenet5'. A class .* by models\.register"):
+        models.create(name)

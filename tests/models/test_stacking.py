@@ -10,6 +10,7 @@ import pytest
 
 from cnnjax import analysis, models
 from cnnjax.models.resnet import BasicBlock, BottleneckBlock, CifarResNet, ResNet
+from cnnjax.models.stacking import map_layers, stack_axes
 from tests.models.quick import drawn, run_unoptimised
 
 SHALLOW = {
@@ -77,6 +78,23 @@ def test_shapes_are_unstacked_too():
     tree = {"block1-2": {"w": jax.ShapeDtypeStruct((2, 5), jnp.float32)}}
     assert models.unstack(tree)["block2"]["w"].shape == (5,)
     assert models.stack(models.unstack(tree), tree) == tree
+
+
+def test_modules_that_only_have_the_name_of_a_run_stay_as_they_are():
+    tree = {
+        "block2-4": {"kernel": np.ones((3, 3, 8, 16)), "bias": np.ones(16)},  # three rows, not three blocks
+        "fc6-7": {"kernel": np.ones((2, 5))},
+    }
+    assert models.unstack(tree) == tree
+    assert models.stack(tree, tree) == tree
+    assert stack_axes(tree) == {"block2-4": {"kernel": 0, "bias": 0}, "fc6-7": {"kernel": 0}}
+
+
+def test_a_function_of_one_layer_is_mapped_over_stacks():
+    tree = {"stage": {"block1": {"w": jnp.arange(6.0).reshape(2, 3)}, "block2-3": {"w": jnp.ones((2, 2, 3))}}}
+    sums = map_layers(lambda one, other: jnp.sum(one * other), tree, tree)
+    assert float(sums["stage"]["block1"]["w"]) == 55  # 0 + 1 + 4 + 9 + 16 + 25
+    np.testing.assert_array_equal(sums["stage"]["block2-3"]["w"], [6.0, 6.0])
 
 
 def test_missing_blocks_are_named():

@@ -48,6 +48,18 @@ def unchecked(kind, **settings):
         ({"steps": 2.5}, "experiment steps=2.5; expected a whole number"),
         ({"epochs": "3"}, "experiment epochs='3'; expected a number"),
         ({"resume": True}, "resume needs the folder of the run"),
+        (
+            {"model": list},
+            "experiment model=<type>; expected text, the name of a registered model: register your class",
+        ),
+        ({"model": object()}, "experiment model=<object>; expected text, the name of a registered model: register"),
+        ({"data": [1, 2]}, "experiment data=<list>; expected text, such as npz:FILE; train on arrays by run_on("),
+        ({"train_split": 0.9}, "experiment train_split=0.9; expected text"),
+        ({"resume": "no"}, "experiment resume='no'; expected True or False"),
+        ({"run_dir": 5}, "experiment run_dir=5; expected a path"),
+        ({"allow_drift": "seed"}, "experiment allow_drift='seed'; expected a tuple of names"),
+        ({"optimizer": "sgd"}, "experiment optimizer='sgd'; expected train.Optimizer(...)"),
+        ({"seed": True}, "experiment seed=True; expected a whole number"),
     ],
 )
 def test_impossible_settings(settings, message):
