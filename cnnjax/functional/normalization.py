@@ -21,7 +21,7 @@ from cnnjax.functional.operands import masked
 from cnnjax.functional.precision import at_least_float32, require_floating
 
 # Squared means up to so many variances leave a variance of one pass in float32 exact to 1e-4.
-_ONE_PASS = 256.0
+_LARGEST_MEAN = 256.0
 
 
 def batch_statistics(
@@ -157,8 +157,11 @@ def layer_norm(
             f"axes={axes} of images of shape {images.shape}; expected axes from 1 to {rank - 1}, each once:"
             " examples are normalised one by one, so the batch axis 0 stays out"
         )
-    mean, variance = _two_passes(values, tuple(sorted(taken)))
-    return _apply(values, mean, variance, scale, bias, epsilon, dtype or images.dtype)
+    average = partial(_means, axes=tuple(sorted(taken)))
+    # A constant changes nothing. A pass of its own for it costs next to nothing where the last axis is summed.
+    values = values - lax.stop_gradient(*average(values))
+    mean, variance = _one_pass(values, average)
+    return _apply(values, mean, jnp.maximum(variance, 0.0), scale, bias, epsilon, dtype or images.dtype)
 
 
 def instance_norm(
@@ -281,40 +284,27 @@ def _means(*arrays: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
     return tuple(jnp.mean(array, axes, keepdims=True) for array in arrays)
 
 
+def _one_pass(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of what `average` takes the mean of, the variance with an error of `mean**2` by rounding."""
+    mean, square = average(values, jnp.square(values))
+    return mean, square - jnp.square(mean)
+
+
 def _statistics(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
     """Mean and variance, of what `average` takes the mean of, in as few passes over the values as are exact.
 
     The derivatives are those of the formula of one pass, in which nothing cancels that the values tell apart.
     """
-    mean, mean_square = average(values, jnp.square(values))
-    variance = mean_square - jnp.square(mean)
+    mean, variance = _one_pass(values, average)
     x, rough_mean, rough_variance = lax.stop_gradient((values, mean, variance))
 
     def second_pass() -> tuple[jax.Array, jax.Array]:
-        off, square = average(x - rough_mean, jnp.square(x - rough_mean))
-        return rough_mean + off, square - jnp.square(off)
+        rest, exact = _one_pass(x - rough_mean, average)
+        return rough_mean + rest, exact
 
-    lost = jnp.any(jnp.square(rough_mean) > _ONE_PASS * rough_variance)
+    lost = jnp.any(jnp.square(rough_mean) > _LARGEST_MEAN * rough_variance)
     exact_mean, exact_variance = lax.cond(lost, second_pass, lambda: (rough_mean, rough_variance))
     return mean + (exact_mean - rough_mean), variance + (jnp.maximum(exact_variance, 0.0) - rough_variance)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _two_passes(values: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over `axes`, which stay with extent one; as fast as one pass where the last is among them."""
-    (mean,) = _means(values, axes=axes)
-    return mean, *_means(jnp.square(values - mean), axes=axes)
-
-
-@_two_passes.defjvp
-def _two_passes_jvp(
-    axes: tuple[int, ...], primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-    (values,), (moves,) = primals, tangents
-    mean, variance = _two_passes(values, axes)
-    # The mean's own move is left out, as deviations sum to zero.
-    mean_moves, variance_moves = _means(moves, 2 * (values - mean) * moves, axes=axes)
-    return (mean, variance), (mean_moves, variance_moves)
 
 
 def _mean_of_replicas(
@@ -348,13 +338,19 @@ def _apply(
     if not epsilon >= 0:
         raise ValueError(f"epsilon={epsilon}; expected zero or more, for it is added to the variance")
     factor = lax.rsqrt(variance + epsilon)
-    if scale is not None:
-        factor = factor * _per_channel("scale", scale, values)
-    shift = None if bias is None else _per_channel("bias", bias, values)
-    # The mean's gradient goes through an offset that is zero: one sum of cotangents serves it and the bias.
-    centre = lax.stop_gradient(mean)
-    offset = (centre - mean) * factor
-    return ((values - centre) * factor + (offset if shift is None else shift + offset)).astype(dtype)
+    scale = None if scale is None else _per_channel("scale", scale, values)
+    bias = None if bias is None else _per_channel("bias", bias, values)
+    if mean.shape[-1] == values.shape[-1]:
+        factor = factor if scale is None else factor * scale
+        # The mean's gradient goes through an offset that is zero, so that one sum of cotangents serves it and the bias.
+        centre = lax.stop_gradient(mean)
+        offset = (centre - mean) * factor
+        result = (values - centre) * factor + (offset if bias is None else bias + offset)
+    else:
+        result = (values - mean) * factor
+        result = result if scale is None else result * scale
+        result = result if bias is None else result + bias
+    return result.astype(dtype)
 
 
 def _per_channel(name: str, array: jax.Array, values: jax.Array) -> jax.Array:
