@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.functional.extrema import Windows, extremum, extremum_along
+from cnnjax.functional.factors import check_axes
 from cnnjax.functional.geometry import Misfit, Padding, Window, pad_all, per_axis, slide_all
 from cnnjax.functional.precision import at_least_float32, require_floating
 
@@ -203,6 +204,8 @@ def _place(
     misfit: Misfit,
 ) -> Windows:
     _require_images(images)
+    if isinstance(window, Sequence):
+        check_axes(images.shape, len(window))
     sizes = images.shape[1:-1]
     taps = per_axis(window, len(sizes), "window")
     steps = taps if strides is None else per_axis(strides, len(sizes), "strides")

@@ -130,3 +130,28 @@ def test_paths_start_from_the_data_dir(tmp_path):
     for argument, kind in (("there", "file"), ("there/file", "folder"), ("", "folder"), ("absent", "folder")):
         with pytest.raises(FileNotFoundError, match=f"there is no {kind} '.*{argument}'; expected digits"):
             local_path(f"x:{argument}", argument, tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.0, 1.0]), "came as float64, the first is 0.0; expected .* integers: pass label.astype"),
+        (
+            np.array([1.5, np.nan]),
+            r"the first is 1.5; expected .* np.unique\(label, return_inverse=True\)\[1\] numbers them",
+        ),
+        (np.array(["cat", "dog"]), r"came as <U3, the first is 'cat'; .* np.unique\(label, return_inverse=True\)\[1\]"),
+        (np.array([True, False]), "came as bool, the first is True; .* pass label.astype"),
+    ],
+    ids=["whole", "fractions", "text", "flags"],
+)
+def test_labels_that_are_no_integers_are_refused(labels, message):
+    with pytest.raises(ValueError, match=f"labels of mine .all. {message}"):
+        ArraySource({"label": labels}, Info("mine", "all", {}, ("a", "b")))
+    # Without classes they may be what a task of its own makes of them.
+    assert ArraySource({"label": labels}).labels() is None
+
+
+def test_pictures_with_their_channels_first_are_refused():
+    with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .* moveaxis"):
+        ArraySource({"image": np.zeros((2, 3, 8, 8), np.uint8)}, Info("mine", "all", {}))
