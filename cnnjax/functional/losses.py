@@ -216,7 +216,8 @@ def softmax_focal(
     # Of logarithms, because 1 - p_t rounds to zero long before the gradient does; the clip is for rounded mixtures.
     logits, _ = bounded(outputs)
     log_wrong = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=-1, b=jnp.maximum(1 - labels, 0.0))
-    losses = jnp.where(jnp.isinf(losses), losses, jnp.exp(gamma * log_wrong) * losses)
+    barred = jnp.isinf(losses)
+    losses = jnp.where(barred, jnp.inf, jnp.exp(gamma * log_wrong) * jnp.where(barred, 0.0, losses))
     return masked(_weighted(losses, labels, class_weights), where)
 
 
@@ -335,7 +336,11 @@ def _weights(labels: jax.Array, class_weights: jax.Array) -> jax.Array:
 
 
 def _weighted(losses: jax.Array, labels: jax.Array, class_weights: jax.Array | None) -> jax.Array:
-    return losses if class_weights is None else losses * _weights(labels, jnp.asarray(class_weights))
+    if class_weights is None:
+        return losses
+    weights = _weights(labels, jnp.asarray(class_weights))
+    # Not even an infinite loss counts without a weight.
+    return jnp.where(weights == 0, 0.0, losses) * weights
 
 
 def _require_gamma(gamma: float) -> None:

@@ -291,9 +291,9 @@ def _one_pass(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) 
 
 
 def _statistics(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance, of what `average` takes the mean of, in as few passes over the values as are exact.
+    """Mean and variance of what `average` takes the mean of, in one pass, or in two where one loses the variance.
 
-    The derivatives are those of the formula of one pass, in which nothing cancels that the values tell apart.
+    The derivatives are those of one pass, whose errors are no larger than those of the values themselves.
     """
     mean, variance = _one_pass(values, average)
     x, rough_mean, rough_variance = lax.stop_gradient((values, mean, variance))

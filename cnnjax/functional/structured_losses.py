@@ -179,7 +179,7 @@ def ctc(
         )
     losses = losses.reshape(batch).astype(outputs.dtype)
     # Every alignment of a sequence may take a class that is barred.
-    losses = jnp.where(possible & (losses < -BARRED / 2), losses, jnp.inf)
+    losses = jnp.where(possible & ~(losses > -BARRED / 2), losses, jnp.inf)
     # Rounding takes a sure sequence below zero; its gradient stays.
     losses = jnp.where(losses < 0, losses - jax.lax.stop_gradient(losses), losses)
     return masked(losses * jnp.where(known, 1.0, jnp.nan), where)

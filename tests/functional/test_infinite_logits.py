@@ -123,6 +123,18 @@ def test_scores_of_infinity():
     assert np.isfinite(run(pairs)[1]).all()
 
 
+def test_a_class_without_weight_costs_nothing_though_it_is_barred():
+    logits, weights = jnp.asarray([[-INF, 0.0, 0.0]]), jnp.asarray([0.0, 1.0, 1.0])
+    for loss in (losses.softmax_cross_entropy, losses.softmax_focal):
+        assert loss(logits, jnp.asarray([0]), class_weights=weights)[0] == 0
+
+
+def test_logits_of_nan_stay_nan():
+    logits = jnp.asarray([[np.nan, 0.0, 0.0]])
+    for loss, targets, _ in FINITE.values():
+        assert np.isnan(loss(logits, jnp.asarray(targets))).all()
+
+
 def test_unknown_targets_stay_nan():
     logits = jnp.asarray([[-INF, 0.0, INF]])
     for loss in (losses.softmax_cross_entropy, losses.softmax_focal, losses.multiclass_hinge):
@@ -170,9 +182,10 @@ def test_ctc_is_never_below_zero():
     # Rounding makes nothing of the loss, and no more of the gradient than that.
     assert np.abs(gradient).max() < 1e-6
     with jax.enable_x64(True):
-        exact = ctc(jnp.asarray(sure), jnp.asarray([[1]]))[0]
+        exact = ctc(jnp.asarray(sure), jnp.asarray([[1]])).item()
         logits = jnp.asarray(np.random.default_rng(1).normal(scale=30, size=(64, 5, 3)))
         many = ctc(logits, jnp.ones((64, 2), jnp.int32))
-    assert 0 <= exact < expected + 1.7e-15
+    assert exact >= 0
+    assert abs(exact - expected) < 1.7e-15
     assert (np.asarray(many) >= 0).all()
     assert (np.asarray(ctc(jnp.asarray(logits, jnp.float32), jnp.ones((64, 2), jnp.int32))) >= 0).all()
