@@ -68,7 +68,8 @@ class ArraySource:
     one-axis integer array called "label", are kept as int32.
 
     Raises:
-        ValueError: If there are no arrays, their lengths differ, or a label names no class.
+        ValueError: If there are no arrays, their lengths differ, a label is no integer or names no class, or images
+            have their channels first.
     """
 
     arrays: dict[str, np.ndarray]
@@ -82,6 +83,10 @@ class ArraySource:
                 "and the same length for all"
             )
         arrays = {name: np.asarray(array) for name, array in self.arrays.items()}
+        if "image" in arrays:
+            _check_channels_last(arrays["image"].shape, self.info)
+        if "label" in arrays and self.info.classes:
+            _check_integers(arrays["label"], self.info)
         if "label" in arrays and _are_labels(arrays["label"]):
             check_labels(arrays["label"], np.arange(len(self)), self.info)
             arrays["label"] = arrays["label"].astype(np.int32)
@@ -272,6 +277,25 @@ def check_labels(labels: np.ndarray, indices: np.ndarray, info: Info) -> None:
 
 def _file_of(source: Source, index: int) -> str:
     return source.where(index) if hasattr(source, "where") else ""
+
+
+def _check_integers(labels: np.ndarray, info: Info) -> None:
+    if labels.ndim != 1 or labels.dtype.kind in "iu" or not labels.size:
+        return
+    numbers = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and (labels == np.floor(labels)).all())
+    cure = "pass label.astype(np.int32)" if numbers else "np.unique(label, return_inverse=True)[1] numbers them"
+    raise ValueError(
+        f"labels of {info.name} ({info.split}) came as {labels.dtype}, the first is {labels[0].item()!r}; expected the"
+        f" numbers of classes as integers: {cure}"
+    )
+
+
+def _check_channels_last(shape: tuple[int, ...], info: Info) -> None:
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+        raise ValueError(
+            f"pictures of {info.name} have the shape {shape}, with their channels first; expected (number, height,"
+            " width, channels): pass np.moveaxis(pictures, 1, -1)"
+        )
 
 
 def _are_labels(array: np.ndarray) -> bool:

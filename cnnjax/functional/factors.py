@@ -19,6 +19,33 @@ def check_images(name: str, images: jax.Array) -> None:
         )
 
 
+def check_axes(shape: Sequence[int], spatial: int) -> None:
+    """Raises ValueError unless images of that shape have so many spatial axes; says which axis lacks, and the cure."""
+    lacking = spatial + 2 - len(shape)
+    if not lacking:
+        return
+    cures = {
+        1: "the batch axis is missing: pass images[None]"
+        if shape[-1] <= 4
+        else "the channel axis is missing, then pass images[..., None], or the batch axis, then images[None]",
+        2: "batch and channel axes are missing: pass images[None, ..., None]",
+    }
+    cure = cures.get(lacking, f"the window has {spatial} axes: give it {len(shape) - 2}")
+    raise ValueError(
+        f"images: shape {tuple(shape)} came; expected (batch, *spatial, channels) with {spatial} spatial axes, as the"
+        f" window has; {cure}"
+    )
+
+
+def check_channels_last(shape: Sequence[int]) -> None:
+    """Raises ValueError where a batch of pictures has 1 or 3 rows and as many channels as columns: PyTorch's order."""
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+        raise ValueError(
+            f"pictures of shape {tuple(shape)} have their channels first; expected (batch, height, width, channels):"
+            " pass np.moveaxis(pictures, 1, -1)"
+        )
+
+
 def check_alike(name: str, array: jax.Array, other_name: str, other: jax.Array) -> None:
     """Raises ValueError unless both are floating point, of one type and of one rank."""
     require_floating(name, array)

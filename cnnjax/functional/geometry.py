@@ -83,7 +83,7 @@ def slide(
 
     When the stride does not divide the padded size less the extent, `misfit` decides: "floor" leaves the
     remainder unread, "crop" removes it (the same outputs, but `after` says so), "pad" adds zeros until one more
-    window fits, "error" raises.
+    window fits (fewer than the stride, so that a window may be larger than the padded input), "error" raises.
 
     Raises:
         ValueError: the window is larger than the padded input, the stride does not fit under "error", the padding
@@ -102,8 +102,9 @@ def slide(
     spread = dilated_size(size, input_dilation)
     before, after = _pad_amounts(spread, extent, stride, padding)
     span = spread + before + after - extent
-    if span < 0:
-        missing = extent - before - after
+    room = stride - 1 if misfit == "pad" else 0
+    if span + room < 0:
+        missing = extent - before - after - room
         raise ValueError(
             f"a window of {window}{f' (dilated to {extent})' if dilation > 1 else ''} does not fit an input of {size}"
             f"{f' (dilated to {spread})' if input_dilation > 1 else ''}"
@@ -149,6 +150,27 @@ def slide_all(
         misfit=(misfit,) * rank,
         input_dilation=per_axis(input_dilation, rank, "input_dilation"),
     )
+
+
+def pad_all(
+    sizes: Sequence[int],
+    window: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+) -> tuple[tuple[int, int], ...]:
+    """How much `padding` alone adds before and after each spatial axis, whatever the misfit.
+
+    Raises:
+        ValueError: an argument has the wrong number of entries, or one that is no padding.
+
+    >>> pad_all((5, 5), 3, padding=(1, (0, 2)))
+    ((1, 1), (0, 2))
+    """
+    rank = len(sizes)
+    extents = map(dilated_size, per_axis(window, rank, "window"), per_axis(dilation, rank, "dilation"))
+    return tuple(map(_pad_amounts, sizes, extents, per_axis(strides, rank, "strides"), _paddings(padding, rank)))
 
 
 def output_size(

@@ -7,7 +7,13 @@ has one value for each of those, in float32, or float64 where the outputs are.
 `where` leaves out examples: there the loss and its gradient are exactly zero, whatever stands in outputs and targets,
 so that `jnp.mean(loss, where=where)` is the mean over the others. Targets that mean nothing (an integer that names
 no class, a tag that is no probability) make loss and gradient NaN, which stops a run, rather than vanish.
+
+A logit may be infinite: minus infinity bars a class, a tag or a score, plus infinity makes it sure. A loss is infinite
+where its target is barred, with a gradient of zero, and finite elsewhere, with its limit and the limits of all
+derivatives.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from cnnjax.functional.operands import (
     alike,
+    bounded,
     classified,
     distribution,
     masked,
@@ -23,6 +30,7 @@ from cnnjax.functional.operands import (
     require_mask,
     require_shape,
     tagged,
+    unlimited,
 )
 from cnnjax.functional.precision import at_least_float32
 
@@ -76,12 +84,14 @@ def huber(
     $$h(e) = \tfrac{1}{2} e^2 \text{ if } |e| \le \delta, \text{ else } \delta (|e| - \tfrac{1}{2} \delta)$$
 
     Raises:
-        ValueError: `delta` is not positive, or as `mean_squared_error`.
+        ValueError: `delta` is not positive and finite, or as `mean_squared_error`.
 
     Reference: Huber (1964), "Robust Estimation of a Location Parameter".
     """
-    if not delta > 0:
-        raise ValueError(f"delta={delta}; expected a positive number")
+    if not 0 < delta < math.inf:
+        raise ValueError(
+            f"delta={delta}; expected a positive, finite number; without a limit, take 0.5 * mean_squared_error"
+        )
     outputs, targets = alike(outputs, targets, where)
     return masked(jnp.mean(optax.huber_loss(outputs, targets, delta=delta), axis=-1), where)
 
@@ -104,7 +114,9 @@ def binary_cross_entropy(
     Reference: Goodfellow et al. (2016), "Deep Learning", section 6.2.2.2.
     """
     outputs, targets = tagged(outputs, targets, where)
-    return masked(jnp.mean(optax.sigmoid_binary_cross_entropy(outputs, targets), axis=-1), where)
+    finite, limits = _limits(outputs, targets)
+    losses = jnp.where(jnp.isinf(outputs), limits, optax.sigmoid_binary_cross_entropy(finite, targets))
+    return masked(jnp.mean(losses, axis=-1), where)
 
 
 def sigmoid_focal(
@@ -132,7 +144,11 @@ def sigmoid_focal(
     if alpha is not None and not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha}; expected None or a number from 0 to 1")
     outputs, targets = tagged(outputs, targets, where)
-    losses = optax.sigmoid_focal_loss(outputs, targets, alpha=alpha, gamma=gamma)
+    finite, limits = _limits(outputs, targets)
+    if alpha is not None:
+        limits = jnp.where(alpha * targets + (1 - alpha) * (1 - targets) == 0, 0.0, limits)
+    losses = optax.sigmoid_focal_loss(finite, targets, alpha=alpha, gamma=gamma)
+    losses = jnp.where(jnp.isinf(outputs), limits, losses)
     return masked(jnp.mean(losses, axis=-1), where)
 
 
@@ -148,10 +164,10 @@ def softmax_cross_entropy(
 
     $$-w \sum_k q_k \log \mathrm{softmax}(z)_k, \qquad q_k = (1 - \epsilon) y_k + \epsilon / K$$
 
-    Targets are classes, as integers, or distributions y over them; a logit of minus infinity bars a class that has
-    none of q. `label_smoothing` is $\epsilon$. `class_weights`
-    multiply each example by the weight of its class, before smoothing, $w = \sum_k y_k w_k$; a weighted mean divides
-    by the sum of what multiplied, so that doubling all weights changes nothing:
+    Targets are classes, as integers, or distributions y over them. `label_smoothing` is $\epsilon$; with it, no class
+    may be barred. `class_weights` multiply each example by the weight of its class, before smoothing,
+    $w = \sum_k y_k w_k$; a weighted mean divides by the sum of what multiplied, so that doubling all weights changes
+    nothing:
 
     >>> logits, labels = jnp.zeros((3, 2)), jnp.asarray([0, 1, 1])
     >>> weights = jnp.asarray([1.0, 3.0])
@@ -171,7 +187,7 @@ def softmax_cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing}; expected at least 0 and below 1")
     outputs, labels = classified(outputs, targets, where)
-    losses = optax.safe_softmax_cross_entropy(outputs, optax.smooth_labels(labels, label_smoothing))
+    losses = _cross_entropy(outputs, optax.smooth_labels(labels, label_smoothing))
     return masked(_weighted(losses, labels, class_weights), where)
 
 
@@ -196,10 +212,12 @@ def softmax_focal(
     """
     _require_gamma(gamma)
     outputs, labels = classified(outputs, targets, where)
+    losses = _cross_entropy(outputs, labels)
     # Of logarithms, because 1 - p_t rounds to zero long before the gradient does; the clip is for rounded mixtures.
-    others = jnp.maximum(1 - labels, 0.0)
-    log_wrong = jax.nn.logsumexp(jax.nn.log_softmax(outputs), axis=-1, b=others)
-    losses = jnp.exp(gamma * log_wrong) * optax.safe_softmax_cross_entropy(outputs, labels)
+    logits, _ = bounded(outputs)
+    log_wrong = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=-1, b=jnp.maximum(1 - labels, 0.0))
+    barred = jnp.isinf(losses)
+    losses = jnp.where(barred, jnp.inf, jnp.exp(gamma * log_wrong) * jnp.where(barred, 0.0, losses))
     return masked(_weighted(losses, labels, class_weights), where)
 
 
@@ -229,8 +247,11 @@ def multiclass_hinge(
         raise ValueError(f"targets: {targets.dtype} came, integers were expected: a class for each example")
     # Optax has the form that counts the worst class only (Crammer and Singer), not the sum.
     outputs, labels = classified(outputs, targets, where)
-    right = jnp.sum(outputs * labels, axis=-1, keepdims=True)
-    return masked(jnp.sum((1 - labels) * jax.nn.relu(outputs - right + margin), axis=-1), where)
+    right = jnp.sum(jnp.where(labels == 0, 0.0, outputs * labels), axis=-1, keepdims=True)
+    barred = jnp.isneginf(right)
+    excess = jax.nn.relu(_difference(outputs, jnp.where(barred, 0.0, right)) + margin)
+    losses = jnp.sum(jnp.where(labels == 1, 0.0, excess), axis=-1)
+    return masked(jnp.where(barred[..., 0], jnp.inf, losses), where)
 
 
 def margin_ranking(
@@ -266,7 +287,7 @@ def margin_ranking(
     if where is not None:
         order = jnp.where(where, order, jnp.ones_like(order))
     first, second = jnp.moveaxis(masked(outputs, where), -1, 0)
-    return masked(jax.nn.relu(margin - order * (first - second)), where)
+    return masked(jax.nn.relu(margin - order * _difference(first, second)), where)
 
 
 def example_weights(
@@ -291,6 +312,23 @@ def example_weights(
     return masked(_weights(labels, class_weights), where)
 
 
+def _cross_entropy(outputs: jax.Array, shares: jax.Array) -> jax.Array:
+    logits, barred = bounded(outputs)
+    return jnp.sum(jnp.where(barred, unlimited(shares), -shares * jax.nn.log_softmax(logits)), axis=-1)
+
+
+def _limits(outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits with zeros for infinities, and what cross-entropy is at those: infinite where the target has a share."""
+    limits = unlimited(jnp.where(outputs > 0, 1 - targets, targets))
+    return jnp.where(jnp.isinf(outputs), 0.0, outputs), limits
+
+
+def _difference(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Of scores; none between two of the same infinity."""
+    alike = jnp.isinf(first) & (first == second)
+    return jnp.where(alike, 0.0, first - second)
+
+
 def _weights(labels: jax.Array, class_weights: jax.Array) -> jax.Array:
     require_shape("class_weights", class_weights, labels.shape[-1:], "a weight for each class")
     # On accelerators a product of matrices would otherwise round the weights.
@@ -298,7 +336,11 @@ def _weights(labels: jax.Array, class_weights: jax.Array) -> jax.Array:
 
 
 def _weighted(losses: jax.Array, labels: jax.Array, class_weights: jax.Array | None) -> jax.Array:
-    return losses if class_weights is None else losses * _weights(labels, jnp.asarray(class_weights))
+    if class_weights is None:
+        return losses
+    weights = _weights(labels, jnp.asarray(class_weights))
+    # Not even an infinite loss counts without a weight.
+    return jnp.where(weights == 0, 0.0, losses) * weights
 
 
 def _require_gamma(gamma: float) -> None:

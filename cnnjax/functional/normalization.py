@@ -7,6 +7,7 @@ so what else is in the batch cannot change them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import index
 
 import jax
@@ -16,7 +17,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from cnnjax.functional.geometry import whole
+from cnnjax.functional.operands import masked
 from cnnjax.functional.precision import at_least_float32, require_floating
+
+# Squared means up to so many variances leave a variance of one pass in float32 exact to 1e-4.
+_LARGEST_MEAN = 256.0
 
 
 def batch_statistics(
@@ -26,16 +31,17 @@ def batch_statistics(
     axis_name: str | None = None,
     axis_index_groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Float[Array, "channels"], Float[Array, "channels"]]:
-    r"""Mean and (biased) variance of every channel, over the batch and all positions, in one pass.
+    r"""Mean and (biased) variance of every channel, over the batch and all positions.
 
-    $$\mu = E[x], \qquad \sigma^2 = \max(E[x^2] - \mu^2, 0)$$
+    $$\mu = E[x], \qquad \sigma^2 = E[(x - \mu)^2]$$
 
     In float32, or float64 where the images are. `where` leaves out examples (a padded batch). `axis_name` pools the
     moments over a mapped axis of that name, `axis_index_groups` over groups of its replicas, such as
     `[[0, 1], [2, 3]]`; under `jit` with a sharded batch the statistics are global by themselves. Those of a batch
     without examples are NaN; those of one whose examples `where` leaves out, every one, are zero.
 
-    One pass loses the variance to rounding where the mean is a thousand times the deviation or more: centre such data.
+    One pass over the images finds both, $\sigma^2 = E[x^2] - \mu^2$; a second one follows only where that would lose
+    the variance to rounding, because the mean of a channel is more than sixteen times its deviation.
 
     Raises:
         ValueError: `where` is not one flag per example, the groups do not hold each replica once or differ in size or
@@ -48,19 +54,20 @@ def batch_statistics(
             raise ValueError(f"where has shape {where.shape}; expected {images.shape[:1]}, a flag per example")
         if where.dtype != jnp.bool_:
             raise ValueError(f"where: {where.dtype} came, bool was expected; compare with something first")
-        # Before squaring: not even a NaN may reach the gradient of an example that is left out.
-        values = jnp.where(where.reshape(-1, *(1,) * (images.ndim - 1)), values, 0.0)
 
-    def pool(moments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        # Before squaring: not even a NaN may reach the gradient of an example that is left out.
+        values = masked(values, where)
+
+    def average(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        means = _means(*(masked(array, where) for array in arrays), axes=tuple(range(images.ndim - 1)))
         if where is None:
-            return _mean_of_replicas(moments, axis_name, axis_index_groups)
-        share = jnp.mean(where, dtype=values.dtype)
-        *masked, share = _mean_of_replicas((*moments, share), axis_name, axis_index_groups)
+            return _mean_of_replicas(means, axis_name, axis_index_groups)
+        *means, share = _mean_of_replicas((*means, jnp.mean(where, dtype=values.dtype)), axis_name, axis_index_groups)
         # A batch with all examples left out has mean and variance zero, not NaN.
         share = jnp.where(share > 0, share, 1.0)
-        return tuple(moment / share for moment in masked)
+        return tuple(mean / share for mean in means)
 
-    mean, variance = _statistics(values, tuple(range(images.ndim - 1)), pool)
+    mean, variance = _statistics(values, average)
     return mean.reshape(-1), variance.reshape(-1)
 
 
@@ -150,8 +157,11 @@ def layer_norm(
             f"axes={axes} of images of shape {images.shape}; expected axes from 1 to {rank - 1}, each once:"
             " examples are normalised one by one, so the batch axis 0 stays out"
         )
-    mean, variance = _statistics(values, tuple(sorted(taken)))
-    return _apply(values, mean, variance, scale, bias, epsilon, dtype or images.dtype)
+    average = partial(_means, axes=tuple(sorted(taken)))
+    # A constant changes nothing. A pass of its own for it costs next to nothing where the last axis is summed.
+    values = values - lax.stop_gradient(*average(values))
+    mean, variance = _one_pass(values, average)
+    return _apply(values, mean, jnp.maximum(variance, 0.0), scale, bias, epsilon, dtype or images.dtype)
 
 
 def instance_norm(
@@ -173,7 +183,7 @@ def instance_norm(
     Reference: Ulyanov, Vedaldi and Lempitsky (2016), "Instance Normalization", section 2.
     """
     values = _precise(images, least_rank=3)
-    mean, variance = _statistics(values, tuple(range(1, images.ndim - 1)))
+    mean, variance = _statistics(values, partial(_means, axes=tuple(range(1, images.ndim - 1))))
     return _apply(values, mean, variance, scale, bias, epsilon, dtype or images.dtype)
 
 
@@ -204,11 +214,12 @@ def group_norm(
         raise ValueError(f"groups={groups} must divide the {channels} channels of images of shape {images.shape}")
 
     # Over positions first: three times as fast as over images reshaped to groups, whose last axis is short.
-    def pool(moments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        runs = (moment.reshape(*moment.shape[:-1], groups, channels // groups) for moment in moments)
+    def average(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        means = _means(*arrays, axes=tuple(range(1, images.ndim - 1)))
+        runs = (mean.reshape(*mean.shape[:-1], groups, channels // groups) for mean in means)
         return tuple(jnp.repeat(jnp.mean(run, -1), channels // groups, axis=-1) for run in runs)
 
-    mean, variance = _statistics(values, tuple(range(1, images.ndim - 1)), pool)
+    mean, variance = _statistics(values, average)
     return _apply(values, mean, variance, scale, bias, epsilon, dtype or images.dtype)
 
 
@@ -268,15 +279,32 @@ def _precise(images: jax.Array, least_rank: int = 2) -> jax.Array:
     return images.astype(at_least_float32(images.dtype))
 
 
-def _statistics(
-    values: jax.Array,
-    axes: tuple[int, ...],
-    pool: Callable[[tuple[jax.Array, ...]], tuple[jax.Array, ...]] | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over `axes`, which stay with extent one, and over whatever `pool` averages the moments."""
-    moments = jnp.mean(values, axes, keepdims=True), jnp.mean(jnp.square(values), axes, keepdims=True)
-    mean, mean_square = moments if pool is None else pool(moments)
-    return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
+def _means(*arrays: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """Of each array over `axes`, which stay with extent one."""
+    return tuple(jnp.mean(array, axes, keepdims=True) for array in arrays)
+
+
+def _one_pass(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of what `average` takes the mean of, the variance with an error of `mean**2` by rounding."""
+    mean, square = average(values, jnp.square(values))
+    return mean, square - jnp.square(mean)
+
+
+def _statistics(values: jax.Array, average: Callable[..., tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of what `average` takes the mean of, in one pass, or in two where one loses the variance.
+
+    The derivatives are those of one pass, whose errors are no larger than those of the values themselves.
+    """
+    mean, variance = _one_pass(values, average)
+    x, rough_mean, rough_variance = lax.stop_gradient((values, mean, variance))
+
+    def second_pass() -> tuple[jax.Array, jax.Array]:
+        rest, exact = _one_pass(x - rough_mean, average)
+        return rough_mean + rest, exact
+
+    lost = jnp.any(jnp.square(rough_mean) > _LARGEST_MEAN * rough_variance)
+    exact_mean, exact_variance = lax.cond(lost, second_pass, lambda: (rough_mean, rough_variance))
+    return mean + (exact_mean - rough_mean), variance + (jnp.maximum(exact_variance, 0.0) - rough_variance)
 
 
 def _mean_of_replicas(
@@ -310,15 +338,19 @@ def _apply(
     if not epsilon >= 0:
         raise ValueError(f"epsilon={epsilon}; expected zero or more, for it is added to the variance")
     factor = lax.rsqrt(variance + epsilon)
-    if scale is not None:
-        factor = factor * _per_channel("scale", scale, values)
-    shift = None if bias is None else _per_channel("bias", bias, values)
-    if factor.shape != values.shape:
-        # With one factor and one offset, the gradient sums over values and cotangent as they are, in half the time.
-        offset = -mean * factor if shift is None else shift - mean * factor
-        return (values * factor + offset).astype(dtype)
-    centred = (values - mean) * factor
-    return (centred if shift is None else centred + shift).astype(dtype)
+    scale = None if scale is None else _per_channel("scale", scale, values)
+    bias = None if bias is None else _per_channel("bias", bias, values)
+    if mean.shape[-1] == values.shape[-1]:
+        factor = factor if scale is None else factor * scale
+        # The mean's gradient goes through an offset that is zero, so that one sum of cotangents serves it and the bias.
+        centre = lax.stop_gradient(mean)
+        offset = (centre - mean) * factor
+        result = (values - centre) * factor + (offset if bias is None else bias + offset)
+    else:
+        result = (values - mean) * factor
+        result = result if scale is None else result * scale
+        result = result if bias is None else result + bias
+    return result.astype(dtype)
 
 
 def _per_channel(name: str, array: jax.Array, values: jax.Array) -> jax.Array:

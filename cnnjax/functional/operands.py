@@ -8,6 +8,9 @@ from jax.typing import DTypeLike
 
 from cnnjax.functional.precision import at_least_float32, require_floating
 
+# A logit so low that no sum of exponentials knows it, and far from overflow.
+BARRED = -1e30
+
 # How far a tag may lie outside [0, 1]: mixing labels in half precision rounds to 1.0078.
 _ROUNDING = 0.01
 
@@ -87,6 +90,21 @@ def classified(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) 
     return masked(outputs, where), distribution(targets, outputs.shape, outputs.dtype, where)
 
 
+def bounded(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Finite logits of the same softmax, and which classes have no chance in it.
+
+    A logit of minus infinity bars its class, one of plus infinity all others. Their derivatives are zero.
+    """
+    sure = jnp.isposinf(logits)
+    barred = jnp.isneginf(logits) | (jnp.any(sure, axis=-1, keepdims=True) & ~sure)
+    return jnp.where(barred, BARRED, jnp.where(sure, 0.0, logits)), barred
+
+
+def unlimited(share: jax.Array) -> jax.Array:
+    """The cost of a target with so much of what has no chance: infinite, unless that is zero; NaN stays."""
+    return jnp.where(share > 0, jnp.inf, 0.0 * share)
+
+
 def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, where: jax.Array | None) -> jax.Array:
     """A distribution over classes from itself or from integers; what is none, or names no class, becomes NaN.
 
@@ -98,6 +116,11 @@ def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, whe
     *batch, classes = shape
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         require_floating("targets", targets)
+        if targets.shape == tuple(batch):
+            raise ValueError(
+                f"targets: {targets.dtype} of shape {targets.shape} came; expected classes as integers, such as"
+                f" targets.astype(jnp.int32), or a distribution over the {classes} classes for each, {tuple(shape)}"
+            )
         require_shape("targets", targets, shape, f"a distribution over classes for each; or integers of {tuple(batch)}")
         targets = masked(targets.astype(dtype), where)
         # All zeros where masked; elsewhere each at least zero and together one, but for rounding.

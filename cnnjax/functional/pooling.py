@@ -10,7 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.functional.extrema import Windows, extremum, extremum_along
-from cnnjax.functional.geometry import Misfit, Padding, Window, per_axis, slide_all
+from cnnjax.functional.factors import check_axes
+from cnnjax.functional.geometry import Misfit, Padding, Window, pad_all, per_axis, slide_all
 from cnnjax.functional.precision import at_least_float32, require_floating
 
 
@@ -26,7 +27,8 @@ def max_pool(
     """The largest value in each window, channel by channel; padding never wins.
 
     `strides` is the window unless given. `misfit="pad"` is the ceil mode of other libraries: one more window where
-    the stride leaves a remainder, unless it would begin past the last pixel and the padding before.
+    the stride leaves a remainder, unless it would begin past the last pixel and the padding before; the first window
+    may be larger than the padded images, by less than the stride.
 
     The gradient goes to the first of equal maxima, in row-major order, as XLA's does. NaN in a window is its maximum
     (on a CPU; elsewhere as in `lax.reduce_window`).
@@ -80,8 +82,8 @@ def avg_pool(
     total = _sum(images.astype(at_least_float32(images.dtype)), windows)
     counted = [(0, 0)] * images.ndim
     if count_padding:
-        placed = _slide(images, window, strides, padding, dilation, "floor")
-        counted[1:-1] = [(axis.before, max(axis.after, 0)) for axis in placed]
+        steps = window if strides is None else strides
+        counted[1:-1] = pad_all(images.shape[1:-1], window, strides=steps, padding=padding, dilation=dilation)
     return (total / _taps_within(counted, images.shape, windows).astype(total.dtype)).astype(images.dtype)
 
 
@@ -193,24 +195,6 @@ def _require_images(images: jax.Array) -> None:
     require_floating("images", images)
 
 
-def _slide(
-    images: jax.Array,
-    window: int | Sequence[int],
-    strides: int | Sequence[int] | None,
-    padding: Padding,
-    dilation: int | Sequence[int],
-    misfit: Misfit,
-) -> tuple[Window, ...]:
-    return slide_all(
-        images.shape[1:-1],
-        window,
-        strides=window if strides is None else strides,
-        padding=padding,
-        dilation=dilation,
-        misfit=misfit,
-    )
-
-
 def _place(
     images: jax.Array,
     window: int | Sequence[int],
@@ -220,16 +204,17 @@ def _place(
     misfit: Misfit,
 ) -> Windows:
     _require_images(images)
+    if isinstance(window, Sequence):
+        check_axes(images.shape, len(window))
     sizes = images.shape[1:-1]
     taps = per_axis(window, len(sizes), "window")
     steps = taps if strides is None else per_axis(strides, len(sizes), "strides")
     spread = per_axis(dilation, len(sizes), "dilation")
     amounts = []
-    floored = _slide(images, taps, steps, padding, spread, "floor")
-    placed = _slide(images, taps, steps, padding, spread, misfit)
-    for size, axis, floor, tap, step, apart in zip(sizes, placed, floored, taps, steps, spread, strict=True):
+    placed = slide_all(sizes, taps, strides=steps, padding=padding, dilation=spread, misfit=misfit)
+    for size, axis, tap, step, apart in zip(sizes, placed, taps, steps, spread, strict=True):
         if misfit == "pad" and (axis.output - 1) * step >= size + axis.before:
-            axis = floor
+            axis = Window(axis.output - 1, axis.before, axis.after - step)
         _check_all_see(size, axis, tap, step, apart)
         # What "crop" takes away is not read in any case.
         amounts.append((axis.before, max(axis.after, 0)))

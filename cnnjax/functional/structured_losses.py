@@ -8,7 +8,17 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from cnnjax.functional.boxes import generalized_intersection_over_union, intersection_over_union
-from cnnjax.functional.operands import alike, classified, masked, precise, require_mask, require_shape, tagged
+from cnnjax.functional.operands import (
+    BARRED,
+    alike,
+    bounded,
+    classified,
+    masked,
+    precise,
+    require_mask,
+    require_shape,
+    tagged,
+)
 
 
 def dice(
@@ -45,7 +55,8 @@ def dice(
         predicted = jax.nn.sigmoid(outputs)
     else:
         outputs, truth = classified(outputs, targets, where)
-        predicted = jax.nn.softmax(outputs)
+        logits, barred = bounded(outputs)
+        predicted = jnp.where(barred, 0.0, jax.nn.softmax(logits))
     predicted, truth = masked(predicted, where), masked(truth, where)
     positions = tuple(range(1, outputs.ndim - 1))
     common = jnp.sum(predicted * truth, positions)
@@ -152,7 +163,8 @@ def ctc(
     needed = jnp.sum(~no_label, axis=-1) + jnp.sum(repeats, axis=-1)
     possible = needed <= jnp.sum(~no_frame, axis=-1)
 
-    frames = masked(masked(outputs, where), ~no_frame)
+    frames, barred = bounded(masked(masked(outputs, where), ~no_frame))
+    possible &= ~jnp.any(jnp.all(barred, axis=-1), axis=-1)
     rows = math.prod(batch)
     # Optax mixes types, lets accelerators round the products that pick the labels, and takes -1e5 for log 0, which a
     # dozen frames of logits near 1e4 fall below.
@@ -163,9 +175,13 @@ def ctc(
             labels.reshape(rows, length),
             no_label.reshape(rows, length).astype(outputs.dtype),
             blank_id=blank_id,
-            log_epsilon=-1e30,
+            log_epsilon=BARRED,
         )
-    losses = jnp.where(possible, losses.reshape(batch).astype(outputs.dtype), jnp.inf)
+    losses = losses.reshape(batch).astype(outputs.dtype)
+    # Every alignment of a sequence may take a class that is barred.
+    losses = jnp.where(possible & ~(losses > -BARRED / 2), losses, jnp.inf)
+    # Rounding takes a sure sequence below zero; its gradient stays.
+    losses = jnp.where(losses < 0, losses - jax.lax.stop_gradient(losses), losses)
     return masked(losses * jnp.where(known, 1.0, jnp.nan), where)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.functional import convolution, separable
 from cnnjax.functional.convolution import PaddingMode
-from cnnjax.functional.factors import check_groups, check_images
+from cnnjax.functional.factors import check_axes, check_channels_last, check_groups, check_images
 from cnnjax.functional.geometry import Misfit, Padding, per_axis, whole
 from cnnjax.functional.precision import require_floating
 from cnnjax.layers.naming import layer_errors
@@ -216,6 +216,7 @@ def _window(kernel_size: Sequence[int], images: jax.Array) -> tuple[int, ...]:
     require_floating("images", images)
     if isinstance(kernel_size, int):
         raise ValueError(f"kernel_size={kernel_size}; expected one integer per spatial axis, such as (3, 3)")
+    check_axes(images.shape, len(kernel_size))
     return per_axis(kernel_size, images.ndim - 2, "kernel_size")
 
 
@@ -233,6 +234,7 @@ def _convolve(
     if layer.has_variable("params", "kernel"):
         held = layer.get_variable("params", "kernel").shape
         if held != tuple(shape):
+            check_channels_last(images.shape)
             raise ValueError(
                 f"images of shape {images.shape} need a kernel of shape {tuple(shape)}, the variables hold one of"
                 f" {held}; apply them to images of as many channels as they were made for"

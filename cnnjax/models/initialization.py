@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnnjax.functional.factors import check_channels_last
 from cnnjax.models.registry import Model
 
 LARGEST_SEARCHED = 1024
@@ -38,9 +39,11 @@ def check_inputs(model: Model, inputs: Any) -> None:
 
     Raises:
         ValueError: the inputs do not fit the model; for pictures that are too small, the message names the layer
-            and the smallest size that works.
+            and the smallest size that works. Or pictures have their channels first.
     """
     shapes = _shapes(inputs)
+    if isinstance(shapes, jax.ShapeDtypeStruct):
+        check_channels_last(shapes.shape)
     try:
         jax.eval_shape(partial(model.init, **inference_options(model)), jax.random.key(0), shapes)
     except ValueError as error:

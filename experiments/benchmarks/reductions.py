@@ -2,7 +2,8 @@
 
 Claim: on eight devices the training step of ResNet-50 with `shard_map` and each device's own batch statistics sends all
 gradients at once: at most two all-reduces, for the compiler may cut one, of at most 1.01 times the parameters. The same
-step under `jit`, whose batch statistics are global, needs one more for each of its norms, forward and backward.
+step under `jit`, whose batch statistics are global, needs one more for each of its norms, forward and backward; a
+further one of each norm stands in a branch, which is taken where a channel's mean is over sixteen times its deviation.
 
     python experiments/benchmarks/reductions.py     # writes results/reductions.json; no device but the CPU is needed
 
@@ -35,10 +36,12 @@ class Options:
     image_size: int = 64
 
 
-def reductions(program: Any) -> list[int]:
-    """How many numbers each all-reduce of a compiled program adds up."""
+def reductions(program: Any, *, of_branches: bool = False) -> list[int]:
+    """How many numbers each all-reduce of a compiled program adds up: of those that always run, or of branches."""
     found = []
     for line in program.as_text().splitlines():
+        if ("/cond/branch_" in line) != of_branches:
+            continue
         if match := re.search(r"= (.*?) all-reduce(-start)?\(", line):
             sizes = 0
             for shape in re.findall(r"\w+\[([\d,]*)\]", match[1]):
@@ -91,6 +94,7 @@ def main(options: Options) -> None:
             "all_reduces": len(sizes),
             "numbers": sum(sizes),
             "share_of_parameters": round(sum(sizes) / parameters, 5),
+            "all_reduces_in_branches": len(reductions(program, of_branches=True)),
         }
         print(f"{way}: {len(sizes)} all-reduces of {sum(sizes):,} numbers; the model has {parameters:,} parameters")
     if options == Options():

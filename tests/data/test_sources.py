@@ -177,3 +177,28 @@ def test_sources_say_in_a_line_what_they_are():
     told = "examples of 2 classes, image 2x2x1, label scalar; passed over: 2 .txt"
     assert repr(whole) == f"pets (all): 1,200 {told}"
     assert repr(Subset(whole, np.arange(3), replace(whole.info, split="all[:3]"))) == f"pets (all[:3]): 3 {told}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.0, 1.0]), "came as float64, the first is 0.0; expected .* integers: pass label.astype"),
+        (
+            np.array([1.5, np.nan]),
+            r"the first is 1.5; expected .* np.unique\(label, return_inverse=True\)\[1\] numbers them",
+        ),
+        (np.array(["cat", "dog"]), r"came as <U3, the first is 'cat'; .* np.unique\(label, return_inverse=True\)\[1\]"),
+        (np.array([True, False]), "came as bool, the first is True; .* pass label.astype"),
+    ],
+    ids=["whole", "fractions", "text", "flags"],
+)
+def test_labels_that_are_no_integers_are_refused(labels, message):
+    with pytest.raises(ValueError, match=f"labels of mine .all. {message}"):
+        ArraySource({"label": labels}, Info("mine", "all", {}, ("a", "b")))
+    # Without classes they may be what a task of its own makes of them.
+    assert ArraySource({"label": labels}).labels() is None
+
+
+def test_pictures_with_their_channels_first_are_refused():
+    with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .* moveaxis"):
+        ArraySource({"image": np.zeros((2, 3, 8, 8), np.uint8)}, Info("mine", "all", {}))

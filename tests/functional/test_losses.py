@@ -177,7 +177,12 @@ def test_an_order_that_is_none_is_nan():
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [
-        ("huber", {"delta": 0.0}, "delta=0.0; expected a positive number"),
+        ("huber", {"delta": 0.0}, "delta=0.0; expected a positive, finite number"),
+        (
+            "huber",
+            {"delta": float("inf")},
+            r"delta=inf; expected a positive, finite number; .* 0.5 \* mean_squared_error",
+        ),
         ("sigmoid_focal", {"gamma": -1.0}, "gamma=-1.0; expected zero or more"),
         ("sigmoid_focal", {"alpha": 1.5}, "alpha=1.5; expected None or a number from 0 to 1"),
         ("softmax_focal", {"gamma": -1.0}, "gamma=-1.0; expected zero or more"),
@@ -204,6 +209,10 @@ def test_bad_options(loss, options, message):
             "targets: float32 came, integers were expected: a class for each example",
         ),
         (
+            lambda: inspect.unwrap(losses.softmax_cross_entropy)(*arrays(OUTPUTS, LABELS + 0.5)),
+            r"targets: float32 of shape \(6,\) came; expected classes as integers, such as targets.astype\(jnp.int32\)",
+        ),
+        (
             lambda: inspect.unwrap(losses.margin_ranking)(*arrays(OUTPUTS, LABELS)),
             r"outputs: shape \(6, 4\) came, \(6, 2\) was expected: two scores on the last axis",
         ),
@@ -216,7 +225,7 @@ def test_bad_options(loss, options, message):
             "two classes or more were expected on the last axis; one logit alone is for the sigmoid losses",
         ),
     ],
-    ids=["soft hinge", "triples", "table of weights", "one class"],
+    ids=["soft hinge", "labels in floating point", "triples", "table of weights", "one class"],
 )
 def test_bad_shapes(call, message):
     with pytest.raises(ValueError, match=message):

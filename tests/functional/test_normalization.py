@@ -18,6 +18,7 @@ from cnnjax.functional.normalization import (
     local_response_norm,
     normalize,
 )
+from experiments.benchmarks.reductions import reductions
 
 IMAGES = np.random.default_rng(0).normal(2.0, 3.0, size=(8, 5, 4, 3)).astype(np.float32)
 SHARDED = PartitionSpec("data")
@@ -405,3 +406,91 @@ def test_bad_replica_groups(groups):
     function = partial(batch_norm, axis_name="data", axis_index_groups=groups)
     with pytest.raises(ValueError, match="expected groups of one size that hold each of the 8 replicas of 'data' once"):
         mapped(function, in_specs=SHARDED, out_specs=SHARDED)(IMAGES)
+
+
+FAR = np.random.default_rng(9).normal(size=(4, 6, 5, 4)).astype(np.float32)
+
+
+@every_affine
+@pytest.mark.parametrize("mean", [1e2, 1e3, 1e4])
+def test_a_mean_of_many_deviations_costs_no_digits(norm, definition, mean):
+    images = FAR + np.float32(mean)
+    # Numbers of that size stand half a thousandth apart: a result is as exact as the images are.
+    found = jax.jit(norm)(images)
+    np.testing.assert_allclose(found, definition(images), atol=1e-7 * mean + 1e-4)
+    assert abs(np.std(np.float64(found)) - np.std(definition(images))) < 5e-5
+
+
+def test_four_pixels_around_a_thousand():
+    # PyTorch's numbers.
+    wave, expected = jnp.asarray([1000.3, 1000.1, 999.8, 999.9]), [1.432, 0.390, -1.172, -0.651]
+    np.testing.assert_allclose(layer_norm(wave[None])[0], expected, atol=1e-3)
+    for norm in (partial(group_norm, groups=1), instance_norm, batch_norm):
+        np.testing.assert_allclose(norm(wave.reshape(1, 4, 1)).ravel(), expected, atol=2e-3)
+
+
+def group_mean(images):
+    runs = images.reshape(*images.shape[:-1], 2, -1).mean((1, 2, 4))
+    return np.repeat(runs, images.shape[-1] // 2, axis=-1)[:, None, None]
+
+
+AVERAGES = {
+    "batch": (0, 1, 2),
+    "layer": (3,),
+    "layer_of_images": (1, 2, 3),
+    "instance": (1, 2),
+}
+
+
+@pytest.mark.parametrize("name", list(NORMS)[:-1])
+def test_gradients_far_from_zero_are_those_near_it(name):
+    """They depend on deviations alone. The cotangents have a mean, which nothing may multiply by that of the images."""
+    norm, definition = NORMS[name]
+    average = group_mean if name == "group" else lambda x: x.mean(AVERAGES[name], keepdims=True)
+    x = np.round(FAR * 64) / 64  # exact in float32 with 8192 added
+    cotangent = np.random.default_rng(10).normal(3, 1, size=x.shape)
+    y = definition(x)
+    deviation = np.sqrt(average(np.float64(x) ** 2) - average(np.float64(x)) ** 2)
+    expected = (cotangent - average(cotangent) - y * average(cotangent * y)) / deviation
+
+    @jax.jit
+    def pull(images):
+        back = jax.vjp(lambda x, s, b: norm(x, scale=s, bias=b), images, jnp.ones(4), jnp.zeros(4))[1]
+        return back(jnp.asarray(cotangent, jnp.float32))
+
+    found = pull(jnp.asarray(x + 8192))
+    for ours, right in zip(found, (expected, *((cotangent * z).sum((0, 1, 2)) for z in (y, 1))), strict=True):
+        np.testing.assert_allclose(ours, right, atol=2e-3 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("groups", [None, [[0, 2], [1, 3]]], ids=["all", "pairs"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_pooled_statistics_far_from_zero(groups, masked):
+    # Two of four replicas differ in their means as well: the others' groups are the harder ones.
+    images = np.stack([FAR + offset for offset in np.float32([1e4, 2e4, 1e4, 1e4])])
+    where = np.random.default_rng(11).integers(0, 2, size=images.shape[:2]) > 0 if masked else np.ones((4, 4), bool)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+
+    def pooled(images, where):
+        options = {"axis_name": "data", "axis_index_groups": groups, "where": where if masked else None}
+        return jax.tree.map(lambda moment: moment[None], batch_statistics(images, **options))
+
+    mapped = jax.jit(jax.shard_map(pooled, mesh=mesh, in_specs=SHARDED, out_specs=SHARDED))
+    means, variances = mapped(images.reshape(-1, *FAR.shape[1:]), where.reshape(-1))
+    for group in groups or [[0, 1, 2, 3]]:
+        kept = images[group][where[group]].astype(np.float64)
+        np.testing.assert_allclose(means[np.array(group)], np.tile(kept.mean((0, 1, 2)), (len(group), 1)), rtol=1e-6)
+        spread = np.tile(kept.var((0, 1, 2)), (len(group), 1))
+        np.testing.assert_allclose(variances[np.array(group)], spread, rtol=1e-4)
+
+
+def test_a_batch_split_by_the_compiler_is_reduced_once():
+    """The second pass adds its own reduction in a branch that only far means take."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    split, whole = jax.NamedSharding(mesh, SHARDED), jax.NamedSharding(mesh, PartitionSpec())
+    run = jax.jit(batch_statistics, in_shardings=split, out_shardings=whole)
+    images = np.concatenate([FAR, FAR[::-1] + 1]) + np.float32(1e4)
+    mean, variance = run(images)
+    np.testing.assert_allclose(mean, np.float64(images).mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, np.float64(images).var((0, 1, 2)), rtol=1e-4)
+    assert reductions(run.lower(images).compile()) == [8]

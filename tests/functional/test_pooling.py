@@ -76,7 +76,7 @@ def test_ranks_and_dilation():
 def test_bad_input():
     with pytest.raises(ValueError, match="does not fit an input of 2"):
         max_pool(jnp.ones((1, 2, 2, 1)), 3)
-    with pytest.raises(ValueError, match=r"window=.* has 3 entries"):
+    with pytest.raises(ValueError, match=r"expected .* 3 spatial axes, as the window has; the batch axis is missing"):
         avg_pool(jnp.ones((1, 4, 4, 1)), (2, 2, 2))
     with pytest.raises(ValueError, match="expected"):
         max_pool(jnp.ones((4, 4)), 2)
@@ -146,7 +146,8 @@ def ceil_mode(images, window, stride, pad, reduce, counted):
 
 
 @pytest.mark.parametrize(
-    ("window", "stride", "pad"), [(2, 3, 0), (2, 2, 1), (3, 2, 1), (2, 3, 1), (4, 3, 2), (1, 4, 0)]
+    ("window", "stride", "pad"),
+    [(2, 3, 0), (2, 2, 1), (3, 2, 1), (2, 3, 1), (4, 3, 2), (1, 4, 0), (8, 3, 0), (11, 4, 1)],
 )
 def test_ceil_mode(window, stride, pad):
     options = {"strides": stride, "padding": pad, "misfit": "pad"}
@@ -161,6 +162,22 @@ def test_ceil_mode(window, stride, pad):
         np.testing.assert_allclose(pool(images, window, **options), expected, rtol=1e-5, atol=1e-6)
     expected = ceil_mode(IMAGES, window, stride, pad, None, True)
     np.testing.assert_allclose(avg_pool(images, window, count_padding=True, **options), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ceil_mode_of_a_window_larger_than_the_picture():
+    # PyTorch's numbers. Taps beyond the padding never count; those on it do, where they are asked to.
+    pair = jnp.asarray([1.0, 3.0]).reshape(1, 2, 1)
+    for pool, expected in ((max_pool, 3), (min_pool, 1), (avg_pool, 2), (l2_pool, 10**0.5)):
+        np.testing.assert_allclose(pool(pair, 3, misfit="pad"), [[[expected]]], rtol=1e-6)
+        np.testing.assert_array_equal(
+            jax.grad(lambda x, pool=pool: pool(x, 3, misfit="pad").sum())(pair).shape, (1, 2, 1)
+        )
+    padded = {"strides": 3, "padding": 1, "misfit": "pad", "count_padding": True}
+    np.testing.assert_allclose(avg_pool(pair, 5, **padded), [[[1.0]]])
+    # Less than a stride may be missing: PyTorch has no output here either.
+    for window, strides in ((3, 1), (5, 3)):
+        with pytest.raises(ValueError, match=rf"window of {window} does not fit an input of 2; .* at least 3"):
+            max_pool(pair, window, strides=strides, misfit="pad")
 
 
 @pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, l2_pool])

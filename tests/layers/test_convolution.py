@@ -246,13 +246,19 @@ class Stage(nn.Module):
     ("images", "options", "message"),
     [
         (IMAGES[0, 0], {}, r"images: shape \(9, 4\) came; expected .* with 1 to 3 spatial axes"),
-        (IMAGES[0], {}, r"kernel_size=\(3, 3\) has 2 entries; expected one integer or 1, one per axis"),
+        (IMAGES[0], {}, r"images: shape \(8, 9, 4\) came; .* the batch axis is missing: pass images\[None\]"),
+        (jnp.ones((2, 28, 28)), {}, r".* the channel axis is missing, then pass images\[..., None\]"),
+        (
+            jnp.ones((1, 2, 8, 9, 4)),
+            {},
+            "images: .* with 2 spatial axes, as the window has; the window has 2 axes: give it 3",
+        ),
         (jnp.ones((1, 4, 4, 2), jnp.uint8), {}, "images: uint8 came, floating point was expected"),
         (IMAGES, {"strides": 0}, "strides=0 is too small"),
         (IMAGES, {"dilation": -1}, "dilation=-1 is too small"),
         (IMAGES, {"padding": "ALL"}, "padding='ALL' is unknown; expected VALID, SAME, SAME_LOWER, FULL or integers"),
     ],
-    ids=["rank", "window", "type", "strides", "dilation", "padding"],
+    ids=["rank", "no batch axis", "no channel axis", "window", "type", "strides", "dilation", "padding"],
 )
 def test_errors_name_the_layer(create, images, options, message, monkeypatch):
     # Typecheckers are on in the tests, and would speak first.
@@ -297,3 +303,10 @@ def test_images_of_other_channels_than_the_variables_were_made_for():
     variables = layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 3)))
     with pytest.raises(ValueError, match=r"kernel of shape \(3, 3, 1, 4\), the variables hold one of \(3, 3, 3, 4\)"):
         layer.apply(variables, jnp.ones((1, 5, 5, 1)))
+
+
+def test_channels_first_are_named():
+    layer = layers.Conv(2, (3, 3))
+    variables = layer.init(KEY, jnp.ones((1, 8, 8, 3)))
+    with pytest.raises(ValueError, match=r"layer Conv: .* channels first; expected .* np.moveaxis\(pictures, 1, -1\)"):
+        layer.apply(variables, jnp.ones((1, 3, 8, 8)))

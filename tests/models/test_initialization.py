@@ -74,3 +74,25 @@ def test_errors_that_no_size_cures_pass_unchanged():
     assert smallest_image_size(grouped, channels=3) is None
     with pytest.raises(ValueError, match=r"^layer Conv: groups=2 must divide the 3 input channels"):
         check_inputs(grouped, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
+
+
+def test_axes_that_lack_or_are_swapped_are_named():
+    net = models.create("resnet18", num_classes=3)
+    shapes = {
+        (32, 32, 3): r"layer conv1: images: shape \(32, 32, 3\) came; .* batch axis is missing: pass images\[None\]",
+        (8, 32, 32): r"layer conv1: .* the channel axis is missing, then pass images\[..., None\]",
+        (
+            8,
+            3,
+            32,
+            32,
+        ): r"channels first; expected \(batch, height, width, channels\): pass np.moveaxis\(pictures, 1, -1\)",
+    }
+    for shape, message in shapes.items():
+        with pytest.raises(ValueError, match=message):
+            check_inputs(net, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def test_a_last_pool_larger_than_its_map_takes_what_is_there():
+    # By hand: 15 pixels are 8, 4 and 2 before the third pool, of 3, in ceil mode, as in torchvision.
+    assert smallest_image_size(models.create("googlenet_bn", num_classes=3), channels=3) <= 15
