@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from cnnjax import analysis, models
 from cnnjax.data import ArraySource, Info
-from cnnjax.experiment import make_augment, make_task, run
+from cnnjax.experiment import export_run, make_augment, make_task, run, run_on
+from cnnjax.models.export import load_exported
 from cnnjax.tasks import Classification, Tagging
-from cnnjax.train import Augmentation, Experiment, read_rows
+from cnnjax.train import Augmentation, Experiment, load_run, load_variables, read_rows
 
 PICTURES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8, 1)
 LABELLED = ArraySource({"image": PICTURES, "label": np.array([0, 0, 0, 1])}, Info("mine", "train", {}, ("a", "b")))
@@ -68,6 +70,64 @@ def test_a_shift_moves_pictures_and_leaves_labels():
     changed = make_augment(Augmentation(shift=8), num_classes=2)(jax.random.key(0), BATCH)
     assert not np.array_equal(changed["image"], PICTURES)
     np.testing.assert_array_equal(changed["label"], BATCH["label"])
+
+
+generator = np.random.default_rng(0)
+LEVELS = generator.integers(0, 256, (12, 12, 20, 2)).astype(np.uint8)
+SCALES = {
+    "bytes": LEVELS,
+    "floats to 1": (LEVELS / 255).astype(np.float32),
+    "floats to 255": LEVELS.astype(np.float32),
+    "floats around 0": (LEVELS / 50 - 2.5).astype(np.float32),
+}
+
+
+@pytest.fixture(scope="module", params=SCALES)
+def on_a_scale(request, tmp_path_factory):
+    """A run of two steps on oblong pictures of two channels, on each of the scales that pictures come in."""
+    pictures, folder = SCALES[request.param], tmp_path_factory.mktemp("scale") / "run"
+    info = Info("my pictures", "all", {}, ("a", "b"))
+    source = ArraySource({"image": pictures, "label": np.arange(12) % 2}, info)
+    experiment = Experiment(
+        model="convnet", steps=2, batch_size=4, devices=1, run_dir=folder, augmentation=Augmentation(flip=True)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNJAX_CACHE", str(folder.parent / "cache"))
+        if request.param != "bytes":  # one page is enough
+            patch.setattr("cnnjax.experiment.write_report", lambda *_, **__: None)
+        console = Console(file=io.StringIO(), width=200)
+        outcome = run_on(source, source, experiment, console=console)
+    return pictures, folder, outcome, console.file.getvalue()
+
+
+def test_run_folder_exported_file_and_analyses_agree_on_every_scale(on_a_scale, tmp_path):
+    pictures, folder, outcome, _ = on_a_scale
+    plain = pictures.astype(np.float64)
+    ready = (plain - plain.mean((0, 1, 2))) / plain.std((0, 1, 2))
+    model = models.create("convnet", num_classes=2)
+    expected = np.asarray(model.apply(load_variables(folder), jnp.asarray(ready, jnp.float32)), np.float64)
+    shares = np.exp(expected - expected.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    np.testing.assert_allclose(outcome.fit.evaluation.predictions["probabilities"], shares, atol=1e-5)
+
+    trained = load_run(folder)
+    assert trained.image_shape == (12, 20, 2)
+    close = {"rtol": 1e-5, "atol": 1e-5 * np.abs(expected).max()}
+    np.testing.assert_allclose(trained(pictures), expected, **close)
+    np.testing.assert_allclose(jax.jit(trained)(pictures), expected, **close)
+    if (outcome.fit.run_dir and pictures.max() != 255) or pictures.dtype == np.uint8:
+        others = {"bytes": LEVELS, "floats": LEVELS / 255} if pictures.max() in (1, 255) else {}
+        for other in others.values():
+            np.testing.assert_allclose(trained(other), expected, **close)
+            np.testing.assert_allclose([*analysis.feature_maps(trained, other).values()][-1], expected, **close)
+    (maps,) = analysis.feature_maps(trained, pictures, names="ConvNet/output").values()
+    np.testing.assert_allclose(maps, expected, **close)
+
+    (tmp_path / "file.zip").write_bytes(export_run(folder))
+    program, about = load_exported(tmp_path / "file.zip")
+    assert (about["dtype"], about["shape"]) == (pictures.dtype.name, ["b", 12, 20, 2])
+    assert about["pixels"] == {"dtype": pictures.dtype.name, "low": pictures.min(), "high": pictures.max()}
+    np.testing.assert_allclose(program.call(pictures), expected, **close)
 
 
 def test_tagging_from_a_table_to_the_page_and_a_changed_table_is_refused(tmp_path, monkeypatch):

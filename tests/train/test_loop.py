@@ -77,7 +77,7 @@ def test_rows_are_by_step_with_the_test_set_at_the_epochs(straight):
 def test_plain_lines_off_a_terminal(straight):
     text = straight[1]
     # By hand: 3 * 3 * 4 + 2 * 4 + 4 * 4 * 4 * 2 + 2 parameters.
-    assert "Net, 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
+    assert "Net on stripes: 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
     assert "step 25/25  epoch 4  train" in text
     assert "0 s left" in text
 
