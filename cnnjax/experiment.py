@@ -134,7 +134,7 @@ def check_augmentation(settings: Augmentation, pixels: Pixels) -> None:
     Raises:
         ValueError: it is used on floats of another scale.
     """
-    chosen = [name for name in _ON_COLOURS if getattr(settings, name)]
+    chosen = [name for name in _ON_COLOURS if getattr(settings, name) not in (0, "none")]
     if chosen and not pixels.from_zero_to_one:
         raise ValueError(
             f"augmentation {', '.join(chosen)} takes bytes, or floats from 0 to 1, and the pictures have values from"

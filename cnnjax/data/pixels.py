@@ -84,7 +84,7 @@ class Pixels:
 
         They are where they reach 50 times as far, and where they end at 1 while these go on towards 255.
         """
-        too_small = self.low >= 0 and self.high > 100 and low >= 0 and 0 < high <= 1
+        too_small = self.low >= 0 and self.high > 100 and low >= 0 and 0 < high <= 1 + ROUNDING
         return too_small or max(-low, high) > _FAR * max(-self.low, self.high)
 
 

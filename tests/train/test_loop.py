@@ -17,7 +17,7 @@ from cnnjax import layers
 from cnnjax.data import ArraySource
 from cnnjax.data.augment import flip
 from cnnjax.tasks import Classification, Mean, masked_mean, means
-from cnnjax.train import Loading, Optimizer, load_variables, read_rows
+from cnnjax.train import Loading, Optimizer, load_run, load_variables, read_rows
 from tests.train.toy_run import TEST, TRAIN, Net, run, scaled, settings
 from tests.train.toy_tasks import Segmentation
 
@@ -80,6 +80,16 @@ def test_plain_lines_off_a_terminal(straight):
     assert "Net on stripes: 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
     assert "step 25/25  epoch 4  train" in text
     assert "0 s left" in text
+
+
+def test_model_and_data_are_called_what_was_given(straight):
+    settings = json.loads((straight[0].run_dir / "config.json").read_text())["experiment"]
+    found = tuple(settings[name] for name in ("model", "data", "train_split", "test_split"))
+    assert found == ("Net", "stripes", "train", "train")
+    with pytest.raises(
+        ValueError, match=r"says nothing of classes, shape, .* train\.fit, .* load_variables\('.*'\) gives"
+    ):
+        load_run(straight[0].run_dir)
 
 
 def test_resuming_continues_to_the_same_end(straight, tmp_path):
