@@ -114,9 +114,8 @@ def check_pictures(train: Source, test: Source, pixels: Pixels, experiment: Expe
     """
     size = None if experiment.image_size is None else (experiment.image_size,) * 2
     policy = "raise" if experiment.loading.unreadable == "raise" else "substitute"
-    first, other = (
-        Loader(source, size, experiment.fit, unreadable=policy).load(0, 0).example["image"] for source in (train, test)
-    )
+    loaded = [Loader(source, size, experiment.fit, unreadable=policy).load(0, 0).example for source in (train, test)]
+    first, other = (example["image"] for example in loaded if example is not None)
     kind = kind_of(f"the pictures of {test.info.name} ({test.info.split})", other)
     low, high = float(other.min()), float(other.max())
     if kind != pixels.dtype or (kind == "float32" and pixels.differ(low, high)):

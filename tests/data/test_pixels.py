@@ -91,7 +91,6 @@ def test_kinds():
 @pytest.mark.parametrize(
     "values",
     [
-        ("int8", 0, 1, (0.5,), (1.0,)),
         ("float32", 1.0, 0.0, (0.5,), (1.0,)),
         ("float32", 0.0, np.inf, (0.5,), (1.0,)),
         ("float32", 0.0, 1.0, (np.nan,), (1.0,)),
@@ -99,7 +98,7 @@ def test_kinds():
         ("float32", 0.0, 1.0, (0.5,), (1.0, 1.0)),
         ("float32", 0.0, 1.0, (), ()),
     ],
-    ids=["type", "order", "infinite", "nan", "no deviation", "channels", "none"],
+    ids=["order", "infinite", "nan", "no deviation", "channels", "none"],
 )
 def test_numbers_of_no_pictures_are_refused(values):
     with pytest.raises(ValueError, match="of no pictures; expected finite numbers"):
