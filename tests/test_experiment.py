@@ -105,12 +105,13 @@ def on_a_scale(request, tmp_path_factory):
     source = ArraySource({"image": pictures, "label": np.arange(12) % 2}, info)
     experiment = Experiment(model="tiny", steps=2, batch_size=4, devices=1, run_dir=folder)
     console = Console(file=io.StringIO(), width=200)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CNNJAX_CACHE", str(folder.parent / "cache"))
-        # Pages are tested elsewhere.
-        patch.setattr("cnnjax.experiment.write_report", lambda *_, **__: None)
-        patch.setitem(registry._ENTRIES, "tiny", registry.Entry(Tiny, {}, (8, 8, 3)))
-        outcome = run_on(source, source, experiment, console=console)
+    with pytest.MonkeyPatch.context() as known:
+        known.setitem(registry._ENTRIES, "tiny", registry.Entry(Tiny, {}, (8, 8, 3)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CNNJAX_CACHE", str(folder.parent / "cache"))
+            # Pages are tested elsewhere.
+            patch.setattr("cnnjax.experiment.write_report", lambda *_, **__: None)
+            outcome = run_on(source, source, experiment, console=console)
         yield request.param, folder, outcome, console.file.getvalue()
 
 
