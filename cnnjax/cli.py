@@ -66,7 +66,7 @@ def export(
         run_dir: the folder of the run.
         out: the file to write, a ZIP archive.
         step: of the checkpoint; the latest where left out.
-        image_size: side of the pictures; the run's where left out, or else that of the model's paper.
+        image_size: side of the pictures; the run's where left out.
     """
     from cnnjax.experiment import export_run
 

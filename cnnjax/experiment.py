@@ -18,6 +18,8 @@ from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.tracing import trace
 from cnnjax.data import Source, augment, open_source, shared_examples
 from cnnjax.data.class_names import compare_sources
+from cnnjax.data.loading import Loader
+from cnnjax.data.pixels import Pixels, kind_of
 from cnnjax.data.sources import labels_of, tags_of
 from cnnjax.data.statistics import channel_statistics
 from cnnjax.models.export import export
@@ -29,6 +31,8 @@ from cnnjax.train.config import to_json
 from cnnjax.train.hosts import connect
 from cnnjax.train.preflight import choose_precision, keep_compiled
 
+# Augmentations that compute with the values of pixels, or put in some of their own.
+_ON_COLOURS = ("colour_jitter", "policy", "erasing", "cutout", "mixup")
 _POLICIES = {"rand_augment": augment.rand_augment, "trivial_augment": augment.trivial_augment}
 
 
@@ -72,20 +76,25 @@ def run_on(
     model = make_model(experiment, num_classes=len(train_source.info.classes))
     if shared := shared_examples(train_source, test_source):
         console.print(f"warning: {shared} of the {len(test_source)} test examples are also trained on", highlight=False)
-    mean, deviation = channel_statistics(train_source, skip_unreadable=experiment.loading.unreadable != "raise")
-    prepare = partial(augment.standardize, mean=mean, deviation=deviation)
+    pixels = channel_statistics(train_source, skip_unreadable=experiment.loading.unreadable != "raise")
+    check_augmentation(experiment.augmentation, pixels)
+    shape = check_pictures(train_source, test_source, pixels, experiment)
+    prepare = partial(augment.standardize, mean=pixels.mean, deviation=pixels.deviation)
     result = fit(
         model,
         task,
         train_source,
         test_source,
         experiment,
+        name=experiment.model,
         prepare=prepare,
         augment=make_augment(experiment.augmentation, num_classes=len(train_source.info.classes)),
         record={
             "classes": list(train_source.info.classes),
-            "mean": list(mean),
-            "deviation": list(deviation),
+            "shape": list(shape),
+            "pixels": {"dtype": pixels.dtype, "low": pixels.low, "high": pixels.high},
+            "mean": list(pixels.mean),
+            "deviation": list(pixels.deviation),
             "train_examples": len(train_source),
             "test_examples": len(test_source),
             "fingerprint of the training data": train_source.info.fingerprint,
@@ -96,8 +105,43 @@ def run_on(
     )
     page = result.run_dir / PAGE
     if jax.process_index() == 0:
-        write_report(result, model, task, experiment, prepare=prepare)
+        write_report(result, model, task, prepare=prepare)
     return Outcome(experiment, result, page)
+
+
+def check_pictures(train: Source, test: Source, pixels: Pixels, experiment: Experiment) -> tuple[int, ...]:
+    """Height, width and channels that a run sees, if the first test picture is like the training pictures.
+
+    Raises:
+        ValueError: one cannot be read, or the test picture has another type, or floats on another scale.
+    """
+    size = None if experiment.image_size is None else (experiment.image_size,) * 2
+    policy = "raise" if experiment.loading.unreadable == "raise" else "substitute"
+    loaded = [Loader(source, size, experiment.fit, unreadable=policy).load(0, 0).example for source in (train, test)]
+    first, other = (example["image"] for example in loaded if example is not None)
+    kind = kind_of(f"the pictures of {test.info.name} ({test.info.split})", other)
+    low, high = float(other.min()), float(other.max())
+    if kind != pixels.dtype or (kind == "float32" and pixels.differ(low, high)):
+        raise ValueError(
+            f"{train.info.name} ({train.info.split}) holds {pixels.dtype} from {pixels.low:g} to {pixels.high:g}, and"
+            f" the first picture of {test.info.name} ({test.info.split}) {kind} from {low:g} to {high:g}; bring both"
+            " to one type and scale"
+        )
+    return first.shape
+
+
+def check_augmentation(settings: Augmentation, pixels: Pixels) -> None:
+    """Does nothing if what changes colours is used on bytes or floats from 0 to 1 only, which is what it knows.
+
+    Raises:
+        ValueError: it is used on floats of another scale.
+    """
+    chosen = [name for name in _ON_COLOURS if getattr(settings, name) not in (0, "none")]
+    if chosen and not pixels.from_zero_to_one:
+        raise ValueError(
+            f"augmentation {', '.join(chosen)} takes bytes, or floats from 0 to 1, and the pictures have values from"
+            f" {pixels.low:g} to {pixels.high:g}; bring them to one of these, or leave it out"
+        )
 
 
 def make_model(experiment: Experiment, *, num_classes: int) -> models.Model:
@@ -128,25 +172,30 @@ def trained_network(run_dir: Path | None, default: Experiment, *, console: Conso
 
 
 def export_run(run_dir: Path, *, step: int | None = None, image_size: int | None = None) -> bytes:
-    """The bytes of an exported file (see `models.export`) with the network of a run, which takes pixels from 0 to 255.
+    """The bytes of an exported file (see `models.export`) with the network of a run, which takes pictures as it did.
 
-    Its inputs are pictures as bytes (uint8), of the run's size and in any number; the run's standardisation is in the
-    program. It computes in the run's type and gives logits, of the classes that `about.json` lists.
+    Its inputs are of the type that the run's pictures had: bytes (uint8), or floats on their scale, which `about.json`
+    tells as "pixels". They have the run's size, and come in any number; the run's standardisation is in the program. It
+    computes in the run's type and gives logits, of the classes that `about.json` lists.
 
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None.
-        image_size: side of the pictures; the run's setting where None, or else that of the model's paper.
+        image_size: side of the pictures; that of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
-        ValueError: the record or the checkpoint is damaged, or the model does not take pictures of that size.
+        ValueError: as `load_run`.
         ImportError: the extra `export` is not installed.
     """
     trained = load_run(run_dir, step=step, image_size=image_size)
-    record = {"classes": list(trained.classes)}
     return export(
-        trained.model, trained.variables, trained.image_shape, dtype=jnp.uint8, prepare=trained.prepare, record=record
+        trained.model,
+        trained.variables,
+        trained.image_shape,
+        dtype=jnp.dtype(trained.pixels.dtype),
+        prepare=trained.prepare,
+        record={"classes": list(trained.classes), "pixels": trained.record["pixels"]},
     )
 
 

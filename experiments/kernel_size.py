@@ -77,7 +77,7 @@ def draw_variants(rows: Sequence[dict[str, Any]]) -> Figure:
 def train(model: models.Model, experiment: Experiment) -> float:
     """The accuracy on the test digits after training."""
     train_source, test_source = (open_source("digits", split) for split in ("train", "test"))
-    mean, deviation = channel_statistics(train_source)
+    pixels = channel_statistics(train_source)
     with tempfile.TemporaryDirectory() as folder:
         result = fit(
             model,
@@ -85,7 +85,7 @@ def train(model: models.Model, experiment: Experiment) -> float:
             train_source,
             test_source,
             dataclasses.replace(experiment, run_dir=Path(folder) / "run"),
-            prepare=partial(augment.standardize, mean=mean, deviation=deviation),
+            prepare=partial(augment.standardize, mean=pixels.mean, deviation=pixels.deviation),
             augment=make_augment(experiment.augmentation, num_classes=10),
             console=Console(file=io.StringIO()),
         )

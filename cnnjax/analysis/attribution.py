@@ -1,7 +1,8 @@
 """Which pixels an answer rests on, by gradients: saliency, smoothed and integrated gradients, guided backpropagation.
 
 Every method takes a function of pictures (batch, height, width, channels) to scores (batch, classes), and gives an
-array of the pictures' shape. It explains the score of `targets`, a class for each picture, by default the highest.
+array of the pictures' shape; bytes become floats from 0 to 1. It explains the score of `targets`, a class for each
+picture, by default the highest.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ def gradient_times_input(function: Scores, images: Pictures, targets: Targets | 
 
     Reference: Shrikumar, Greenside, Shcherbina and Kundaje (2016), "Not Just a Black Box", section 3.
     """
-    return images * gradient(function, images, targets)
+    images, targets, _ = prepared(function, images, targets)
+    return images * _gradient(function, images, targets)
 
 
 def smooth_grad(

@@ -16,6 +16,7 @@ from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program, patterns_of
 from cnnjax.models import Model, inference_options, initialize
 from cnnjax.view.result import Figure, Result
+from cnnjax.view.visible import visible
 
 METHODS = (
     "saliency",
@@ -74,10 +75,8 @@ class Explanations(Result):
         """A line for each picture: itself, then every method."""
         from cnnjax.view import plots
 
-        tiles = []
-        for number, image in enumerate(self.images):
-            # Neither grey nor colours: their mean.
-            image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
+        tiles, (shown, note) = [], visible(self.images)
+        for number, image in enumerate(shown):
             tiles.append(plots.Tile(image, f"{self._name(number)}: {self.scores[number]:.3g}"))
             for method, maps in self.maps.items():
                 values = maps[number]
@@ -89,7 +88,7 @@ class Explanations(Result):
                     size = np.abs(values)
                     over = image if method.startswith("Grad-CAM") else None
                     tiles.append(plots.Tile(size, f"{name}\n0 to {size.max():.2g}", "heat", over=over))
-        title = "What the answers rest on: red for, blue against; bright for much"
+        title = f"What the answers rest on: red for, blue against; bright for much{note and f' ({note})'}"
         return plots.pictures(tiles, title=title, columns=1 + len(self.maps))
 
     def _name(self, number: int) -> str:

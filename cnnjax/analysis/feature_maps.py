@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.inputs import as_floats
 from cnnjax.analysis.program import check_patterns, patterns_of
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options
@@ -27,11 +27,13 @@ def feature_maps(
 
     Args:
         function: a Flax model, or a function of pictures.
-        inputs: variables and pictures of a model; pictures of a function.
+        inputs: variables and pictures of a model; pictures of a function: floats, or bytes, which become floats from 0
+            to 1.
         names: a layer's name, a shell pattern ("stage1/*"), or several.
 
     Raises:
-        ValueError: a name or pattern matches no layer, near matches are listed; or another number of inputs.
+        ValueError: a name or pattern matches no layer, near matches are listed; another number of inputs; or pictures
+            that are neither floats nor bytes.
     """
     expected = ("variables", "images") if isinstance(function, Model) else ("images",)
     if len(inputs) != len(expected):
@@ -39,10 +41,10 @@ def feature_maps(
     if isinstance(function, Model):
         variables, images = inputs
         return _of_modules(function, variables, images, patterns_of(names))
-    (images,) = inputs
-    program = trace_call(function, jnp.asarray(images))
+    images = as_floats(*inputs)
+    program = trace_call(function, images)
     layers = program.matching(names)
-    values = evaluate(program, [jnp.asarray(images)], [layer.value for layer in layers])
+    values = evaluate(program, [images], [layer.value for layer in layers])
     return {layer.name: value for layer, value in zip(layers, values, strict=True)}
 
 
@@ -70,7 +72,7 @@ def _of_modules(model: Model, variables: Any, images: Any, patterns: Sequence[st
 
     options = inference_options(model)
     _, captured = model.apply(
-        variables, jnp.asarray(images), **options, capture_intermediates=wanted, mutable=["intermediates"]
+        variables, as_floats(images), **options, capture_intermediates=wanted, mutable=["intermediates"]
     )
     calls = list(_calls(known, dict(captured.get("intermediates") or {})))
     check_patterns(patterns, ["/".join(path) for path in known] + [name for _, name, _ in calls])

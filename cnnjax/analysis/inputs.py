@@ -8,7 +8,7 @@ import numpy as np
 
 
 def as_pictures(images: Any, *, axes: int | None = None, from_zero_to_one: bool = False) -> jax.Array:
-    """Pictures as an array of floats.
+    """Pictures as an array of floats: bytes become floats from 0 to 1, floats stay as they are.
 
     Args:
         images: what came.
@@ -16,11 +16,9 @@ def as_pictures(images: Any, *, axes: int | None = None, from_zero_to_one: bool 
         from_zero_to_one: whether values beyond are refused.
 
     Raises:
-        ValueError: they are whole numbers, have other axes, are none, or lie beyond 0 and 1.
+        ValueError: they are other whole numbers, have other axes, are none, or lie beyond 0 and 1.
     """
-    images = jnp.asarray(images)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}; expected floats: divide bytes by 255.0")
+    images = as_floats(images)
     if (axes is not None and images.ndim != axes) or images.ndim < 3 or not images.size:
         expected = "(batch, height, width, channels)" if axes == 4 else "(batch, *spatial, channels)"
         raise ValueError(
@@ -32,6 +30,23 @@ def as_pictures(images: Any, *, axes: int | None = None, from_zero_to_one: bool 
             raise ValueError(
                 f"images have values from {low:g} to {high:g}; expected 0 to 1: let the function standardise them"
             )
+    return images
+
+
+def as_floats(images: Any) -> jax.Array:
+    """Bytes as floats from 0 to 1, floats as they are.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    images = jnp.asarray(images)
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images are {images.dtype}; expected floats, or bytes (uint8), which become floats from 0 to 1:"
+            " images.astype(np.uint8) where they go from 0 to 255"
+        )
     return images
 
 

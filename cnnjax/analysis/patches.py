@@ -9,6 +9,7 @@ import numpy as np
 from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.view.result import Figure, Result
+from cnnjax.view.visible import scale_of, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +51,14 @@ class TopPatches(Result):
         """A line of patches for each channel."""
         from cnnjax.view import plots
 
+        shown, note = visible([patch.pixels for patch in self.patches])
         tiles = [
-            plots.Tile(patch.pixels, f"channel {patch.channel}: {patch.value:.3g}\nexample {patch.example}")
-            for patch in self.patches
+            plots.Tile(pixels, f"channel {patch.channel}: {patch.value:.3g}\nexample {patch.example}")
+            for pixels, patch in zip(shown, self.patches, strict=True)
         ]
         per_channel = sum(patch.channel == self.patches[0].channel for patch in self.patches)
         size = "x".join(map(str, self.patches[0].pixels.shape[:2]))
-        title = f"{self.layer}: patches of {size} pixels that activate a channel most"
+        title = f"{self.layer}: patches of {size} pixels that activate a channel most{note and f' ({note})'}"
         return plots.pictures(tiles, title=title, columns=per_channel)
 
 
@@ -68,7 +70,7 @@ def top_patches(
     Args:
         maps: what a layer makes of the pictures, (batch, height, width, channels).
         field: the layer's receptive field, `receptive_field(function, images.shape)["layer"]`.
-        images: the pictures, (batch, height, width, colours), floats from 0 to 1.
+        images: the pictures, (batch, height, width, colours), as floats, or bytes, which become floats from 0 to 1.
         channels: which; the first eight where left out.
         count: patches for each channel, from as many examples.
 
@@ -90,14 +92,14 @@ def top_patches(
         raise ValueError(f"count={count}, channels={chosen}; expected a number above 0, and a channel")
     if wrong := [channel for channel in chosen if not 0 <= channel < maps.shape[-1]]:
         raise ValueError(f"channels {wrong}; {field.name} has {maps.shape[-1]}, counted from 0")
-    patches = []
+    patches, grey = [], sum(scale_of([images])) / 2
     for channel in chosen:
         flat = maps[..., channel].reshape(len(maps), -1)
         best = flat.max(axis=1)
         for example in np.argsort(-best, kind="stable")[:count]:
             row, column = map(int, np.unravel_index(flat[example].argmax(), maps.shape[1:3]))
             box = field.box((row, column))
-            pixels = crop(images[example], box)
+            pixels = crop(images[example], box, fill=grey)
             patches.append(Patch(channel, int(example), (row, column), float(best[example]), box, pixels))
     return TopPatches(field.name, tuple(patches))
 
@@ -139,14 +141,14 @@ class Neighbours(Result):
         """A line for each query: itself, then its neighbours."""
         from cnnjax.view import plots
 
-        tiles = []
+        captions = []
         for query, examples, distances in zip(self.queries, self.nearest, self.distances, strict=True):
-            tiles.append(plots.Tile(self.images[query], f"example {query}"))
-            tiles += [
-                plots.Tile(self.images[example], f"{example}: {distance:.3g}")
-                for example, distance in zip(examples, distances, strict=True)
-            ]
-        return plots.pictures(tiles, title="Nearest examples", columns=1 + self.nearest.shape[1])
+            captions.append((query, f"example {query}"))
+            captions += [(example, f"{example}: {far:.3g}") for example, far in zip(examples, distances, strict=True)]
+        shown, note = visible([self.images[example] for example, _ in captions])
+        tiles = [plots.Tile(image, caption) for image, (_, caption) in zip(shown, captions, strict=True)]
+        title = f"Nearest examples{note and f' ({note})'}"
+        return plots.pictures(tiles, title=title, columns=1 + self.nearest.shape[1])
 
 
 def nearest_examples(
@@ -156,14 +158,15 @@ def nearest_examples(
 
     Args:
         features: of all examples, (examples, ...), such as a layer's feature maps.
-        images: the examples, (examples, height, width, colours), floats from 0 to 1.
+        images: the examples, (examples, height, width, colours), as floats, or bytes, which become floats from 0 to 1.
         queries: examples whose neighbours are looked for; the first four where left out.
         count: neighbours of each, itself not among them; seven, or all, where left out.
 
     Raises:
-        ValueError: other numbers of features and pictures, or a query or a count that there is not.
+        ValueError: other numbers of features and pictures, no pictures, or a query or a count that there is not.
     """
-    columns, images = np.asarray(features, np.float64).reshape(len(features), -1), np.asarray(images)
+    columns = np.asarray(features, np.float64).reshape(len(features), -1)
+    images = np.asarray(as_pictures(images, axes=4))
     queries = range(min(4, len(columns))) if queries is None else [int(query) for query in queries]
     count = min(7, len(columns) - 1) if count is None else count
     if len(columns) != len(images) or not 0 < count < len(columns):

@@ -79,6 +79,11 @@ def open_source(
     return Subset(whole, indices[first:last], replace(whole.info, split=split))
 
 
+def is_spelling(data: str) -> bool:
+    """Whether `open_source` knows data of this kind by its name, be it there or not."""
+    return data.partition(":")[0] in _KINDS
+
+
 def splits(data: str | Source, *, data_dir: Path | str | None = None, follow_links: bool = False) -> tuple[str, ...]:
     """The names of the splits that `open_source` offers for this spelling or source.
 

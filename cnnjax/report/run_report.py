@@ -13,7 +13,7 @@ from cnnjax import analysis
 from cnnjax.models import Model
 from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
-from cnnjax.train import Experiment, Fit, format_metric, read_rows
+from cnnjax.train import Fit, format_metric, read_rows
 from cnnjax.train.run_folder import RECORD
 from cnnjax.view import figures, page, save_rows
 
@@ -23,7 +23,7 @@ MOST_MAPS = 24
 PAGE = "report.html"
 
 
-def write_report(fit: Fit, model: Model, task: Task, experiment: Experiment, *, prepare: Callable[[Any], Any]) -> Path:
+def write_report(fit: Fit, model: Model, task: Task, *, prepare: Callable[[Any], Any]) -> Path:
     """Analyses the trained model on the first test example, draws everything, and writes the page; returns its path.
 
     Tasks whose input is not one batch of pictures get curves and their own drawings, without the analyses of layers.
@@ -45,7 +45,7 @@ def write_report(fit: Fit, model: Model, task: Task, experiment: Experiment, *, 
     rows = [("hardware", hardware()), *_flatten(record).items()]
     sections.append(page.Section("Settings", (page.Table(("setting", "value"), rows),)))
     path = fit.run_dir / PAGE
-    title = f"{experiment.model} on {experiment.data}"
+    title = f"{record['experiment']['model']} on {record['experiment']['data']}"
     facts = [(f"test {name}", format_metric(name, value)) for name, value in fit.evaluation.summary.items()]
     path.write_text(page.render(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")
     return path
@@ -92,7 +92,7 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures) -> list[page.Section]:
-    image = _visible(np.asarray(inputs[0], np.float32))
+    image = _stretched(np.asarray(inputs[0], np.float32))
     summary = analysis.summary(model, inputs.shape, gates=False)
     save_rows(folder / "layers", summary.rows())
     notes = [
@@ -133,9 +133,8 @@ def _arrays(maps: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if array.ndim in (1, 3)}
 
 
-def _visible(image: np.ndarray) -> np.ndarray:
-    """Any picture as grey or RGB in [0, 1]: the mean of its channels where they are neither one nor three."""
-    image = image if image.shape[-1] in (1, 3) else image.mean(axis=-1, keepdims=True)
+def _stretched(image: np.ndarray) -> np.ndarray:
+    """A standardised picture, its smallest value 0 and its largest 1."""
     return (image - image.min()) / max(float(np.ptp(image)), 1e-12)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from cnnjax.tasks.pictures import shorten, show_image
+from cnnjax.tasks.pictures import shorten, show_images
 
 MOST_SHOWN = 24
 MOST_NAMED = 30
@@ -54,12 +54,12 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     columns = min(8, max(len(chosen), 4))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.75 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+    note = show_images(list(grid.flat)[: len(chosen)], [images[index] for index in chosen])
+    figure.suptitle(f"{title}\n{note}".rstrip())
     for axes, index in zip(grid.flat, chosen, strict=False):
-        show_image(axes, images[index])
         said = f"{shorten(classes[predicted[index]])}, {certainty[index]:.0%}"
         caption = f"{shorten(classes[labels[index]])}\nas {said}" if predicted[index] != labels[index] else f"\n{said}"
         axes.set_title(caption, fontsize=8, fontweight="normal", parse_math=False)

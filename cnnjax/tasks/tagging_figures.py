@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cnnjax.tasks.pictures import shorten, show_image
+from cnnjax.tasks.pictures import shorten, show_images
 from cnnjax.tasks.ranking import average_precision, precision_recall
 
 MOST_BARS = 120
@@ -127,13 +127,13 @@ def tagged_examples(
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(max(2.9 * columns, 5), 1.35 * rows + 0.9), layout="constrained")
-    figure.suptitle(title)
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 1.3] * columns).reshape(-1, 2)
     for pair in grid:
         for axes in pair:
             axes.axis("off")
-    for (picture, text), index in zip(grid, chosen, strict=False):
-        show_image(picture, images[index])
+    note = show_images(list(grid[: len(chosen), 0]), [images[index] for index in chosen])
+    figure.suptitle(f"{title}\n{note}".rstrip())
+    for (_, text), index in zip(grid, chosen, strict=False):
         _list_tags(text, present[index], probabilities[index], predicted[index], tags)
     handles = [
         Line2D([], [], linestyle="none", marker=f"${sign}$", color=colour, markersize=8, label=name)

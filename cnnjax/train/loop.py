@@ -63,6 +63,7 @@ def fit(
     test_source: Source,
     experiment: Experiment,
     *,
+    name: str | None = None,
     prepare: Callable[[Any], Any] = lambda batch: batch,
     augment: Callable[[jax.Array, Any], Any] = unchanged,
     record: Mapping[str, Any] | None = None,
@@ -73,7 +74,8 @@ def fit(
 
     `model` is a Flax module called as `model(inputs, train=...)`. `augment` (key, batch) changes training batches on
     the device; `prepare` changes every batch after it. Model, task and data are those given; of the `experiment` count
-    the settings of training. `record` (plain values, such as statistics used by `prepare`) is saved with the run and
+    the settings of training. Folder, record and log call the data what `train_source.info` does, and the model `name`,
+    or by its class where None. `record` (plain values, such as statistics used by `prepare`) is saved with the run and
     compared when it resumes. `count_macs` tells the multiply-accumulates of the model on one example of a shape, from
     which the log tells how much of a device's peak is used.
 
@@ -96,7 +98,14 @@ def fit(
     if experiment.restartable and experiment.run_dir is not None:
         there = leads and (experiment.run_dir / RECORD).is_file()
         experiment = replace(experiment, resume=from_first_process("yes" if there else "") == "yes")
-    experiment = replace(experiment, precision=preflight.choose_precision(experiment.precision))
+    experiment = replace(
+        experiment,
+        model=name or type(model).__name__,
+        data=train_source.info.name,
+        train_split=train_source.info.split,
+        test_split=test_source.info.split,
+        precision=preflight.choose_precision(experiment.precision),
+    )
     run = _open(experiment, model, task, train_source, test_source, prepare, augment, console)
     parallel, plan, train_feed = run.parallel, run.plan, run.train_feed
     sample = train_feed.sample()
@@ -107,7 +116,7 @@ def fit(
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     check_run_folder(experiment, identity)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(_header(model, like, parallel, plan))
+    say(_header(like, parallel, plan))
     state, examples = parallel.place(like), train_feed.on_device
     calls, compiling = _compile(run, state, sample, examples)
     needed = preflight.check_memory(
@@ -305,14 +314,15 @@ def describe(thing: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
 
 
-def _header(model: Model, state: TrainState, parallel: Parallel, plan: Plan) -> str:
+def _header(state: TrainState, parallel: Parallel, plan: Plan) -> str:
     experiment, mesh = plan.experiment, parallel.mesh
     params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(state.params)})
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{type(model).__name__}, {params:,} {'/'.join(types)} parameters, computing in {experiment.precision},"
-        f" on {mesh.size} {mesh.devices.flat[0].device_kind} device(s){processes} by {parallel.way}\n"
+        f"{experiment.model} on {experiment.data}: {params:,} {'/'.join(types)} parameters, computing in"
+        f" {experiment.precision}, on {mesh.size} {mesh.devices.flat[0].device_kind} device(s){processes} by"
+        f" {parallel.way}\n"
         f"training {plan.total} steps of {experiment.batch_size}, {experiment.optimizer.name} with"
         f" {experiment.schedule.name} learning rate {experiment.optimizer.learning_rate:g}"
     )

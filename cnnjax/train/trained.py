@@ -14,65 +14,84 @@ import numpy as np
 
 from cnnjax import models
 from cnnjax.data import augment, open_source
+from cnnjax.data.opening import is_spelling
 from cnnjax.data.pipeline import eval_batches
+from cnnjax.data.pixels import Pixels
 from cnnjax.models import Model, inference_options
 from cnnjax.train.checkpoint import load_variables
 from cnnjax.train.run_folder import RECORD
 
+# What the record says of a run's pictures, without which its network cannot be called with any.
+_OF_PICTURES = ("classes", "shape", "pixels", "mean", "deviation")
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network, called with pictures (batch, height, width, channels), bytes or floats from 0 to 1.
+    """A trained network, called with pictures (batch, height, width, channels) like those of its run.
+
+    Where they were bytes, or floats from 0 to 1, it takes either; floats on another scale it takes on that scale, and
+    refuses what is known to be on another one.
 
     Attributes:
         model: the Flax model.
         variables: its variables, of the running averages where the run kept them.
-        mean: of the channels, by which pictures are standardised.
-        deviation: of the channels.
+        pixels: type, range, mean and deviation of the run's pictures, by which others are standardised.
         classes: their names, in the order of the logits.
         image_shape: height, width and channels of the run's pictures.
         settings: the run's, as `config.json` has them.
+        record: what the run noted of its data, as `config.json` has it.
     """
 
     model: Model
     variables: Mapping[str, Any]
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    pixels: Pixels
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     settings: Mapping[str, Any]
+    record: Mapping[str, Any]
 
     def __call__(self, pictures: Any) -> Any:
-        """Logits, one for each class."""
+        """Logits, one for each class.
+
+        Raises:
+            ValueError: as `prepare`.
+        """
         return self.model.apply(self.variables, self.prepare(pictures), **inference_options(self.model))
 
     def prepare(self, pictures: Any) -> jax.Array:
-        """What the model takes: pictures, standardised."""
-        pictures = jnp.asarray(pictures)
-        pixels = pictures if pictures.dtype == jnp.uint8 else 255.0 * pictures
-        return augment.standardize({"image": pixels}, mean=self.mean, deviation=self.deviation)["image"]
+        """What the model takes: pictures, standardised.
+
+        Raises:
+            ValueError: the pictures are not like those of the run; it says in what.
+        """
+        self.pixels.check(pictures)
+        batch = {"image": jnp.asarray(pictures)}
+        return augment.standardize(batch, mean=self.pixels.mean, deviation=self.pixels.deviation)["image"]
 
     def test_pictures(self, count: int, *, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The first test pictures of the run, floats from 0 to 1, and their labels.
+        """The first test pictures of the run as floats, from 0 to 1 where they are bytes, and their labels or tags.
 
         Args:
             count: at most so many.
             data_dir: where the data lies, as the run was told; a record says nothing of places.
 
         Raises:
-            ValueError, OSError: the run's data is not there.
+            ValueError, OSError: the run's data is not there, is no longer the same, or was given from Python.
         """
-        settings = self.settings
-        source = open_source(
-            settings["data"],
-            settings["test_split"],
-            data_dir=data_dir,
-            follow_links=settings["loading"].get("follow_links", False),
-        )
-        options = {"image_size": self.image_shape[:2], "fit": settings["fit"]}
+        name, split = self.settings["data"], self.settings["test_split"]
+        cure = "call the network with pictures of your own, such as source[0]['image'][None]"
+        if not is_spelling(name):
+            raise ValueError(
+                f"the run was tested on {name!r} ({split}), which was given from Python and cannot be opened by its"
+                f" name; {cure}"
+            )
+        source = open_source(name, split, data_dir=data_dir, follow_links=self.settings["loading"]["follow_links"])
+        if source.info.fingerprint != self.record.get("fingerprint of the test data"):
+            raise ValueError(f"{name} ({split}) holds other pictures now than those that the run was tested on; {cure}")
+        options = {"image_size": self.image_shape[:2], "fit": self.settings["fit"]}
         with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
             batch = next(batches)
-        images, labels = batch["image"][batch["valid"]], batch["label"][batch["valid"]]
+        images, labels = (batch[name][batch["valid"]] for name in ("image", "label" if "label" in batch else "tags"))
         return (images / 255.0 if images.dtype == np.uint8 else images).astype(np.float32), np.asarray(labels)
 
 
@@ -82,27 +101,41 @@ def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | 
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None.
-        image_size: side of the pictures; the run's setting where None, or else that of the model's paper.
+        image_size: side of the pictures; that of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
-        ValueError: the record or the checkpoint is damaged, or the model does not take pictures of that size.
+        ValueError: the record or the checkpoint is damaged, the record says too little of the pictures, or the model
+            does not take pictures of that size.
     """
     variables, record = load_variables(run_dir, step=step), Path(run_dir) / RECORD
+    cure = f"load_variables({str(run_dir)!r}) gives its variables, for a model and a preparation that you make yourself"
     try:
         saved = json.loads(record.read_text(encoding="utf-8"))
-        settings, data = saved["experiment"], saved["record"]
-        name, classes, size = settings["model"], tuple(data["classes"]), image_size or settings["image_size"]
-        mean, deviation = tuple(data["mean"]), tuple(data["deviation"])
-        model = models.create(name, num_classes=len(classes), dtype=jnp.dtype(settings["precision"]))
+        settings, data = saved["experiment"], dict(saved["record"])
     except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{record} is damaged, or is not that of a run ({error})") from None
+    if missing := [name for name in _OF_PICTURES if name not in data]:
+        raise ValueError(
+            f"{record} says nothing of {', '.join(missing)}: it is that of a run by train.fit, whose model and"
+            f" preparation were given from Python, or of an earlier version; {cure}"
+        )
+    try:
+        classes, shape = tuple(data["classes"]), tuple(data["shape"])
+        pixels = Pixels(**data["pixels"], mean=tuple(data["mean"]), deviation=tuple(data["deviation"]))
+        shape = (image_size or shape[0], image_size or shape[1], len(pixels.mean))
+        options = {"num_classes": len(classes), "dtype": jnp.dtype(settings["precision"])}
+        name = settings["model"]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{record} is damaged, or is not that of a run on pictures ({error})") from None
-    height, width, _ = models.image_shape(name)
-    shape = (size or height, size or width, len(mean))
+    try:
+        model = models.create(name, **options)
+    except ValueError as error:
+        raise ValueError(f"the model of {record} cannot be made anew: {error}; {cure}") from None
     pictures = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     models.check_inputs(model, pictures)
     like = jax.eval_shape(partial(model.init, **inference_options(model)), jax.random.key(0), pictures)
     stacked = models.stack(variables, dict(like))
     return Trained(
-        model, {collection: stacked[collection] for collection in like}, mean, deviation, classes, shape, settings
+        model, {collection: stacked[collection] for collection in like}, pixels, classes, shape, settings, data
     )

@@ -40,7 +40,7 @@ def receptive_fields(
     reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true ones).
 
     Args:
-        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        image: [h, w] or [h, w, channels], uint8 or floats from 0 to 1.
         boxes: one per layer, in the order of the layers.
         title: stands above the panels.
         limit: of more layers than this, so many are chosen evenly, the first and the last among them.
@@ -48,7 +48,7 @@ def receptive_fields(
     Raises:
         ValueError: no boxes, or the image's shape or values are wrong, or `limit` is below 2.
     """
-    picture = as_rgb(image, argument="image")
+    picture, note = as_rgb(image, argument="image")
     if not boxes or limit < 2:
         raise ValueError(f"boxes: {len(boxes)}, limit: {limit}; at least one box and a limit of 2 are needed")
     kept = np.linspace(0, len(boxes) - 1, min(limit, len(boxes))).round().astype(int)
@@ -59,7 +59,7 @@ def receptive_fields(
     columns = -(-len(drawn) // lines)
     names = [_tail(box.name, 24) for box in drawn]
     figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
-    figure.suptitle(title + left_out, parse_math=False)
+    figure.suptitle("\n".join(filter(None, (title + left_out, note))), parse_math=False)
     grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])
     together = figure.add_subplot(grid[:, 0])
     _field_panel(together, picture, drawn, lit=None)

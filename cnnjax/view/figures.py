@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
+from cnnjax.view.visible import as_floats, scale_of, visible
+
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PALE = "#e4e7eb"  # grids, frames, and what lies outside of a picture
@@ -329,25 +331,25 @@ def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
     return figure
 
 
-def as_rgb(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> Float[np.ndarray, "h w 3"]:
-    """The image as floats from 0 to 1 in three channels, ready to be drawn.
+def as_rgb(image: Num[np.ndarray | jax.Array, "*shape"], *, argument: str) -> tuple[Float[np.ndarray, "h w 3"], str]:
+    """The image as floats from 0 to 1 in three channels, ready to be drawn, and a note for the caption.
 
     Args:
-        image: [h, w], [h, w, 1] or [h, w, 3], uint8 or floats from 0 to 1.
+        image: [h, w] or [h, w, channels], uint8 or floats from 0 to 1; see `visible` for other channels than 1 and 3.
         argument: what errors call the image.
 
     Raises:
         ValueError: the image has another shape or other values.
     """
     values = np.asarray(image)
-    if values.ndim == 2:
-        values = values[..., np.newaxis]
-    scaled = values.astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
-    if scaled.ndim != 3 or scaled.shape[-1] not in (1, 3) or not scaled.size:
-        raise ValueError(f"{argument}: shape {np.shape(image)}; expected [h, w], [h, w, 1] or [h, w, 3]")
-    if not (scaled.min() >= -1e-3 and scaled.max() <= 1 + 1e-3):
+    values = values[..., np.newaxis] if values.ndim == 2 else values
+    if values.ndim != 3 or not values.size:
+        raise ValueError(f"{argument}: shape {np.shape(image)}; expected [h, w] or [h, w, channels]")
+    floats = as_floats(values)
+    if np.isnan(floats).any() or scale_of([floats]) != (0, 1):
         raise ValueError(
-            f"{argument}: {values.dtype} values from {scaled.min():g} to {scaled.max():g}; expected "
+            f"{argument}: {values.dtype} values from {values.min():g} to {values.max():g}; expected "
             "uint8, or floats from 0 to 1: undo the normalisation, or rescale"
         )
-    return np.broadcast_to(scaled.clip(0, 1), (*scaled.shape[:2], 3))
+    (shown,), note = visible([floats])
+    return np.broadcast_to(shown, (*shown.shape[:2], 3)), note

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from cnnjax.view.figures import COLOURS, QUIET, caption_tile, empty_tiles, style
+from cnnjax.view.visible import as_floats, visible
 
 _MARKERS = "osD^vP"
 
@@ -180,7 +181,10 @@ def matrix(
 
 
 class Tile(NamedTuple):
-    """One picture of a grid: RGB or grey in [0, 1], or numbers that `kind` gives a colour scale.
+    """One picture of a grid, or numbers that `kind` gives a colour scale.
+
+    A picture is grey, RGB or of other channels (see `visible`), as bytes or as floats of which what lies beyond 0 and 1
+    is cut off.
 
     `kind`: "picture"; "signed", red above zero and blue below, even about it; or "heat", from zero up.
     `over` is a picture that a heat map lies on.
@@ -211,7 +215,9 @@ def pictures(shown: Sequence[Tile], *, title: str, columns: int = 8) -> Figure:
 
 
 def _draw_tile(axes: Axes, tile: Tile) -> None:
-    values = np.asarray(tile.values, float)
+    values = as_floats(np.asarray(tile.values))
+    if values.ndim == 3 and values.shape[-1] not in (1, 3) and tile.kind == "picture":
+        ((values,), _) = visible([values])
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     bad = {"bad": COLOURS[1]}
@@ -223,7 +229,7 @@ def _draw_tile(axes: Axes, tile: Tile) -> None:
             axes.imshow(values, cmap=mpl.colormaps["RdBu_r"].with_extremes(**bad), vmin=-largest, vmax=largest)
         case "heat":
             if tile.over is not None:
-                grey = np.asarray(tile.over, float)
+                grey = as_floats(np.asarray(tile.over))
                 grey = grey.mean(-1) if grey.ndim == 3 else grey
                 height, width = grey.shape
                 axes.imshow(grey, cmap="gray", vmin=0, vmax=1)

@@ -131,8 +131,8 @@ def test_bad_input():
         invariance(KEY, classify, IMAGES, layers=("map",))
     with pytest.raises(ValueError, match="output: 12 of 12 numbers are NaN"):
         invariance(KEY, classify, IMAGES * jnp.nan)
-    with pytest.raises(ValueError, match="images are uint8"):
-        invariance(KEY, classify, np.ones((2, 16, 16, 2), np.uint8))
+    with pytest.raises(ValueError, match="images are int32"):
+        invariance(KEY, classify, np.ones((2, 16, 16, 2), np.int32))
     with pytest.raises(ValueError, match="noise moves no points"):
         error(classify, transforms.noise(0.1), 0.1)
     with pytest.raises(ValueError, match="no layers were compared"):

@@ -67,6 +67,25 @@ def test_neighbours_are_the_nearest_by_angle():
     assert len(found.draw().axes) == 6
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (255, 0), (4, -2)])
+def test_pictures_are_drawn_from_black_to_white_on_any_scale(scale, shift):
+    """Never as white tiles; what lies beyond the picture is grey."""
+    images = np.zeros((3, 2, 2, 1))
+    images[0, 0, 0], images[2] = 1, 1
+    for given in (scale * images + shift, *([(255 * images).astype(np.uint8)] if shift == 0 else [])):
+        figure = nearest_examples(np.eye(3), given, queries=(0,), count=2).draw()
+        np.testing.assert_allclose([axes.images[0].get_array() for axes in figure.axes], images[..., 0], atol=1e-6)
+    nine = np.concatenate([np.zeros((1, 9, 9, 1)), np.ones((1, 9, 9, 1))])
+    maps = np.zeros((2, 5, 5, 2))
+    maps[:, 0, 0] = 1
+    figure = top_patches(maps, FIELD, scale * nine + shift, channels=[0], count=2).draw()
+    for axes, inside in zip(figure.axes, (0, 1), strict=True):
+        # The field of the first unit begins a pixel before the picture.
+        expected = np.full((3, 3), inside, float)
+        expected[0] = expected[:, 0] = 0.5
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

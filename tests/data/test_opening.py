@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data import ArraySource, Info, open_source, shared_examples, splits
+from cnnjax.data.opening import is_spelling
 from tests.data.tiny_sources import images_of
 
 
@@ -18,6 +19,11 @@ def test_digits_are_scikit_learns_at_32():
     small = np.stack([source[i]["image"][..., 0].reshape(8, 4, 8, 4).mean((1, 3)) for i in range(100)])
     assert np.corrcoef(small.ravel(), digits.images[:100].ravel())[0, 1] > 0.97
     assert max(source[i]["image"].max() for i in range(20)) == 255
+
+
+def test_spellings_are_known_by_their_kind():
+    assert all(map(is_spelling, ("digits", "folder:not/there", "npz:x.npz", "tfds:mnist")))
+    assert not any(map(is_spelling, ("arrays", "my pictures", "", "folders:x")))
 
 
 def test_the_fixed_split_covers_is_stratified_and_sorted():

@@ -14,13 +14,67 @@ IMAGES = np.random.default_rng(0).integers(0, 200, (50, 4, 5, 3)).astype(np.uint
 
 
 def test_all_pictures():
-    mean, deviation = channel_statistics(ArraySource({"image": IMAGES}))
-    np.testing.assert_allclose(mean, (IMAGES / 255).mean((0, 1, 2)))
-    np.testing.assert_allclose(deviation, (IMAGES / 255).std((0, 1, 2)))
+    found = channel_statistics(ArraySource({"image": IMAGES}))
+    assert (found.dtype, found.low, found.high) == ("uint8", 0, 255)
+    np.testing.assert_allclose(found.mean, (IMAGES / 255).mean((0, 1, 2)))
+    np.testing.assert_allclose(found.deviation, (IMAGES / 255).std((0, 1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (255, 0), (4, -2), (1e-3, 1), (1e-9, 0)])
+def test_floats_count_on_their_own_scale(dtype, scale, shift):
+    images = (scale * IMAGES / 255 + shift).astype(dtype)
+    found = channel_statistics(ArraySource({"image": images}))
+    plain = images.astype(np.float64)
+    assert (found.dtype, found.low, found.high) == ("float32", plain.min(), plain.max())
+    np.testing.assert_allclose(found.mean, plain.mean((0, 1, 2)), rtol=1e-9)
+    expected = plain.std((0, 1, 2))
+    # In half precision so small values are all zero.
+    np.testing.assert_allclose(found.deviation, np.where(expected > 0, expected, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int64])
+def test_other_numbers_are_refused_with_the_cure(dtype):
+    with pytest.raises(
+        ValueError, match=rf"the pixels of example 0 of arrays \(all\) are {np.dtype(dtype)}; expected uint8"
+    ):
+        channel_statistics(ArraySource({"image": IMAGES.astype(dtype)}))
+
+
+def test_pictures_without_channels_and_pixels_that_are_not_finite_are_told():
+    with pytest.raises(
+        ValueError, match=r"example 0 of arrays \(all\) has the shape \(4, 5\); expected .* images\[..., None\]"
+    ):
+        channel_statistics(ArraySource({"image": IMAGES[..., 0]}))
+    images = IMAGES.astype(np.float32)
+    images[2, 1, 1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"example 2 of arrays \(all\) has pixels that are NaN or infinite"):
+        channel_statistics(ArraySource({"image": images}))
+
+
+def test_pictures_of_one_source_are_alike():
+    class Mixed:
+        info = Info("mixed", "all", {})
+
+        def __init__(self, *pictures):
+            self.pictures = pictures
+
+        def __len__(self):
+            return len(self.pictures)
+
+        def __getitem__(self, index):
+            return {"image": self.pictures[index]}
+
+    with pytest.raises(
+        ValueError, match=r"mixed mixes pictures of 3 channels of uint8 and of 1 channels of uint8 \(example 1"
+    ):
+        channel_statistics(Mixed(IMAGES[0], IMAGES[0, ..., :1]))
+    with pytest.raises(ValueError, match="of 3 channels of uint8 and of 3 channels of float32"):
+        channel_statistics(Mixed(IMAGES[0], IMAGES[0] / 255))
 
 
 def test_a_limit_takes_evenly_spaced_pictures():
-    mean, _ = channel_statistics(ArraySource({"image": IMAGES}), limit=8)
+    mean = channel_statistics(ArraySource({"image": IMAGES}), limit=8).mean
     chosen = IMAGES[[0, 7, 14, 21, 28, 35, 42, 49]]
     np.testing.assert_allclose(mean, (chosen / 255).mean((0, 1, 2)))
 
@@ -28,8 +82,7 @@ def test_a_limit_takes_evenly_spaced_pictures():
 def test_a_constant_channel_has_deviation_one():
     images = IMAGES.copy()
     images[..., 1] = 7
-    _, deviation = channel_statistics(ArraySource({"image": images}))
-    assert deviation[1] == 1.0
+    assert channel_statistics(ArraySource({"image": images})).deviation[1] == 1.0
 
 
 class Encoded:
@@ -50,9 +103,9 @@ class Encoded:
 def test_every_pixel_of_encoded_pictures_of_any_size_counts_the_same():
     pictures = [IMAGES[0], IMAGES[1, :2], IMAGES[2, :, :3], IMAGES[3, ..., 0]]
     pixels = np.concatenate([p.reshape(-1, 3) for p in pictures[:3]] + [np.repeat(pictures[3].reshape(-1, 1), 3, 1)])
-    mean, deviation = channel_statistics(Encoded(pictures))
-    np.testing.assert_allclose(mean, (pixels / 255).mean(0))
-    np.testing.assert_allclose(deviation, (pixels / 255).std(0))
+    found = channel_statistics(Encoded(pictures))
+    np.testing.assert_allclose(found.mean, (pixels / 255).mean(0))
+    np.testing.assert_allclose(found.deviation, (pixels / 255).std(0))
 
 
 def broken_only():
@@ -66,11 +119,11 @@ def test_what_cannot_be_measured_is_an_error():
     broken.pictures[1] = b"broken"
     with pytest.raises(ValueError, match=r"example 1 of encoded .* cannot be read.*6 bytes do not decode"):
         channel_statistics(broken)
-    mean, _ = channel_statistics(broken, skip_unreadable=True)
+    mean = channel_statistics(broken, skip_unreadable=True).mean
     np.testing.assert_allclose(mean, (IMAGES[0] / 255).mean((0, 1)))
     with pytest.raises(ValueError, match=r"none of 1 pictures of encoded \(all\) has pixels"):
         channel_statistics(broken_only(), skip_unreadable=True)
-    with pytest.raises(ValueError, match="arrays has no element 'image', only label"):
+    with pytest.raises(ValueError, match=r"example 0 of arrays \(all\) has no element 'image', only label"):
         channel_statistics(ArraySource({"label": np.arange(3)}))
     with pytest.raises(ValueError, match="limit is 0"):
         channel_statistics(Encoded(IMAGES[:2]), limit=0)
@@ -95,11 +148,13 @@ def test_they_are_worked_out_once_for_a_fingerprint_and_a_limit(cache_folder):
         "[]",
         "{}",
         '{"mean": 1, "deviation": 1}',
-        '{"mean": [], "deviation": []}',
-        '{"mean": [1.0], "deviation": [1.0, 1.0]}',
-        '{"mean": [NaN, 0.5, 0.5], "deviation": [1.0, 1.0, 1.0]}',
-        '{"mean": [0.5, 0.5, 0.5], "deviation": [1.0, 0.0, 1.0]}',
-        '{"mean": ["a", 0.5, 0.5], "deviation": [1.0, 1.0, 1.0]}',
+        '{"dtype": "uint8", "low": 0, "high": 255, "mean": [], "deviation": []}',
+        '{"mean": [0.5, 0.5, 0.5], "deviation": [1.0, 1.0, 1.0]}',
+        '{"dtype": "int8", "low": 0, "high": 1, "mean": [0.5], "deviation": [1.0]}',
+        '{"dtype": "uint8", "low": 0, "high": 255, "mean": [1.0], "deviation": [1.0, 1.0]}',
+        '{"dtype": "uint8", "low": 0, "high": 255, "mean": [NaN, 0.5, 0.5], "deviation": [1.0, 1.0, 1.0]}',
+        '{"dtype": "uint8", "low": 0, "high": 255, "mean": [0.5, 0.5, 0.5], "deviation": [1.0, 0.0, 1.0]}',
+        '{"dtype": "uint8", "low": 0, "high": 255, "mean": ["a", 0.5, 0.5], "deviation": [1.0, 1.0, 1.0]}',
     ],
 )
 def test_a_corrupt_cache_is_made_anew(cache_folder, data):
@@ -107,4 +162,4 @@ def test_a_corrupt_cache_is_made_anew(cache_folder, data):
     (kept,) = cache_folder.iterdir()
     kept.write_text(data)
     assert channel_statistics(Encoded(IMAGES[:4], "mark")) == first
-    assert json.loads(kept.read_text())["mean"] == list(first[0])
+    assert json.loads(kept.read_text())["mean"] == list(first.mean)

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from cnnjax import layers
-from cnnjax.data import ArraySource
+from cnnjax.data import ArraySource, Info
 from cnnjax.report.run_report import write_report
 from cnnjax.tasks import Classification
 from cnnjax.train import Experiment, Optimizer, fit
@@ -30,11 +30,11 @@ def floats(batch):
 
 def report(folder, net, task, arrays, /, *, prepare=floats, **changes):
     """Two steps on one device, and the page they leave."""
-    source = ArraySource(arrays)
+    source = ArraySource(arrays, Info(HOSTILE, "all", {}))
     settings = {"steps": 2, "batch_size": 4, "optimizer": Optimizer("momentum", 1e-3), "devices": 1, "run_dir": folder}
     experiment = Experiment(**(settings | changes))
     result = fit(net, task, source, source, experiment, prepare=prepare, console=Console(file=io.StringIO()))
-    path = write_report(result, net, task, experiment, prepare=prepare)
+    path = write_report(result, net, task, prepare=prepare)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -132,6 +132,14 @@ def test_inputs_that_are_no_pictures_have_no_layer_sections(tmp_path):
     assert not (tmp_path / "run" / "analysis" / "layers.csv").exists()
 
 
+@pytest.mark.parametrize("channels", [2, 5])
+def test_pictures_of_other_channels_have_a_page(tmp_path, channels):
+    net, task = PixelNet(), Segmentation()
+    maps = generator.integers(0, 2, (8, 4, 4)).astype(np.int32)
+    page = report(tmp_path / "run", net, task, {"image": pixels(channels), "map": maps})
+    assert "Receptive fields on the first test picture" in pictures(page)
+
+
 def test_deep_nets_and_pictures_of_four_channels(tmp_path):
     task = Classification(("a", "b"))
     page = report(tmp_path / "run", Deep(), task, {"image": pixels(4), "label": labels()})
@@ -152,8 +160,8 @@ def test_hostile_names_are_escaped(tmp_path):
             return layers.Dense(2, name="<img src=x>")(images.mean((1, 2)))
 
     arrays = {"image": pixels(1), "label": labels()}
-    page = report(tmp_path / "run", Net(), Classification((HOSTILE, "$x^{$")), arrays, model=HOSTILE)
-    assert f"<h1>{escape(HOSTILE)} on digits</h1>" in page
+    page = report(tmp_path / "run", Net(), Classification((HOSTILE, "$x^{$")), arrays)
+    assert f"<h1>Net on {escape(HOSTILE)}</h1>" in page
     assert "<script" not in page
     assert "<img src=x" not in page
     assert escape("<img src=x>") in page

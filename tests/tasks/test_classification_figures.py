@@ -33,7 +33,15 @@ def test_draws_confusions_and_mistakes():
     assert len(titles) == len(wrong)
     said = f"{CLASSES[LABELS[surest]]}\nas {CLASSES[PREDICTED[surest]]}, {PROBABILITIES[surest].max():.0%}"
     assert titles[0] == said
-    np.testing.assert_array_equal(mistakes.axes[0].images[0].get_array(), IMAGES[surest, ..., 0])
+    np.testing.assert_allclose(mistakes.axes[0].images[0].get_array(), IMAGES[surest, ..., 0] / 255)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_pictures_of_other_channels_are_drawn_and_said_so(channels):
+    images = generator.integers(0, 256, (10, 6, 6, channels)).astype(np.uint8)
+    figure = most_confused(images, LABELS, PROBABILITIES, CLASSES)
+    assert f"\nprincipal components of {channels} channels as red, green" in figure.get_suptitle()
+    assert {axes.images[0].get_array().shape for axes in figure.axes if axes.images} == {(6, 6, 3)}
 
 
 def test_a_distribution_counts_as_its_likeliest_class():

@@ -17,7 +17,7 @@ from cnnjax import layers
 from cnnjax.data import ArraySource
 from cnnjax.data.augment import flip
 from cnnjax.tasks import Classification, Mean, masked_mean, means
-from cnnjax.train import Loading, Optimizer, load_variables, read_rows
+from cnnjax.train import Loading, Optimizer, load_run, load_variables, read_rows
 from tests.train.toy_run import TEST, TRAIN, Net, run, scaled, settings
 from tests.train.toy_tasks import Segmentation
 
@@ -77,9 +77,19 @@ def test_rows_are_by_step_with_the_test_set_at_the_epochs(straight):
 def test_plain_lines_off_a_terminal(straight):
     text = straight[1]
     # By hand: 3 * 3 * 4 + 2 * 4 + 4 * 4 * 4 * 2 + 2 parameters.
-    assert "Net, 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
+    assert "Net on stripes: 174 float32 parameters, computing in float32, on 8 cpu device(s) by jit" in text
     assert "step 25/25  epoch 4  train" in text
     assert "0 s left" in text
+
+
+def test_model_and_data_are_called_what_was_given(straight):
+    settings = json.loads((straight[0].run_dir / "config.json").read_text())["experiment"]
+    found = tuple(settings[name] for name in ("model", "data", "train_split", "test_split"))
+    assert found == ("Net", "stripes", "train", "train")
+    with pytest.raises(
+        ValueError, match=r"says nothing of classes, shape, .* train\.fit, .* load_variables\('.*'\) gives"
+    ):
+        load_run(straight[0].run_dir)
 
 
 def test_resuming_continues_to_the_same_end(straight, tmp_path):
@@ -137,7 +147,9 @@ def test_resuming_a_finished_run_evaluates_it_again(straight, tmp_path):
 
 def test_a_run_of_another_model_is_not_resumed(straight, tmp_path):
     shutil.copytree(straight[0].run_dir, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"belongs to another experiment \(model: Net\(.*\) there, Other\(.*\) here\)"):
+    with pytest.raises(
+        ValueError, match=r"another experiment \(model: Net there, Other here; model: Net\(.*\) there, Other\("
+    ):
         run(settings(tmp_path / "run", log_every=3, resume=True), model=Other())
 
 

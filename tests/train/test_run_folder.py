@@ -18,6 +18,8 @@ def test_a_fresh_folder_holds_the_settings(tmp_path, monkeypatch):
     saved = json.loads((folder / "config.json").read_text())
     assert saved["experiment"]["data"] == "idx:some/where"
     assert "jax" in saved["versions"]
+    given = open_run_folder(Experiment(model="Net", data="my pictures"), MODEL, now=datetime(2026, 1, 2, 3, 4, 5))
+    assert given.as_posix() == "runs/Net-my-pictures-20260102-030405"
     again = open_run_folder(Experiment(data="idx:some/where"), MODEL, now=datetime(2026, 1, 2, 3, 4, 5))
     assert again.name == "lenet5-where-20260102-030405-2"
 

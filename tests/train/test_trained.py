@@ -1,5 +1,6 @@
 """A run's network read from its folder: the same answers, its pictures, and folders that are not a run's."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -43,6 +44,19 @@ def test_pictures_as_floats_are_those_as_bytes(outcome):
     np.testing.assert_allclose(trained(pictures), trained(jnp.asarray(as_bytes)), rtol=1e-4, atol=1e-4)
 
 
+def test_test_pictures_are_those_that_the_run_was_tested_on(outcome):
+    trained = load_run(outcome.fit.run_dir)
+    other = dataclasses.replace(trained, record={**trained.record, "fingerprint of the test data": "of others"})
+    with pytest.raises(
+        ValueError, match=r"digits \(test\) holds other pictures now .*; call the network with pictures"
+    ):
+        other.test_pictures(1)
+    # A name that is spelled like data on disk does not make it that.
+    other = dataclasses.replace(trained, settings={**trained.settings, "test_split": "train"})
+    with pytest.raises(ValueError, match=r"digits \(train\) holds other pictures now"):
+        other.test_pictures(1)
+
+
 def test_folders_that_are_not_a_runs(outcome, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no checkpoints"):
         load_run(tmp_path)
@@ -52,7 +66,23 @@ def test_folders_that_are_not_a_runs(outcome, tmp_path):
     text = record.read_text()
     try:
         record.write_text(json.dumps({"experiment": {}}))
-        with pytest.raises(ValueError, match="is damaged, or is not that of a run on pictures"):
+        with pytest.raises(ValueError, match="is damaged, or is not that of a run"):
+            load_run(outcome.fit.run_dir)
+        for where, name, value, message in [
+            ("record", "pixels", {"dtype": "uint8"}, "is damaged, or is not that of a run on pictures"),
+            ("record", "shape", [16], "is damaged, or is not that of a run on pictures"),
+            ("record", "deviation", [0.0], "is damaged, or is not that of a run on pictures"),
+            ("experiment", "model", "Net", r"cannot be made anew: unknown model 'Net'.*load_variables\('.*'\) gives"),
+        ]:
+            saved = json.loads(text)
+            saved[where][name] = value
+            record.write_text(json.dumps(saved))
+            with pytest.raises(ValueError, match=message):
+                load_run(outcome.fit.run_dir)
+        saved = json.loads(text)
+        del saved["record"]["pixels"]
+        record.write_text(json.dumps(saved))
+        with pytest.raises(ValueError, match=r"says nothing of pixels: .* or of an earlier version; load_variables\('"):
             load_run(outcome.fit.run_dir)
     finally:
         record.write_text(text)

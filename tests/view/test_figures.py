@@ -187,17 +187,25 @@ class TestAsRgb:
     def test_grey_and_colour_become_floats_in_three_channels(self):
         grey = np.array([[0, 51], [102, 255]], np.uint8)
         expected = np.stack([[[0, 0.2], [0.4, 1]]] * 3, -1)
-        np.testing.assert_allclose(figures.as_rgb(grey, argument="image"), expected)
-        np.testing.assert_allclose(figures.as_rgb(grey[..., None], argument="image"), expected)
+        for picture in (grey, grey[..., None]):
+            shown, note = figures.as_rgb(picture, argument="image")
+            np.testing.assert_allclose(shown, expected)
+            assert note == ""
         colour = np.random.default_rng(4).uniform(size=(3, 5, 3)).astype(np.float32)
-        np.testing.assert_allclose(figures.as_rgb(colour, argument="image"), colour)
+        np.testing.assert_allclose(figures.as_rgb(colour, argument="image")[0], colour)
+
+    @pytest.mark.parametrize("channels", [2, 4, 5])
+    def test_other_channels_become_three_and_the_note_says_so(self, channels):
+        shown, note = figures.as_rgb(np.random.default_rng(4).uniform(size=(3, 5, channels)), argument="image")
+        assert shown.shape == (3, 5, 3)
+        assert note.startswith(f"principal components of {channels} channels")
 
     @pytest.mark.parametrize("image", [np.full((2, 2), 1.5), np.full((2, 2), -1.0), np.full((2, 2), np.nan)])
     def test_values_outside_of_0_to_1_raise(self, image):
         with pytest.raises(ValueError, match="picture: float64 values from"):
             figures.as_rgb(image, argument="picture")
 
-    @pytest.mark.parametrize("shape", [(4,), (2, 2, 2), (2, 2, 4)])
+    @pytest.mark.parametrize("shape", [(4,), (2, 0, 3), (1, 2, 2, 3)])
     def test_wrong_shape_raises(self, shape):
         with pytest.raises(ValueError, match="picture: shape"):
             figures.as_rgb(np.zeros(shape), argument="picture")

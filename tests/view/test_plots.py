@@ -64,6 +64,16 @@ def test_tiles_have_a_scale_of_their_kind():
     assert list(picture.get_extent()) == list(heat.get_extent()) == [-0.5, 7.5, 7.5, -0.5]
 
 
+def test_tiles_take_bytes_and_any_number_of_channels():
+    levels = np.array([[0, 51], [102, 255]], np.uint8)
+    many = np.random.default_rng(0).integers(0, 256, (4, 4, 4)).astype(np.uint8)
+    tiles = [Tile(levels, "grey"), Tile(many, "four"), Tile(np.eye(2), "heat", "heat", over=levels)]
+    grey, four, heat = pictures(tiles, title="Bytes").axes
+    np.testing.assert_allclose(grey.images[0].get_array(), levels / 255)
+    np.testing.assert_allclose(heat.images[0].get_array(), levels / 255)
+    assert four.images[0].get_array().shape == (4, 4, 3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -11,8 +11,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnjax.data.augment.draws import Images, Keys, Result, check_number, image_keys, keys_for, split_each, uniform
+from cnnjax.data.augment.draws import (
+    Images,
+    Keys,
+    Result,
+    check_number,
+    image_keys,
+    keys_for,
+    split_each,
+    to_unit,
+    uniform,
+)
 from cnnjax.data.augment.targets import Targets, choose, joined
+from cnnjax.data.pixels import kind_of
 
 Batch: TypeAlias = Mapping[str, Any]
 Augment: TypeAlias = Callable[[jax.Array, Batch], Batch]
@@ -103,8 +114,21 @@ def unchanged(key: jax.Array, batch: Batch) -> Batch:
 
 
 def standardize(batch: Batch, *, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Batch:
-    """Images of 0..255 to float32, each channel shifted and scaled by statistics given on the scale of 0..1."""
-    images = batch["image"].astype(jnp.float32) / 255.0
+    """Images to float32, each channel shifted and scaled: (x - mean) / deviation.
+
+    Bytes count from 0 to 1, a 255th of them, as do `mean` and `deviation` then; floats count as they are.
+
+    Raises:
+        ValueError: the images are neither bytes nor floats, or there are neither one mean and deviation nor one for
+            each channel.
+    """
+    kind_of("images", batch["image"])
+    images = to_unit(jnp.asarray(batch["image"])).astype(jnp.float32)
+    if not {len(mean), len(deviation)} <= {1, images.shape[-1]}:
+        raise ValueError(
+            f"pictures have {images.shape[-1]} channels, and {len(mean)} means and {len(deviation)} deviations came;"
+            " expected one for each channel, or one for all"
+        )
     centred = images - jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, -1)
     return {**batch, "image": centred / jnp.asarray(deviation, jnp.float32).reshape(1, 1, 1, -1)}
 

@@ -130,6 +130,24 @@ def test_standardize_is_numpys():
     np.testing.assert_allclose(result["image"], (IMAGES / 255 - mean) / deviation, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pictures", [IMAGES / 255, IMAGES.astype(np.float64), IMAGES / 50 - 2], ids=["1", "255", "0"])
+def test_floats_are_standardized_on_their_own_scale(pictures):
+    mean, deviation = pictures.mean((0, 1, 2)), pictures.std((0, 1, 2))
+    statistics = {"mean": tuple(map(float, mean)), "deviation": tuple(map(float, deviation))}
+    result = augment.standardize({"image": jnp.asarray(pictures, jnp.float32)}, **statistics)
+    np.testing.assert_allclose(result["image"], (pictures - mean) / deviation, rtol=1e-4, atol=1e-5)
+
+
+def test_standardize_takes_a_number_for_all_channels_or_one_for_each():
+    result = augment.standardize({"image": jnp.asarray(IMAGES)}, mean=(0.5,), deviation=(0.25,))
+    np.testing.assert_allclose(result["image"], (IMAGES / 255 - 0.5) / 0.25, rtol=1e-4, atol=1e-5)
+    grey = {"image": jnp.asarray(IMAGES[..., :1])}
+    with pytest.raises(ValueError, match="pictures have 1 channels, and 3 means and 3 deviations came"):
+        augment.standardize(grey, mean=(0.5,) * 3, deviation=(0.25,) * 3)
+    with pytest.raises(ValueError, match=r"images are int32; expected uint8 .* pass images\.astype\(np\.uint8\)"):
+        augment.standardize({"image": jnp.asarray(IMAGES, jnp.int32)}, mean=(0.5,), deviation=(0.25,))
+
+
 def test_errors_at_the_door(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"the batch has image; expected 'id' too"):
