@@ -118,8 +118,6 @@ def _checked(option: inspect.Parameter, value: Any) -> Any:
     kind, name = option.annotation, option.name
     if kind is bool and not isinstance(value, bool):
         raise ValueError(f"{name}={value!r}; expected True or False")
-    if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise ValueError(f"{name}={value!r}; expected a number")
     if kind is int or (kind == int | None and value is not None):
         least = min(1, option.default) if isinstance(option.default, int) else 1
         try:
@@ -131,6 +129,8 @@ def _checked(option: inspect.Parameter, value: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ValueError(f"{name}={value!r}; expected a tuple of whole numbers")
         return tuple(whole(each, name) for each in value)
+    if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise ValueError(f"{name}={value!r}; expected a number")
     return value
 
 

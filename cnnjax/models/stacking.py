@@ -113,7 +113,7 @@ def stack_axes(tree: Any) -> Any:
     return counted(tree, 0)
 
 
-def map_layers(function: Callable[..., jax.Array], tree: Any, *rest: Any) -> Any:
+def map_layers(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """`jax.tree.map` over the arrays of parameters, of which the function sees those of one layer at a time.
 
     The arrays of a scanned run are given to it block by block, by `jax.vmap`.
@@ -122,7 +122,7 @@ def map_layers(function: Callable[..., jax.Array], tree: Any, *rest: Any) -> Any
     {'block2-3': [1.0, 1.0]}
     """
 
-    def mapped(axes: int, *arrays: jax.Array) -> jax.Array:
+    def mapped(axes: int, *arrays: jax.Array) -> Any:
         of_layer = function
         for _ in range(axes):
             of_layer = jax.vmap(of_layer)

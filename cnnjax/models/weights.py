@@ -214,7 +214,9 @@ def _fault(entry: _Entry, array: np.ndarray | None, dtype: Any) -> tuple[str, st
 
 def _names_of_heads(model: Model, shape: tuple[int, ...] | None) -> set[str]:
     """The names in a file of all that the model would have with the heads that it was created without."""
-    options = {option: has for option, (lacks, has) in _HEADS.items() if getattr(model, option, has) is lacks}
+    options: dict[str, Any] = {
+        option: has for option, (lacks, has) in _HEADS.items() if getattr(model, option, has) is lacks
+    }
     if not options:
         return set()
     whole = model.clone(**options)
