@@ -1,6 +1,5 @@
 """The network of a run, read from its folder, as a function of pictures."""
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from cnnjax import models
 from cnnjax.data import augment, open_source
 from cnnjax.data.pipeline import eval_batches
 from cnnjax.models import Model, inference_options
-from cnnjax.train.checkpoint import load_variables
-from cnnjax.train.run_folder import RECORD
+from cnnjax.train.checkpoint import load_checkpoint
+from cnnjax.train.run_folder import RECORD, drift, read_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +80,22 @@ def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | 
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
-        ValueError: the record or the checkpoint is damaged, or the model does not take pictures of that size.
+        ValueError: the record or the checkpoint is damaged, or the record is not the one that the checkpoint was saved
+            with; or the model does not take pictures of that size.
     """
-    variables, record = load_variables(run_dir, step=step), Path(run_dir) / RECORD
+    (variables, saved), record = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
     try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
+        changed = drift(read_record(Path(run_dir)), saved, allowed=saved.get("allow_drift", ()))
         settings, data = saved["experiment"], saved["record"]
         name, classes, size = settings["model"], tuple(data["classes"]), image_size or settings["image_size"]
         mean, deviation = tuple(data["mean"]), tuple(data["deviation"])
         model = models.create(name, num_classes=len(classes), dtype=jnp.dtype(settings["precision"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{record} is damaged, or is not that of a run on pictures ({error})") from None
+    if changed:
+        raise ValueError(
+            f"{record} is not what the checkpoint was saved with ({'; '.join(changed)} in the checkpoint); undo the change"
+        )
     height, width, _ = models.image_shape(name)
     shape = (size or height, size or width, len(mean))
     pictures = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
