@@ -18,6 +18,9 @@ from cnnjax.models import Model, inference_options
 from cnnjax.train.checkpoint import load_checkpoint
 from cnnjax.train.run_folder import RECORD, drift, read_record
 
+# Of what was changed in a record: lines, and characters of each.
+_MOST_TOLD, _LONGEST_TOLD = 5, 100
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -93,8 +96,11 @@ def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | 
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{record} is damaged, or is not that of a run on pictures ({error})") from None
     if changed:
+        told = [line if len(line) <= _LONGEST_TOLD else f"{line[:_LONGEST_TOLD]} ..." for line in changed]
+        more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
         raise ValueError(
-            f"{record} is not what the checkpoint was saved with ({'; '.join(changed)} in the checkpoint); undo the change"
+            f"{record} was changed since the checkpoint was saved (there is the file, here the checkpoint:"
+            f" {'; '.join([*told[:_MOST_TOLD], *more])}); undo the change"
         )
     height, width, _ = models.image_shape(name)
     shape = (size or height, size or width, len(mean))

@@ -1,6 +1,8 @@
 """A run's network read from its folder: the same answers, its pictures, and folders that are not a run's."""
 
+import hashlib
 import json
+from dataclasses import asdict, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from rich.console import Console
 from cnnjax.data import open_source
 from cnnjax.experiment import run
 from cnnjax.train import Experiment, load_run
+from cnnjax.train.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +51,59 @@ def test_folders_that_are_not_a_runs(outcome, tmp_path):
         load_run(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no step 7"):
         load_run(outcome.fit.run_dir, step=7)
-    record = outcome.fit.run_dir / "config.json"
-    text = record.read_text()
+
+
+@pytest.fixture
+def record(outcome):
+    """The record, which is put back after the test."""
+    path = outcome.fit.run_dir / "config.json"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"experiment": 3}', "[" * 100_000], ids=range(7))
+def test_a_damaged_record_is_refused(outcome, record, text):
+    record.write_text(text)
+    with pytest.raises(ValueError, match="is damaged, or is not that of a run on pictures"):
+        load_run(outcome.fit.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda saved: saved["record"].update(mean=[0.5]), r"record.mean: \[0.5\] there, \[0.3048"),
+        (lambda saved: saved["record"].update(deviation=[0]), r"record.deviation: \[0\] there, \[0.3232"),
+        (lambda saved: saved["record"]["classes"].reverse(), r"record.classes: \['9', '8'"),
+        (lambda saved: saved["record"].update(mean=[float("nan")]), r"record.mean: \[nan\] there"),
+        (lambda saved: saved["experiment"].update(model="lenet5"), "model: lenet5 there, convnet here"),
+        (lambda saved: saved["experiment"].update(precision="bfloat16"), "precision: bfloat16 there, float32 here"),
+        (lambda saved: saved.update(record=[]), r"record: \[\] there"),
+        (lambda saved: saved["experiment"].clear(), r"train_split: None there, train here; and \d+ more"),
+    ],
+    ids=range(8),
+)
+def test_a_record_that_was_changed_since_is_refused(outcome, record, change, named):
+    saved = json.loads(record.read_text())
+    change(saved)
+    record.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"config.json was changed since the checkpoint .*{named}.*; undo the change"):
+        load_run(outcome.fit.run_dir)
+
+
+def test_what_a_resumed_run_was_allowed_to_change_is_no_change(outcome, record):
+    """The record is that of the first start; the checkpoint says what its own start was allowed."""
+    (step,) = (outcome.fit.run_dir / "checkpoints").iterdir()
+    manifest = step / "manifest.json"
+    content = manifest.read_bytes()
+    kept = read_manifest(step)
+    changed = kept.record | {
+        "experiment": kept.record["experiment"] | {"batch_size": 32},
+        "allow_drift": ["batch_size"],
+    }
+    body = json.dumps(asdict(replace(kept, record=changed)))
     try:
-        record.write_text(json.dumps({"experiment": {}}))
-        with pytest.raises(ValueError, match="is damaged, or is not that of a run on pictures"):
-            load_run(outcome.fit.run_dir)
+        manifest.write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+        assert load_run(outcome.fit.run_dir).settings["batch_size"] == 32
     finally:
-        record.write_text(text)
+        manifest.write_bytes(content)
