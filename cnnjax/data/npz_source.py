@@ -1,7 +1,5 @@
 """NumPy's .npz files of images and labels, as `np.savez` writes them and as Keras publishes MNIST."""
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -106,14 +104,17 @@ def _names(path: Path) -> list[str]:
     # A plain array has no names and is no context either.
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} is a single array; expected a .npz file with {_EXPECTED}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # archives and headers are damaged in as many ways
         raise ValueError(f"{path} is no intact .npz file ({error}); save or download it again") from error
 
 
 def _read(path: Path, name: str) -> np.ndarray:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return arrays[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            array = arrays[name]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it does not begin as NumPy's arrays do")
+        return array
+    except Exception as error:  # archives and headers are damaged in as many ways
         cure = f"save {name} as numbers or text" if "allow_pickle" in str(error) else "save or download it again"
         raise ValueError(f"{name} of {path} cannot be read ({error}); {cure}") from error

@@ -1,9 +1,11 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnjax.data import ArraySource, Info
 from cnnjax.data.sources import Subset, local_path, permutation, read_example
+from cnnjax.data.statistics import channel_statistics
 from tests.data.tiny_sources import encode
 
 
@@ -130,3 +132,17 @@ def test_paths_start_from_the_data_dir(tmp_path):
     for argument, kind in (("there", "file"), ("there/file", "folder"), ("", "folder"), ("absent", "folder")):
         with pytest.raises(FileNotFoundError, match=f"there is no {kind} '.*{argument}'; expected digits"):
             local_path(f"x:{argument}", argument, tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_a_picture_with_numbers_that_are_none_is_named(value, dtype):
+    pictures = np.zeros((4, 3, 3, 1), jnp.dtype(dtype))
+    pictures[2, 1, 1] = value
+    source = ArraySource({"image": pictures, "label": np.arange(4)}, Info("mine", "train", {}, tuple("abcd")))
+    with pytest.raises(ValueError, match=r"example 2 of mine \(train\) cannot be read: its picture holds NaN or inf"):
+        read_example(source, 2)
+    assert read_example(source, 1)["image"].dtype == jnp.dtype(dtype)
+    with pytest.raises(ValueError, match=r"example 2 of mine"):
+        channel_statistics(source)
+    assert channel_statistics(source, skip_unreadable=True) == ((0.0,), (1.0,))
