@@ -135,10 +135,10 @@ def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_wo
     found, expected = load_variables(folder), load_variables(tmp_path / "alone", step=stopped)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
     assert {leaf.device for leaf in jax.tree.leaves(found)} == {jax.devices()[0]}
-    # One process goes on, on other devices, until a signal stops it.
+    # One process goes on, on all eight devices, until a signal stops it.
     screen = Console(file=SignalAfter(f"step {stopped + 1}/", signal.SIGTERM), width=200)
     with pytest.raises(SystemExit):
-        run(settings(folder, devices=2, restartable=True, **options), console=screen)
+        run(settings(folder, restartable=True, **options), console=screen)
     codes, said = two_processes(folder)
     assert codes == [0, 0], said
     assert "on 4 cpu device(s) of 2 processes by jit" in said[0]
