@@ -6,7 +6,7 @@ again, then left to finish, and compared with a run that nobody touched:
 
     training       `kill -9` at a random moment after a save, of a run on data that lives on the device
     workers        the same, of a run whose data two processes read
-    two processes  the same, of two processes that train together: of both, each tenth time of one, and the other follows
+    two processes  the same, of two processes that train together: of both, and each tenth time of one alone
     testing        the same, while the test set is gone through
     page           the same, while the page is written
     pipe closed    nobody reads its output any more, as behind `| head`: it saves, and leaves with exit code 141
@@ -118,11 +118,10 @@ def train(folder: Path, kind: Kind, steps: int, process: int, coordinator: str) 
 
     def told(moment: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A call whose beginning and end stand in a file beside the folder."""
-        for line in (moment, f"{moment} ended"):
-            if line != moment:
-                result = call(*arguments, **options)
-            with events(folder).open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        with events(folder).open("a", encoding="utf-8", buffering=1) as file:
+            file.write(f"{moment}\n")
+            result = call(*arguments, **options)
+            file.write(f"{moment} ended\n")
         return result
 
     plain = Evaluator.__call__
@@ -197,9 +196,17 @@ class Started:
         """The reading end of its pipe."""
         return cast(IO[str], self.first.stdout)
 
-    def wait(self) -> list[int]:
-        """The exit codes; a run that hangs is an error."""
-        return [process.wait(timeout=_HANGS) for process in self.processes]
+    def wait(self) -> list[int | str]:
+        """The exit codes; a process that hangs is killed, and has the code "hangs"."""
+        codes: list[int | str] = []
+        for process in self.processes:
+            try:
+                codes.append(process.wait(timeout=_HANGS))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                codes.append("hangs")
+        return codes
 
     def said(self) -> str:
         """The end of what the processes said on their error streams."""
@@ -303,7 +310,7 @@ def end_once(folder: Path, name: str, steps: int, number: int, wait: float) -> d
         if started.first.poll() is not None:
             started, second = second, started
         refusals = ("is in use by process", "is not empty")  # the second where the other had just begun
-        if second.first.wait(timeout=_HANGS) != 2 or not any(words in second.said() for words in refusals):
+        if second.wait() != [2] or not any(words in second.said() for words in refusals):
             wrong.append(f"the second start left with {second.first.returncode}: {second.said()}")
     if not until(started, reached):
         raise RuntimeError(f"{name}: the run did not go on after step {before}: {started.wait()} {started.said()}")
@@ -319,7 +326,7 @@ def end_once(folder: Path, name: str, steps: int, number: int, wait: float) -> d
         started.kill(number)
         expected = -signal.SIGKILL
     codes = started.wait()
-    if expected not in codes:
+    if expected not in codes or "hangs" in codes:
         wrong.append(f"it left with {codes}, and not {expected}: {started.said()}")
     if piped:
         started.output.close()
