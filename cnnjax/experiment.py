@@ -101,12 +101,10 @@ def run_on(
             "fingerprint of the test data": test_source.info.fingerprint,
         },
         count_macs=lambda shape: sum(multiply_accumulates(trace(model, shape))),
+        finish=lambda result: write_report(result, model, task, prepare=prepare),
         console=console,
     )
-    page = result.run_dir / PAGE
-    if jax.process_index() == 0:
-        write_report(result, model, task, prepare=prepare)
-    return Outcome(experiment, result, page)
+    return Outcome(experiment, result, result.run_dir / PAGE)
 
 
 def check_pictures(train: Source, test: Source, pixels: Pixels, experiment: Experiment) -> tuple[int, ...]:

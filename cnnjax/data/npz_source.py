@@ -196,7 +196,10 @@ def _header(file: io.BytesIO) -> _Header:
 def _read(path: Path, name: str) -> np.ndarray:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return arrays[name]
+            array = arrays[name]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it does not begin as NumPy's arrays do")
+        return array
     # As many kinds of errors as there are kinds of damage.
     except Exception as error:
         cure = f"save {name} as numbers or text" if "allow_pickle" in str(error) else "save or download it again"

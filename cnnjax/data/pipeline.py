@@ -137,6 +137,7 @@ def _batches(
     for name, value in (("threads", threads), ("workers", workers), ("most_unreadable", most_unreadable)):
         if value < 0:
             raise ValueError(f"{name} is {value}; expected 0 or more")
+    _import_grain()  # now: what it imports lazily fails in a thread, such as that of a progress bar
     return _generate(
         plan, threads, workers, most_unreadable, on_fault or (lambda fault: _LOGGER.warning(fault.message))
     )

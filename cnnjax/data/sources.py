@@ -180,7 +180,11 @@ def read_example(source: Source, index: int, *, pixels: Callable[..., np.ndarray
         if "image" not in example:
             return dict(example)
         channels = (source.info.shapes.get("image") or (None,))[-1]
-        return {**example, "image": pixels(example["image"], channels=channels)}
+        picture = pixels(example["image"], channels=channels)
+        # Of NumPy's kinds, those that may hold such values; "V" has bfloat16.
+        if np.asarray(picture).dtype.kind in "fcV" and not np.isfinite(picture).all():
+            raise ValueError("its picture holds NaN or infinity")
+        return {**example, "image": picture}
     # Files, records and decoders of many makers fail in as many ways.
     except Exception as error:
         # An address would be another one in the next run.

@@ -114,7 +114,9 @@ def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]
                 raise ValueError(f"it would unpack to {unpacked:,} bytes")
             about, program = json.loads(file.read(_ABOUT)), file.read(_PROGRAM)
             found, maker = int(about["calling_convention"]), str(about["jax"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # archives and records are damaged in as many ways
         raise ValueError(f"{path} is no exported model, or is damaged ({error}); export it again") from None
     least = jax.export.minimum_supported_calling_convention_version
     most = jax.export.maximum_supported_calling_convention_version

@@ -1,14 +1,16 @@
 """Checkpoints of a run: written in the background, verified when they are read, set aside where they are damaged.
 
 Orbax writes the arrays; a step counts as complete once its manifest stands beside them. A step that is not complete
-was interrupted, or written before there were manifests: nothing vouches for it, and it is passed over, and renamed
-where it is in the way. Only complete steps that are no longer kept are deleted. Several processes call everything
-alike; the first one writes manifests, renames and deletes.
+was interrupted: nothing vouches for it, and it is passed over, renamed where it is in the way, and deleted once a later
+step is complete, as are complete steps that are no longer kept. Who saves here holds the lock of the run's folder.
+Several processes call everything alike; the first one writes manifests, renames and deletes.
 """
 
 import dataclasses
 import logging
 import math
+import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -21,15 +23,16 @@ from jax.experimental import multihost_utils
 
 from cnnjax.models import stack, unstack
 from cnnjax.train import manifest as manifests
-from cnnjax.train.hosts import from_first_process
+from cnnjax.train.hosts import on_first_process
 from cnnjax.train.settings import Saving
 from cnnjax.train.state import TrainState
+from cnnjax.train.writer import cause, new_writer, read_like, read_part
 
 _ARRAYS = "state"
 _DELETED = "deleted-"
 
-# Characters of the cause of an error that are told.
-_LONGEST_CAUSE = 300
+# A step, or what was written of one before; of both, those that have no manifest.
+_STEP = re.compile(r"(?:unfinished-(?P<before>\d+)-\d+|(?P<step>\d+))", re.ASCII)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,12 +45,16 @@ class Checkpoints:
 
         Kept are the newest `keep_last` steps, the `keep_best` of highest score, and all that are multiples of
         `keep_every`. What is wrong with a checkpoint that is passed over is said to `report`.
+
+        Raises:
+            ValueError: the whole path of the folder is not UTF-8.
         """
+        check_path(folder)
         self._folder = folder.absolute()
         self._keeping = Saving() if keeping is None else keeping
         self._report = report
         self._leads = jax.process_index() == 0
-        self._writer = _new_writer()
+        self._writer = new_writer()
         self._finishing: threading.Thread | None = None
         self._error: BaseException | None = None
         if self._leads:
@@ -67,8 +74,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """The complete steps."""
-        folders = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted(int(path.name) for path in folders if path.name.isdigit() and (path / manifests.NAME).is_file())
+        return sorted(step for step, path in self._written("step") if manifests.is_complete(path))
 
     @property
     def latest(self) -> int | None:
@@ -116,7 +122,7 @@ class Checkpoints:
             if self._leads:
                 if folder.exists():
                     aside = self._set_aside(step, "unfinished")
-                    self._report(f"what was written of step {step} before is kept as {aside}, and may be deleted")
+                    self._report(f"what was written of step {step} before is kept as {aside} until it is complete")
                 folder.mkdir()
             self._writer.save(folder / _ARRAYS, args=ocp.args.StandardSave(plain))
         except Exception as error:
@@ -147,10 +153,17 @@ class Checkpoints:
         Raises:
             FileNotFoundError: there is no complete step.
             ValueError: the step asked for is damaged, or all are; or it is of another state, whose arrays are listed.
+            OSError: a file cannot be read for the moment; nothing is set aside.
         """
         self.wait()
         plain = _plain(like)
-        found = self._agreed(step)
+
+        def choose() -> str:
+            if step is not None:
+                self._verified(step)
+            return str(self._whole() if step is None else step)
+
+        found = int(on_first_process(choose))
         different = manifests.differences(
             manifests.read_manifest(self._at(found)).arrays, manifests.describe_arrays(plain)
         )
@@ -160,7 +173,7 @@ class Checkpoints:
                 f" ({different})"
             )
         restored = stack(
-            self._read(found, ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, plain))),
+            self._read(found, read_like, plain),
             _fields(like),
         )
         # Stacked blocks come on one device.
@@ -174,66 +187,72 @@ class Checkpoints:
     def load_variables(self, step: int) -> dict[str, Any]:
         """What `model.apply` takes, of a step, on the default device: the running averages, where they were kept.
 
-        Blocks have each their own name, as in a model that does not scan.
+        Blocks have each their own name, as in a model that does not scan. On how many devices, and by how many
+        processes, the step was written does not matter.
 
         Raises:
             ValueError: the checkpoint is damaged.
+            OSError: a file cannot be read for the moment.
         """
-        self._whole(step)
-        restored = self._read(step, ocp.args.StandardRestore())
-        chosen = restored.get("averages") or restored
-        return {"params": chosen["params"], "batch_stats": chosen.get("batch_stats") or {}}
+        saved = manifests.parse_arrays(self._verified(step).arrays)
+        names = ("averages",) if "averages" in saved else ("params", "batch_stats")
+        part = {name: saved[name] for name in names if name in saved}
+        restored = self._read(step, read_part, part)
+        if different := manifests.differences(manifests.describe_arrays(part), manifests.describe_arrays(restored)):
+            raise ValueError(
+                f"the checkpoint of step {step} in {self._folder} comes otherwise than saved ({different})"
+            )
+        return {"params": {}, "batch_stats": {}, **restored.get("averages", restored)}
 
     def _at(self, step: int) -> Path:
         return self._folder / str(step)
 
-    def _read(self, step: int, how: Any) -> Any:
+    def _written(self, kind: str) -> list[tuple[int, Path]]:
+        """Step and folder of all that was written here, complete or not: of a "step", or "before" of one."""
+        paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        matched = [(_STEP.fullmatch(path.name), path) for path in paths]
+        return [(int(match[kind]), path) for match, path in matched if match and match[kind]]
+
+    def _read(self, step: int, how: Callable[[Path, Any], Any], tree: Any) -> Any:
         try:
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-                return reader.restore(self._at(step) / _ARRAYS, args=how)
+            return how(self._at(step) / _ARRAYS, tree)
         except Exception as error:  # Orbax and TensorStore fail in many ways
             raise ValueError(
-                f"the checkpoint of step {step} in {self._folder} cannot be read ({_cause(error)})"
+                f"the checkpoint of step {step} in {self._folder} cannot be read ({cause(error)})"
             ) from error
 
-    def _agreed(self, step: int | None) -> int:
-        """The step that the first process finds whole, in all of them; where it finds none, none waits for it."""
-        found, failure = "", None
-        if self._leads:
-            try:
-                found = str(self._whole(step))
-            except (OSError, ValueError) as error:
-                failure = error
-        found = from_first_process(found)
-        if failure is not None:
-            raise failure
-        if not found:
-            raise ValueError(
-                f"the first process found no checkpoint in {self._folder} that can be used; see what it says"
-            )
-        return int(found)
+    def _verified(self, step: int) -> manifests.Manifest:
+        """The manifest of a step whose files are all as they were written."""
+        try:
+            return manifests.verify(self._at(step))
+        except ValueError as error:
+            raise ValueError(f"the checkpoint of step {step} cannot be used: {error}") from None
+        except OSError as error:
+            raise OSError(
+                f"the checkpoint of step {step} may be whole, but cannot be read now ({error}); nothing was changed:"
+                f" try again, or move {self._at(step)} away to use the one before"
+            ) from error
 
-    def _whole(self, step: int | None) -> int:
-        """A step whose files are all as they were written: the one asked for, or the newest."""
-        if step is not None:
+    def _whole(self) -> int:
+        """The newest step whose files are all as they were written; newer ones, which are damaged, are set aside."""
+        damaged: dict[int, ValueError] = {}
+        for step, path in self._written("step"):
+            if not manifests.is_complete(path):
+                self._report(f"the checkpoint of step {step} was not completed, and is passed over")
+        for candidate in reversed(self.steps):
             try:
-                manifests.verify(self._at(step))
+                self._verified(candidate)
             except ValueError as error:
-                raise ValueError(f"the checkpoint of step {step} cannot be used: {error}") from None
-            return step
-        for unfinished in sorted(self._folder.iterdir()):
-            if unfinished.name.isdigit() and not (unfinished / manifests.NAME).is_file():
-                self._report(f"the checkpoint of step {unfinished.name} was not completed, and is passed over")
-        complete = self.steps
-        for candidate in reversed(complete):
-            try:
-                manifests.verify(self._at(candidate))
-                return candidate
-            except ValueError as error:
-                aside = self._set_aside(candidate, "damaged")
-                self._report(f"WARNING: the checkpoint of step {candidate} is set aside as {aside}: {error}")
-        if complete:
-            raise ValueError(f"every checkpoint in {self._folder} is damaged: steps {complete}; all are set aside")
+                damaged[candidate] = error
+                continue
+            for step, error in damaged.items():
+                self._report(f"WARNING: step {step} is set aside as {self._set_aside(step, 'damaged')}: {error}")
+            return candidate
+        if damaged:
+            raise ValueError(
+                f"every checkpoint in {self._folder} is damaged: {'; '.join(map(str, damaged.values()))}. Nothing was"
+                " changed; to begin anew, delete this folder, or choose another --run-dir"
+            )
         raise FileNotFoundError(f"{self._folder} holds no complete checkpoint: none has a {manifests.NAME}")
 
     def _set_aside(self, step: int, why: str) -> str:
@@ -250,18 +269,22 @@ class Checkpoints:
             if self._leads:
                 manifests.write_manifest(self._at(step), arrays=arrays, **told)
                 self._delete(set(self.steps) - self._kept())
+                self._delete_unfinished(step)
         except BaseException as error:
             self._error = self._failed(step, error)
 
     def _failed(self, step: int, error: BaseException) -> OSError:
         # Orbax's writer tells of a failure again and again.
-        self._writer = _new_writer()
-        complete = self.steps
+        self._writer = new_writer()
+        try:
+            complete = self.steps
+        except OSError:  # the same cause, which is told
+            complete = []
         newest = f"the newest complete one is that of step {complete[-1]}" if complete else "none is complete"
         failed = (
             "is complete, but older ones could not be deleted from" if step in complete else "could not be written to"
         )
-        return OSError(f"the checkpoint of step {step} {failed} {self._folder} ({_cause(error)}); {newest}")
+        return OSError(f"the checkpoint of step {step} {failed} {self._folder} ({cause(error)}); {newest}")
 
     def _kept(self) -> set[int]:
         keeping, steps = self._keeping, self.steps
@@ -289,6 +312,12 @@ class Checkpoints:
             self._at(step).rename(renamed)
             shutil.rmtree(renamed)
 
+    def _delete_unfinished(self, complete: int) -> None:
+        """What was not completed of steps up to one that is complete: the lock says that it is this run's own."""
+        for step, path in [*self._written("step"), *self._written("before")]:
+            if step <= complete and not manifests.is_complete(path):
+                shutil.rmtree(path)
+
     def _join(self) -> None:
         if self._finishing is not None:
             self._finishing.join()
@@ -305,7 +334,13 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
         FileNotFoundError: the folder holds no complete checkpoint, or none of that step. Those that were written before
             there were manifests are not complete.
         ValueError: the checkpoint is damaged.
+        OSError: a file cannot be read for the moment.
     """
+    return load_checkpoint(run_dir, step=step)[0]
+
+
+def load_checkpoint(run_dir: Path | str, *, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`load_variables`, and the plain values that were saved with them."""
     folder = Path(run_dir) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"{run_dir} holds no checkpoints; pass the folder of a run")
@@ -315,18 +350,17 @@ def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str,
             raise FileNotFoundError(f"{folder} holds no complete checkpoint: none has a {manifests.NAME}")
         if wanted not in checkpoints.steps:
             raise FileNotFoundError(f"{folder} holds no step {wanted}; there are {checkpoints.steps}")
-        return checkpoints.load_variables(wanted)
+        return checkpoints.load_variables(wanted), checkpoints.record(wanted)
 
 
-def _new_writer() -> ocp.AsyncCheckpointer:
-    return ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of an error, without the specification that TensorStore adds; of a long one the end, the cause."""
-    first = next(iter(str(error).splitlines()), "") or type(error).__name__
-    said = first.partition(" [os_error_code=")[0].partition(" [tensorstore_spec=")[0]
-    return said if len(said) <= _LONGEST_CAUSE else f"... {said[-_LONGEST_CAUSE:]}"
+def check_path(folder: Path) -> None:
+    """Raises ValueError if the whole path of a folder is not UTF-8, as TensorStore needs it."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"run_dir={os.fsencode(folder)}; expected a path in UTF-8 from the root on; choose another --run-dir"
+        ) from None
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

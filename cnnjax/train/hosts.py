@@ -4,7 +4,7 @@ Every process runs the same command. JAX connects them, and from then on each se
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -88,6 +88,26 @@ def from_first_process(text: str) -> str:
     padded = np.zeros(_LONGEST, np.uint8)
     padded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).rstrip(b"\0").decode()
+
+
+def on_first_process(call: Callable[[], str | None]) -> str:
+    """The text that a call returns which only the first process makes, in all of them; where it fails, it fails in all.
+
+    Raises:
+        ValueError: in the other processes, that it failed; in the first one, whatever the call raises.
+    """
+    told, failure = "", None
+    if jax.process_index() == 0:
+        try:
+            told = f"done {call() or ''}"
+        except Exception as error:
+            failure = error
+    told = from_first_process(told)
+    if failure is not None:
+        raise failure
+    if not told:
+        raise ValueError("the first process failed; see what it says")
+    return told.removeprefix("done ")
 
 
 def from_all_processes(tree: Any) -> Any:

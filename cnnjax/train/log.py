@@ -62,18 +62,33 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; a last line that was cut off in the writing is left out.
 
     Raises:
-        ValueError: another line is damaged.
+        ValueError: another line is damaged, or is no row.
     """
     path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
-    for number, line in enumerate(lines, 1):
-        if line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if line.endswith(b"\n"):
             try:
-                rows.append(json.loads(line))
-            except ValueError as error:
+                row = json.loads(line)
+                if not _is_row(row):
+                    raise ValueError("it is no row with a step, an epoch and metrics")
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}, is damaged ({error}); mend or remove the line") from None
+            rows.append(row)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a value is what `MetricsLog` writes as a row, as far as resumed runs and pages read it."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int or not _is_number(row.get("epoch")):
+        return False
+    metrics = [row[split] for split in ("train", "test") if split in row]
+    return bool(metrics) and all(isinstance(one, dict) and all(map(_is_number, one.values())) for one in metrics)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or null, as one that is not finite is written."""
+    return value is None or type(value) in (int, float)
 
 
 class Report:

@@ -28,7 +28,7 @@ from cnnjax.train.config import Experiment, differences
 from cnnjax.train.diagnosis import lost
 from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import Feed, open_feed
-from cnnjax.train.hosts import from_first_process
+from cnnjax.train.hosts import from_first_process, on_first_process
 from cnnjax.train.interruption import interruptible, leave
 from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
@@ -68,6 +68,7 @@ def fit(
     augment: Callable[[jax.Array, Any], Any] = unchanged,
     record: Mapping[str, Any] | None = None,
     count_macs: Callable[[tuple[int, ...]], int] | None = None,
+    finish: Callable[[Fit], Any] | None = None,
     console: Console | None = None,
 ) -> Fit:
     """Trains, tests after every epoch, saves, and logs; resumes where told to.
@@ -77,7 +78,8 @@ def fit(
     the settings of training. Folder, record and log call the data what `train_source.info` does, and the model `name`,
     or by its class where None. `record` (plain values, such as statistics used by `prepare`) is saved with the run and
     compared when it resumes. `count_macs` tells the multiply-accumulates of the model on one example of a shape, from
-    which the log tells how much of a device's peak is used.
+    which the log tells how much of a device's peak is used. `finish` is called last, by the first process, while no
+    other run may write in the folder.
 
     The result is that of the last step: the test set chooses nothing. Training metrics are means over the steps since
     the last row, on augmented batches. The best checkpoint is the one of the highest `task.score` on the test set.
@@ -89,6 +91,7 @@ def fit(
         ValueError: the batch cannot be split over the devices, or the data does not fit the model or the task.
         MemoryError: the devices have less memory than a step needs.
         FileExistsError, FileNotFoundError: the run folder (see `check_run_folder`).
+        BlockingIOError: another run is at work in the run folder.
         FloatingPointError: too many steps in a row were refused.
         KeyboardInterrupt, SystemExit: the run was interrupted, and saved.
     """
@@ -114,7 +117,7 @@ def fit(
     like = whole_on(parallel.mesh, _first_state(run.recipe, whole, tested, experiment.seed))
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
-    check_run_folder(experiment, identity)
+    on_first_process(partial(check_run_folder, experiment, identity))
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     say(_header(like, parallel, plan))
     state, examples = parallel.place(like), train_feed.on_device
@@ -125,9 +128,11 @@ def fit(
     macs = None if count_macs is None else count_macs(_one(run.recipe, whole)) * experiment.batch_size
     say(preflight.describe(compiling, needed, macs, parallel.mesh))
     peak = None if macs is None else preflight.peak(parallel.mesh, experiment.precision)
-    folder = Path(from_first_process(str(open_run_folder(experiment, identity)) if leads else ""))
     kept = make_record(experiment, identity)
-    with Checkpoints(folder / "checkpoints", experiment.saving, report=say) as checkpoints:
+    with (
+        open_run_folder(experiment, identity, report=say) as (folder, check_lock),
+        Checkpoints(folder / "checkpoints", experiment.saving, report=say) as checkpoints,
+    ):
         done = 0
         if experiment.resume and checkpoints.latest is not None:
             restored = _restored(checkpoints, like, kept, experiment, say)
@@ -149,6 +154,7 @@ def fit(
                 step += size
                 span.add(size, metrics)
                 report.advance(size)
+                check_lock()
                 checkpoints.check()
                 refused, later = span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
                 if refused >= min(experiment.most_refused, plan.total):
@@ -186,7 +192,10 @@ def fit(
             evaluation = evaluation or evaluate(parallel.collect(state), keep=True)
         best = checkpoints.best
         best_score = float("nan") if best is None else checkpoints.score(best)
-    return Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
+        result = Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
+        if leads and finish is not None:
+            finish(result)
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ NAME = "manifest.json"
 
 # Lines of a difference that are told before the rest are counted.
 _TOLD = 10
+
+# What says that a file is not there. Any other error of the system says only that it cannot be read for the moment.
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,29 @@ def describe_arrays(tree: Any) -> dict[str, str]:
     }
 
 
+def parse_arrays(arrays: Mapping[str, str]) -> dict[str, Any]:
+    """Types and shapes as `describe_arrays` tells them, in nested dictionaries; those of tuples have their numbers."""
+    tree: dict[str, Any] = {}
+    for path, told in arrays.items():
+        *above, name = path.split("/")
+        kind, bracket, sizes = told.partition("[")
+        branch = tree
+        for level in above:
+            branch = branch.setdefault(level, {})
+        branch[name] = jax.ShapeDtypeStruct(json.loads(bracket + sizes), np.dtype(kind))
+    return tree
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, also where the machine stops in between."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
 def write_manifest(
     folder: Path, *, arrays: Mapping[str, str], score: float | None, record: Mapping[str, Any]
 ) -> Manifest:
@@ -52,13 +79,20 @@ def write_manifest(
     }
     manifest = Manifest(files, dict(arrays), score, dict(record))
     body = json.dumps(asdict(manifest), indent=1)
-    unfinished = folder.parent / f"{folder.name}.{NAME}.tmp"
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / NAME)
+    write_whole(folder / NAME, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
     return manifest
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a manifest, whole or damaged.
+
+    Raises:
+        OSError: that cannot be told for the moment.
+    """
+    try:
+        return stat.S_ISREG((folder / NAME).stat().st_mode)
+    except _MISSING:
+        return False
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -66,6 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         ValueError: it is missing or damaged.
+        OSError: it cannot be read for the moment.
     """
     path = folder / NAME
     try:
@@ -73,10 +108,10 @@ def read_manifest(folder: Path) -> Manifest:
         if hashlib.sha256(body).hexdigest().encode() != checksum:
             raise ValueError("its checksum is another")
         told = json.loads(body)
-    except (OSError, ValueError) as error:
+        files = {name: (size, checksum) for name, (size, checksum) in told["files"].items()}
+        return Manifest(files, told["arrays"], told["score"], told["record"])
+    except (*_MISSING, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
-    files = {name: (size, checksum) for name, (size, checksum) in told["files"].items()}
-    return Manifest(files, told["arrays"], told["score"], told["record"])
 
 
 def verify(folder: Path) -> Manifest:
@@ -84,6 +119,7 @@ def verify(folder: Path) -> Manifest:
 
     Raises:
         ValueError: a file is missing or was changed; the message names it.
+        OSError: a file cannot be read for the moment.
     """
     manifest = read_manifest(folder)
     for name, (size, checksum) in manifest.files.items():
@@ -93,7 +129,7 @@ def verify(folder: Path) -> Manifest:
                 raise ValueError(f"{path} is damaged: {path.stat().st_size:,} bytes, and {size:,} were written")
             if _measure(path)[1] != checksum:
                 raise ValueError(f"{path} is damaged: its bytes are not those that were written")
-        except OSError as error:
+        except _MISSING as error:
             raise ValueError(f"{path} is damaged: {error}") from None
     return manifest
 

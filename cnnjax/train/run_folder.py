@@ -1,15 +1,22 @@
 """The folder of a run: whose it is, and whether a run may write into it."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnnjax.train import config
+from cnnjax.train import config, manifest
+from cnnjax.train.checkpoint import check_path
+from cnnjax.train.hosts import on_first_process
+from cnnjax.train.lock import LOCK, locked
 
 RECORD = "config.json"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def check_run_folder(experiment: config.Experiment, identity: Mapping[str, Any]) -> None:
@@ -21,57 +28,115 @@ def check_run_folder(experiment: config.Experiment, identity: Mapping[str, Any])
     Raises:
         FileExistsError: the folder holds something already and `resume` is not set.
         FileNotFoundError: `resume` is set and the folder holds no run.
-        ValueError: the folder belongs to another run (what differs is listed), or its record is damaged.
+        ValueError: the folder belongs to another run (what differs is listed), or its path is not UTF-8.
     """
     folder = experiment.run_dir
+    check_path(Path("runs") if folder is None else folder)
     if folder is None:
         return
     if experiment.resume:
-        refuse_drift(_read(folder), make_record(experiment, identity), str(folder), allowed=experiment.allow_drift)
+        saved = _saved(folder)
+        if saved is not None:
+            refuse_drift(saved, make_record(experiment, identity), str(folder), allowed=experiment.allow_drift)
     elif folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another --run-dir")
-    elif folder.exists() and any(folder.iterdir()):
+    # The lock, and a record that was not written to its end, are left by a run that was killed as it began.
+    elif folder.exists() and any(path.name not in (LOCK, f"{RECORD}.tmp") for path in folder.iterdir()):
         raise FileExistsError(
             f"{folder} is not empty; pass --resume to continue the run in it, or choose another --run-dir"
         )
 
 
-def open_run_folder(experiment: config.Experiment, identity: Mapping[str, Any], *, now: datetime | None = None) -> Path:
-    """Creates the folder of a run with its `config.json`; that of a resumed run is taken as it is.
+@contextmanager
+def open_run_folder(
+    experiment: config.Experiment,
+    identity: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    report: Callable[[str], Any] = _LOGGER.warning,
+) -> Generator[tuple[Path, Callable[[], None]], None, None]:
+    """Holds the folder of a run alone: created with its `config.json`, or that of a run that is resumed.
+
+    Gives its path, in all processes, and what raises OSError once the folder is no longer this run's. A `config.json`
+    that is damaged is written anew, from what the newest checkpoint was saved with.
+
+    Args:
+        experiment: the settings of the run.
+        identity: as `check_run_folder` takes it.
+        now: when the run begins; the present where None.
+        report: is told what a user should know.
 
     Raises:
+        BlockingIOError: another run is at work in the folder.
         OSError: the folder cannot be written.
+        FileExistsError, FileNotFoundError, ValueError: as `check_run_folder`.
     """
-    if experiment.resume and experiment.run_dir is not None:
-        return experiment.run_dir
-    now = now or datetime.now()
-    record = make_record(experiment, identity) | {"started": f"{now:%Y-%m-%d %H:%M:%S}"}
-    try:
-        folder = _create(experiment, now)
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        where = experiment.run_dir or "runs"
-        raise OSError(f"the run folder {where} cannot be written ({error}); choose another --run-dir") from error
-    return folder
+    with ExitStack() as held:
+        check = _unlocked
+
+        def begin() -> str:
+            nonlocal check
+            time = now or datetime.now()
+            with _writing(experiment):
+                folder = _create(experiment, time)
+                check = held.enter_context(locked(folder, report=report))
+            # Others may have written here before it was locked.
+            check_run_folder(experiment, identity)
+            record = make_record(experiment, identity) | {"started": f"{time:%Y-%m-%d %H:%M:%S}"}
+            if experiment.resume:
+                if _is_sound(folder):
+                    return str(folder)
+                record = _saved(folder) or record
+                report(f"{folder / RECORD} is damaged, and is written anew")
+            with _writing(experiment):
+                manifest.write_whole(folder / RECORD, json.dumps(record, indent=2) + "\n")
+            return str(folder)
+
+        folder = Path(on_first_process(begin))
+        yield folder, check
 
 
 def make_record(experiment: config.Experiment, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is, as plain values: settings, identity, versions."""
-    return {"experiment": config.to_json(experiment), **identity, "versions": versions()}
+    """What a run is, as plain values: settings, identity, versions, and in what it may differ from how it began."""
+    allowed = {"allow_drift": list(experiment.allow_drift)}
+    return {"experiment": config.to_json(experiment), **identity, "versions": versions(), **allowed}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `config.json` in the folder of a run holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = folder / RECORD
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    if not isinstance(saved, dict) or not isinstance(saved.get("experiment", {}), dict):
+        raise ValueError(f"{path} is damaged: it is not the record of a run")
+    return saved
+
+
+def drift(saved: Mapping[str, Any], ours: Mapping[str, Any], *, allowed: Sequence[str] = ()) -> list[str]:
+    """In what a saved record differs from ours, but for versions, times, and what is allowed; a line each.
+
+    A name allows all below it: "optimizer" allows "optimizer.learning_rate".
+    """
+    changed = config.differences(saved.get("experiment", {}), ours["experiment"])
+    rest = [name for name in ours if name not in ("experiment", "versions", "started", "allow_drift")]
+    changed += config.differences({name: saved.get(name) for name in rest}, {name: ours[name] for name in rest})
+    return [line for line in changed if not any(_below(line.partition(":")[0], name) for name in allowed)]
 
 
 def refuse_drift(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str, *, allowed: Sequence[str] = ()) -> None:
-    """Does nothing if a saved record is that of the same run, but for what is allowed to differ, and for versions.
-
-    A name allows all below it: "optimizer" allows "optimizer.learning_rate".
+    """Does nothing if a saved record is that of the same run, as `drift` compares them.
 
     Raises:
         ValueError: something else differs; all of it is listed.
     """
-    changed = config.differences(saved.get("experiment", {}), ours["experiment"])
-    rest = [name for name in ours if name not in ("experiment", "versions")]
-    changed += config.differences({name: saved.get(name) for name in rest}, {name: ours[name] for name in rest})
-    refused = [line for line in changed if not any(_below(line.partition(":")[0], name) for name in allowed)]
+    refused = drift(saved, ours, allowed=allowed)
     if refused:
         raise ValueError(
             f"{where} belongs to another experiment ({'; '.join(refused)}); resume with its settings, choose another"
@@ -88,17 +153,48 @@ def _below(name: str, above: str) -> bool:
     return name == above or name.startswith(f"{above}.")
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    record = folder / RECORD
-    if not record.is_file():
+def _saved(folder: Path) -> dict[str, Any] | None:
+    """The record of the run in a folder: its `config.json`, or that of its newest checkpoint where that is damaged.
+
+    None where it is empty and nothing was saved: the machine stopped as the run began.
+    """
+    try:
+        return read_record(folder)
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} holds no run to resume; pass the folder of one, or leave out --resume to start there"
-        )
+        ) from None
+    except ValueError as error:
+        steps = [path for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
+        for step in sorted(steps, key=lambda path: int(path.name), reverse=True):
+            with suppress(ValueError):  # that one is damaged too
+                return manifest.read_manifest(step).record
+        if not steps and not (folder / RECORD).read_bytes().strip(b"\0 \n"):
+            return None
+        raise ValueError(f"{error}; the run cannot be resumed, start another") from None
+
+
+def _unlocked() -> None:
+    """In the other processes, which hold nothing."""
+
+
+def _is_sound(folder: Path) -> bool:
     try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
-        return {"experiment": {}, **saved}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{record} is damaged ({error}); the run cannot be resumed, start another") from None
+        read_record(folder)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _writing(experiment: config.Experiment) -> Generator[None, None, None]:
+    try:
+        yield
+    except BlockingIOError:  # says whose the folder is
+        raise
+    except OSError as error:
+        where = experiment.run_dir or "runs"
+        raise OSError(f"the run folder {where} cannot be written ({error}); choose another --run-dir") from error
 
 
 def _create(experiment: config.Experiment, now: datetime) -> Path:

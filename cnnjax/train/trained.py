@@ -1,6 +1,5 @@
 """The network of a run, read from its folder, as a function of pictures."""
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from cnnjax.data.opening import is_spelling
 from cnnjax.data.pipeline import eval_batches
 from cnnjax.data.pixels import Pixels
 from cnnjax.models import Model, inference_options
-from cnnjax.train.checkpoint import load_variables
-from cnnjax.train.run_folder import RECORD
+from cnnjax.train.checkpoint import load_checkpoint
+from cnnjax.train.run_folder import RECORD, drift, read_record
+
+# Of what was changed in a record: lines, and characters of each.
+_MOST_TOLD, _LONGEST_TOLD = 5, 100
 
 # What the record says of a run's pictures, without which its network cannot be called with any.
 _OF_PICTURES = ("classes", "shape", "pixels", "mean", "deviation")
@@ -105,16 +107,23 @@ def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | 
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
-        ValueError: the record or the checkpoint is damaged, the record says too little of the pictures, or the model
-            does not take pictures of that size.
+        ValueError: the record or the checkpoint is damaged, the record is not the one that the checkpoint was saved
+            with or says too little of the pictures, or the model does not take pictures of that size.
     """
-    variables, record = load_variables(run_dir, step=step), Path(run_dir) / RECORD
+    (variables, saved), record = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
     cure = f"load_variables({str(run_dir)!r}) gives its variables, for a model and a preparation that you make yourself"
     try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
+        changed = drift(read_record(Path(run_dir)), saved, allowed=saved.get("allow_drift", ()))
         settings, data = saved["experiment"], dict(saved["record"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{record} is damaged, or is not that of a run ({error})") from None
+    if changed:
+        told = [line if len(line) <= _LONGEST_TOLD else f"{line[:_LONGEST_TOLD]} ..." for line in changed]
+        more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+        raise ValueError(
+            f"{record} was changed since the checkpoint was saved (there is the file, here the checkpoint:"
+            f" {'; '.join([*told[:_MOST_TOLD], *more])}); undo the change"
+        )
     if missing := [name for name in _OF_PICTURES if name not in data]:
         raise ValueError(
             f"{record} says nothing of {', '.join(missing)}: it is that of a run by train.fit, whose model and"

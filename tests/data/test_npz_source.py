@@ -100,6 +100,35 @@ def test_damaged_files(save, tmp_path):
         open_source(f"npz:{tmp_path / 'absent.npz'}")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"",
+        lambda data: b"no array" + data[8:],
+        lambda data: data.replace(b"'|u1'", b"'|u1 "),
+        lambda data: data.replace(b"(4, 3, 3)", b"(4, 3, 3 "),
+        lambda data: data.replace(b"(4, 3, 3)", b"(4, 3, -3"),
+        lambda data: data.replace(b"(4, 3, 3)", b"'4, 3, 3'"),
+        lambda data: data.replace(b"'shape'", b"'sharp'"),
+        lambda data: data.replace(b"'|u1'", b"'|u\0'"),
+        lambda data: data[:8] + b"\xff\xff" + data[10:],
+        lambda data: data[:40],
+    ],
+    ids=range(10),
+)
+def test_damaged_headers(tmp_path, change):
+    image, label = io.BytesIO(), io.BytesIO()
+    np.save(image, np.zeros((4, 3, 3), np.uint8))
+    np.save(label, np.array([0, 1, 0, 1]))
+    changed = change(image.getvalue())
+    assert changed != image.getvalue()
+    with zipfile.ZipFile(tmp_path / "file.npz", "w") as file:
+        file.writestr("image.npy", changed)
+        file.writestr("label.npy", label.getvalue())
+    with pytest.raises(ValueError, match=r"image of .*file.npz cannot be read \(.*\); save "):
+        open_source(f"npz:{tmp_path / 'file.npz'}", "all")
+
+
 def test_compressed_files_that_are_damaged_inside(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

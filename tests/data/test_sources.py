@@ -1,11 +1,14 @@
-from dataclasses import replace
+import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnjax.data import ArraySource, Info
+from cnnjax.data.pixels import Pixels
 from cnnjax.data.sources import Subset, check_source, local_path, permutation, read_example
+from cnnjax.data.statistics import channel_statistics
 from tests.data.tiny_sources import encode
 
 
@@ -176,7 +179,10 @@ def test_sources_say_in_a_line_what_they_are():
     whole = ArraySource({"image": np.zeros((1200, 2, 2, 1), np.uint8), "label": np.zeros(1200, int)}, info)
     told = "examples of 2 classes, image 2x2x1, label scalar; passed over: 2 .txt"
     assert repr(whole) == f"pets (all): 1,200 {told}"
-    assert repr(Subset(whole, np.arange(3), replace(whole.info, split="all[:3]"))) == f"pets (all[:3]): 3 {told}"
+    assert (
+        repr(Subset(whole, np.arange(3), dataclasses.replace(whole.info, split="all[:3]")))
+        == f"pets (all[:3]): 3 {told}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,3 +208,18 @@ def test_labels_that_are_no_integers_are_refused(labels, message):
 def test_pictures_with_their_channels_first_are_refused():
     with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .* moveaxis"):
         ArraySource({"image": np.zeros((2, 3, 8, 8), np.uint8)}, Info("mine", "all", {}))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_a_picture_with_numbers_that_are_none_is_named(value, dtype):
+    pictures = np.zeros((4, 3, 3, 1), jnp.dtype(dtype))
+    pictures[2, 1, 1] = value
+    source = ArraySource({"image": pictures, "label": np.arange(4)}, Info("mine", "train", {}, tuple("abcd")))
+    with pytest.raises(ValueError, match=r"example 2 of mine \(train\) cannot be read: its picture holds NaN or inf"):
+        read_example(source, 2)
+    assert read_example(source, 1)["image"].dtype == jnp.dtype(dtype)
+    with pytest.raises(ValueError, match=r"example 2 of mine"):
+        channel_statistics(source)
+    expected = Pixels("float32", 0.0, 0.0, (0.0,), (1.0,))
+    assert channel_statistics(source, skip_unreadable=True) == expected

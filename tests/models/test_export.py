@@ -215,6 +215,27 @@ def test_files_of_another_kind_damaged_or_for_other_platforms_are_refused(lenet,
         load_exported(path)
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        "[]",
+        "3",
+        '"text"',
+        "{}",
+        '{"calling_convention": null, "jax": 1}',
+        '{"calling_convention": 1e999, "jax": 1}',
+        "[" * 99_999,
+    ],
+    ids=range(7),
+)
+def test_a_file_that_says_odd_things_of_itself_is_refused(tmp_path, about):
+    with zipfile.ZipFile(tmp_path / "file.zip", "w") as file:
+        file.writestr("about.json", about)
+        file.writestr("program", b"")
+    with pytest.raises(ValueError, match=r"file\.zip is no exported model, or is damaged"):
+        load_exported(tmp_path / "file.zip")
+
+
 def test_the_extra_is_named(monkeypatch, lenet):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(ImportError, match=r"extra \"export\": pip install \"cnnjax\[export\]\""):

@@ -5,16 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
-from cnnjax.train import Experiment, Optimizer, read_rows
+from cnnjax.train import Experiment, Optimizer, Saving, load_variables, read_rows
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.hosts import connect, from_all_processes, from_first_process
-from tests.train.toy_run import run, settings
+from cnnjax.train.hosts import connect, from_all_processes, from_first_process, on_first_process
+from tests.train.toy_run import SignalAfter, run, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +68,10 @@ def test_explicit_settings_come_first_and_must_be_whole(calls):
 
 
 def test_one_process_tells_itself():
-    assert from_first_process("runs/mine") == "runs/mine"
+    assert from_first_process("runs/mine") == on_first_process(lambda: "runs/mine") == "runs/mine"
+    assert on_first_process(lambda: None) == ""
+    with pytest.raises(KeyError, match="mine"):
+        on_first_process(lambda: {}["mine"])
     np.testing.assert_array_equal(from_all_processes(jax.numpy.arange(3)), [0, 1, 2])
 
 
@@ -116,20 +121,30 @@ def two_processes(folder, *, stop_at=0):
     return [process.returncode for process in started], said
 
 
-def test_two_processes_stop_together_go_on_and_end_as_one_would(tmp_path):
-    folder = tmp_path / "run"
+def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_would(tmp_path):
+    folder, options = tmp_path / "run", {"steps": 5, "log_every": 1, "optimizer": Optimizer("momentum", 0.02)}
+    every = Saving(every=1, keep_last=5)
+    alone = run(settings(tmp_path / "alone", devices=4, saving=every, **options))
     codes, said = two_processes(folder, stop_at=1)
     assert codes == [128 + signal.SIGTERM] * 2, said
     with Checkpoints(folder / "checkpoints") as checkpoints:
         stopped = checkpoints.latest
     assert stopped is not None
     assert 1 <= stopped < 5
+    # What two processes saved is on this one's default device, and is what one process saved.
+    found, expected = load_variables(folder), load_variables(tmp_path / "alone", step=stopped)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
+    assert {leaf.device for leaf in jax.tree.leaves(found)} == {jax.devices()[0]}
+    # One process goes on, on all eight devices, until a signal stops it.
+    screen = Console(file=SignalAfter(f"step {stopped + 1}/", signal.SIGTERM), width=200)
+    with pytest.raises(SystemExit):
+        run(settings(folder, restartable=True, **options), console=screen)
     codes, said = two_processes(folder)
     assert codes == [0, 0], said
     assert "on 4 cpu device(s) of 2 processes by jit" in said[0]
-    assert f"resuming at step {stopped}" in said[0]
+    assert f"resuming at step {stopped + 1}" in said[0]
     assert [row["step"] for row in read_rows(folder)] == list(range(1, 6))
-    alone = run(settings(tmp_path / "alone", steps=5, log_every=1, devices=4, optimizer=Optimizer("momentum", 0.02)))
+    assert not (folder / "lock").exists()
     expected = jax.tree.leaves((alone.state.params, alone.state.batch_stats, alone.state.opt_state))
     for number in (0, 1):
         found = np.load(f"{folder}-{number}.npz")

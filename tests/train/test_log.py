@@ -45,6 +45,32 @@ def test_rows_and_events(tmp_path):
     assert found["train/loss", 20] == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"step": 1}',
+        b'{"step": "1", "epoch": 1, "train": {}}',
+        b'{"step": true, "epoch": 1, "train": {}}',
+        b'{"step": 1, "epoch": [], "train": {}}',
+        b'{"step": 1, "epoch": 1, "train": [0.5]}',
+        b'{"step": 1, "epoch": 1, "train": {"loss": "0.5"}}',
+        b"[" * 100_000,
+        b"\xff",
+        b"",
+    ],
+    ids=range(13),
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    good = json.dumps(row(10, test={"accuracy": None})).encode()
+    (tmp_path / "metrics.jsonl").write_bytes(good + b"\n" + line + b"\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2, is damaged \(.*\); mend or remove the line"):
+        read_rows(tmp_path)
+
+
 def test_a_resumed_log_forgets_what_came_later(tmp_path):
     with MetricsLog(tmp_path) as log:
         for step in (10, 20, 30):

@@ -1,7 +1,9 @@
 """A run's network read from its folder: the same answers, its pictures, and folders that are not a run's."""
 
 import dataclasses
+import hashlib
 import json
+from contextlib import contextmanager
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from rich.console import Console
 from cnnjax.data import open_source
 from cnnjax.experiment import run
 from cnnjax.train import Experiment, load_run
+from cnnjax.train.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -62,27 +65,97 @@ def test_folders_that_are_not_a_runs(outcome, tmp_path):
         load_run(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no step 7"):
         load_run(outcome.fit.run_dir, step=7)
-    record = outcome.fit.run_dir / "config.json"
-    text = record.read_text()
+
+
+@pytest.fixture
+def record(outcome):
+    """The record, which is put back after the test."""
+    path = outcome.fit.run_dir / "config.json"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"experiment": 3}', "[" * 100_000], ids=range(7))
+def test_a_damaged_record_is_refused(outcome, record, text):
+    record.write_text(text)
+    with pytest.raises(ValueError, match="is damaged, or is not that of a run"):
+        load_run(outcome.fit.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda saved: saved["record"].update(mean=[0.5]), r"record.mean: \[0.5\] there, \[0.3048"),
+        (lambda saved: saved["record"].update(deviation=[0]), r"record.deviation: \[0\] there, \[0.3232"),
+        (lambda saved: saved["record"]["classes"].reverse(), r"record.classes: \['9', '8'"),
+        (lambda saved: saved["record"].update(mean=[float("nan")]), r"record.mean: \[nan\] there"),
+        (lambda saved: saved["experiment"].update(model="lenet5"), "model: lenet5 there, convnet here"),
+        (lambda saved: saved["experiment"].update(precision="bfloat16"), "precision: bfloat16 there, float32 here"),
+        (lambda saved: saved.update(record=[]), r"record: \[\] there"),
+        (lambda saved: saved["experiment"].clear(), r"train_split: None there, train here; and \d+ more"),
+    ],
+    ids=range(8),
+)
+def test_a_record_that_was_changed_since_is_refused(outcome, record, change, named):
+    saved = json.loads(record.read_text())
+    change(saved)
+    record.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"config.json was changed since the checkpoint .*{named}.*; undo the change"):
+        load_run(outcome.fit.run_dir)
+
+
+@contextmanager
+def saved_with(run_dir, change):
+    """A run whose checkpoint, and file, were saved with another record."""
+    (step,) = (run_dir / "checkpoints").iterdir()
+    files = [step / "manifest.json", run_dir / "config.json"]
+    before = [file.read_bytes() for file in files]
+    kept = read_manifest(step)
+    changed = json.loads(json.dumps(kept.record))
+    change(changed)
+    body = json.dumps(dataclasses.asdict(dataclasses.replace(kept, record=changed)))
+    files[0].write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+    files[1].write_text(json.dumps(changed))
     try:
-        record.write_text(json.dumps({"experiment": {}}))
-        with pytest.raises(ValueError, match="is damaged, or is not that of a run"):
-            load_run(outcome.fit.run_dir)
-        for where, name, value, message in [
-            ("record", "pixels", {"dtype": "uint8"}, "is damaged, or is not that of a run on pictures"),
-            ("record", "shape", [16], "is damaged, or is not that of a run on pictures"),
-            ("record", "deviation", [0.0], "is damaged, or is not that of a run on pictures"),
-            ("experiment", "model", "Net", r"cannot be made anew: unknown model 'Net'.*load_variables\('.*'\) gives"),
-        ]:
-            saved = json.loads(text)
-            saved[where][name] = value
-            record.write_text(json.dumps(saved))
-            with pytest.raises(ValueError, match=message):
-                load_run(outcome.fit.run_dir)
-        saved = json.loads(text)
-        del saved["record"]["pixels"]
-        record.write_text(json.dumps(saved))
-        with pytest.raises(ValueError, match=r"says nothing of pixels: .* or of an earlier version; load_variables\('"):
-            load_run(outcome.fit.run_dir)
+        yield files[1]
     finally:
-        record.write_text(text)
+        for file, content in zip(files, before, strict=True):
+            file.write_bytes(content)
+
+
+def test_what_a_resumed_run_was_allowed_to_change_is_no_change(outcome):
+    """The record is that of the first start; the checkpoint says what its own start was allowed."""
+    first = (outcome.fit.run_dir / "config.json").read_text()
+
+    def resume(saved):
+        saved["experiment"]["batch_size"], saved["allow_drift"] = 32, ["batch_size"]
+
+    with saved_with(outcome.fit.run_dir, resume) as record:
+        record.write_text(first)
+        assert load_run(outcome.fit.run_dir).settings["batch_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda saved: saved["record"].update(pixels={"dtype": "uint8"}),
+            "is damaged, or is not that of a run on pict",
+        ),
+        (lambda saved: saved["record"].update(shape=[16]), "is damaged, or is not that of a run on pictures"),
+        (lambda saved: saved["record"].update(deviation=[0.0]), "is damaged, or is not that of a run on pictures"),
+        (
+            lambda saved: saved["experiment"].update(model="Net"),
+            r"cannot be made anew: unknown model 'Net'.*load_variables\('.*'\) gives",
+        ),
+        (
+            lambda saved: saved["record"].pop("pixels"),
+            r"says nothing of pixels: .* or of an earlier version; load_variables\('",
+        ),
+    ],
+    ids=range(5),
+)
+def test_records_that_say_too_little_of_pictures(outcome, change, message):
+    with saved_with(outcome.fit.run_dir, change), pytest.raises(ValueError, match=message):
+        load_run(outcome.fit.run_dir)
