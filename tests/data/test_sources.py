@@ -191,7 +191,7 @@ def test_sources_say_in_a_line_what_they_are():
         (np.array([0.0, 1.0]), "came as float64, the first is 0.0; expected .* integers: pass label.astype"),
         (
             np.array([1.5, np.nan]),
-            r"the first is 1.5; expected .* np.unique\(label, return_inverse=True\)\[1\] numbers them",
+            r"came as float64, the first is 1.5; expected .* np.unique\(label, return_inverse=True\)\[1\] numbers them",
         ),
         (np.array(["cat", "dog"]), r"came as <U3, the first is 'cat'; .* np.unique\(label, return_inverse=True\)\[1\]"),
         (np.array([True, False]), "came as bool, the first is True; .* pass label.astype"),
@@ -206,7 +206,7 @@ def test_labels_that_are_no_integers_are_refused(labels, message):
 
 
 def test_pictures_with_their_channels_first_are_refused():
-    with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .* moveaxis"):
+    with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .*moveaxis"):
         ArraySource({"image": np.zeros((2, 3, 8, 8), np.uint8)}, Info("mine", "all", {}))
 
 

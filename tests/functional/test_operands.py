@@ -89,7 +89,10 @@ def test_distributions_stay():
     [
         (np.zeros((4, 1), np.int32), r"targets: shape \(4, 1\) came, \(4,\) was expected: a class for each; or, in fl"),
         (np.zeros((4, 3), np.int32), r"targets: shape \(4, 3\) came, \(4,\) was expected"),
-        (np.zeros(4, np.float32), r"targets: shape \(4,\) came, \(4, 3\) was expected: a distribution .* of \(4,\)"),
+        (
+            np.zeros(4, np.float32),
+            r"targets: float32 of shape \(4,\) came; expected .* integers, such as targets.astype\(jnp.int32\)",
+        ),
         (np.zeros((4, 2), np.float32), r"targets: shape \(4, 2\) came, \(4, 3\) was expected"),
         (np.zeros(4, bool), "targets: bool came, floating point was expected"),
     ],
