@@ -69,8 +69,8 @@ class _Walk:
             if not any(found) or all(0 in program.shapes[value] for value in equation.outputs):
                 continue
             step = Step(program, equation, tuple(found))
-            if rules.joins(step) and len({reach.axis is None for reach in step.present}) == 2 and not self.gates:
-                step = Step(program, equation, tuple(r if r is None or r.axis is not None else None for r in found))
+            if not self.gates and rules.joins(step):
+                step = Step(program, equation, _without_gates(found))
             for value, reach in zip(equation.outputs, self._rule(step, extent), strict=True):
                 reaches[value] = None if 0 in program.shapes[value] else reach
         return reaches
@@ -160,6 +160,16 @@ class _Walk:
         ]
 
 
+def _without_gates(reaches: Sequence[Reach | None]) -> tuple[Reach | None, ...]:
+    """Those that have a position where they meet: what is the same at every position of the others is left out."""
+    axes = {reach.axis for reach in reaches if reach is not None and reach.axis is not None}
+
+    def is_gate(reach: Reach) -> bool:
+        return reach.axis is None and all(axis >= reach.rank or reach.low.shape[axis] == 1 for axis in axes)
+
+    return tuple(None if reach is None or (axes and is_gate(reach)) else reach for reach in reaches)
+
+
 def _union(reaches: Sequence[Reach | None]) -> Reach | None:
     present = [reach for reach in reaches if reach is not None]
     return reaching.join(present) if present else None
@@ -183,7 +193,7 @@ def _aligned(reaches: Sequence[Reach], extent: int) -> bool:
         (line.plane_low + line.plane_high).ravel()
         for reach in reaches
         if reach.axis is not None
-        for line in [reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])]
+        for line in [reaching.line(reach, reach.axis)]
         if (line.plane_low <= line.plane_high).all() and ((line.plane_low > 0) | (line.plane_high < extent - 1)).any()
     ]
     return all(np.array_equal(centres[0], other) for other in centres[1:] if len(other) == len(centres[0]))
