@@ -161,7 +161,12 @@ class _Writer:
         if eqn.primitive in REFERENCES:
             expansion = partial(REFERENCES[eqn.primitive], **params)
             expanded = jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars))
-            return self._write_call(eqn, expanded, inputs, scope)
+            start = len(self.equations)
+            outputs = self._write_call(eqn, expanded, inputs, scope)
+            self._note(start, result=params["result"])
+            return outputs
+        if name == "conv_general_dilated" and "transpose(" in str(eqn.source_info.name_stack):
+            params = {**params, "backward": True}
         found = [params[place] for place in _INNER.get(name, ())]
         programs = found[0] if name == "cond" else found
         inner = tuple(_flatten(program, [""] * len(getattr(program, "jaxpr", program).outvars)) for program in programs)
@@ -193,6 +198,12 @@ class _Writer:
             ]
         self.calls.append(Call(start, len(self.equations), tuple(inputs), tuple(outputs), _operation(eqn)))
         return outputs
+
+    def _note(self, start: int, **known: Any) -> None:
+        """Adds to the parameters of convolutions from an equation on what their form alone does not tell."""
+        for index, equation in enumerate(self.equations[start:], start):
+            if equation.primitive == "conv_general_dilated":
+                self.equations[index] = replace(equation, params={**equation.params, **known})
 
     def _write_scan(
         self, params: Any, inputs: Sequence[int], kinds: Sequence[Any], scope: tuple[str, ...]
