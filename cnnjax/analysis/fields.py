@@ -189,9 +189,7 @@ class LayerField:
     @cached_property
     def _boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """First and last pixel on the plane, per input axis: arrays that broadcast to `positions`."""
-        return [
-            _of_positions(axis.reach.plane_low, axis.reach.plane_high, self.position_axes) for axis in self.axes
-        ]
+        return [_of_positions(axis.reach.plane_low, axis.reach.plane_high, self.position_axes) for axis in self.axes]
 
     @cached_property
     def _exact_boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:

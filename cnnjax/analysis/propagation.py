@@ -25,12 +25,13 @@ class Propagation:
     """What every value of a program reaches, a tuple over the spatial axes; None where it does not see the image.
 
     `unknown` names the primitives that have no rule. `misaligned` are the equations where branches meet whose fields
-    have other centres at the same position.
+    have other centres at the same position. `loops` are those whose turns are not written out, and which see the image.
     """
 
     reaches: tuple[tuple[Reach, ...] | None, ...]
     unknown: tuple[str, ...]
     misaligned: tuple[Equation, ...]
+    loops: tuple[Equation, ...]
 
 
 def propagate(program: Program, *, gates: bool = True) -> Propagation:
@@ -40,7 +41,7 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
     gate, a statistic of the batch) is left out where it meets them.
     """
     shape = program.shapes[program.image]
-    walk = _Walk({}, {}, gates)
+    walk = _Walk({}, {}, {}, gates)
     per_axis = [
         walk.through(program, {program.image: reaching.of_input(len(shape), axis, shape[axis])}, shape[axis])
         for axis in range(1, len(shape) - 1)
@@ -49,13 +50,14 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
         None if any(reach is None for reach in found) else tuple(reach for reach in found if reach is not None)
         for found in zip(*per_axis, strict=True)
     )
-    return Propagation(reaches, tuple(walk.unknown), tuple(walk.misaligned))
+    return Propagation(reaches, tuple(walk.unknown), tuple(walk.misaligned), tuple(walk.loops))
 
 
 @dataclass(frozen=True, eq=False)
 class _Walk:
     unknown: dict[str, None]
     misaligned: dict[Equation, None]
+    loops: dict[Equation, None]
     gates: bool
 
     def through(self, program: Program, given: Mapping[int, Reach], extent: int) -> list[Reach | None]:
@@ -78,11 +80,13 @@ class _Walk:
     def _rule(self, step: Step, extent: int) -> Sequence[Reach | None]:
         if step.equation.inner:
             # Where branches meet inside of it, it is told as a whole.
-            inside = _Walk(self.unknown, {}, self.gates)
+            inside = _Walk(self.unknown, {}, {}, self.gates)
             loop = {"cond": inside._cond, "while": inside._while, "scan": inside._scan}[step.equation.primitive]
             outputs = loop(step, extent)
             if inside.misaligned:
                 self.misaligned[step.equation] = None
+            if inside.loops or step.equation.primitive != "cond":
+                self.loops[step.equation] = None
             return outputs
         rule = rules.find(step.equation.primitive)
         if rule is None or (outputs := rule(step)) is None:
