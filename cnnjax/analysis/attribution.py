@@ -111,9 +111,9 @@ def integrated_gradients(
 ) -> Pictures:
     r"""Gradients along the straight line from a baseline, $(x - b) \int_0^1 \nabla s_t(b + a (x - b)) \, da$.
 
-    Their sum is the difference of the scores of picture and baseline (completeness). Where the score leaps, as that of a
-    sure classifier may, 4,096 parts of the line can miss it: what `completeness_error` finds missing is then warned of,
-    but for under `jax.jit`, where nothing can be said.
+    Their sum is the difference of the scores of picture and baseline (completeness). Where the score leaps, 4,096 parts
+    of the line can miss it: what is missing by `completeness_error` is then warned of, but not under `jax.jit`, where
+    nothing can be said.
 
     Args:
         function: pictures to scores.
@@ -204,7 +204,7 @@ def completeness_error(
 
 
 def warn_of_missing(missing: Float[Array, " batch"], tolerance: float = TOLERANCE) -> None:
-    """Warns where integrated gradients are not complete; while a function is traced nothing is known, and nothing said."""
+    """Warns where integrated gradients are not complete; while a function is traced nothing is said."""
     if isinstance(missing, jax.core.Tracer) or not (missing > tolerance).any():
         return
     worst = int(missing.argmax())

@@ -38,8 +38,8 @@ class Explanations(Result):
     """What every method gives for every picture: arrays (batch, height, width), colours summed.
 
     `classes` names the targets where names are known. `layer` is that of the class activation maps, which have its
-    size. `completeness_errors` is what integrated gradients, where they are among the methods, miss of each score's gain
-    (see `completeness_error`).
+    size. `completeness_errors` is what integrated gradients, where they are asked for, miss of each score's gain (see
+    `completeness_error`).
     """
 
     images: np.ndarray
@@ -275,7 +275,7 @@ def _applicable(program: Program, layer: str | None) -> list[str]:
 
 @lru_cache(maxsize=4 * len(METHODS))
 def _compiled(method: str, function: Held, known: Hashable, layer: str | None, window: int) -> Callable[..., Any]:
-    """A method of a function, compiled, by a key, a baseline, pictures and targets; `known` tells a changed one apart."""
+    """A method of a function, compiled, of a key, a baseline, pictures and targets; `known` is the fingerprint."""
     explained = function.thing
 
     @jax.jit

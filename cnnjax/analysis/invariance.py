@@ -258,9 +258,15 @@ def _to_pixels(field: LayerField) -> Matrix:
 
 
 def _scale_and_first(axis: AxisField) -> tuple[float, float]:
-    """Pixels per position, and the pixel that position 0 is centred on, or would be where it sees nothing."""
+    """Pixels per position, and the pixel that position 0 is centred on, counted from a position in the middle.
+
+    Position 0 itself may see nothing, or less than the others, as at the border of a canvas.
+    """
     stride, seeing = float(axis.stride or 1), np.flatnonzero(~np.isnan(axis.centres))
-    return stride, float(axis.centres[seeing[0]] - stride * seeing[0]) if len(seeing) else 0.0
+    if not len(seeing):
+        return stride, 0.0
+    middle = seeing[len(seeing) // 2]
+    return stride, float(axis.centres[middle] - stride * middle)
 
 
 def _relative(plain: jax.Array, changed: jax.Array) -> float:

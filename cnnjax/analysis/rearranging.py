@@ -123,6 +123,7 @@ def _step(ends: np.ndarray, expected: Fraction | None) -> Fraction | None:
             return expected
     # Of the periods the first that nearly all steps keep, else the one that most keep.
     best, step = 0.5, None
+    begin, end = places[len(places) // 4], places[3 * len(places) // 4]
     for period in range(1, min(_LONGEST_PERIOD, len(ends) // 2) + 1):
         steps = ends[period:] - ends[:-period]
         steps = steps[~np.isnan(steps)]
@@ -131,7 +132,7 @@ def _step(ends: np.ndarray, expected: Fraction | None) -> Fraction | None:
         usual = np.median(steps)
         share = (steps == usual).mean()
         # Steps that lead nowhere, as those of columns in line, which begin anew in every row, are no stride.
-        goes_on = abs(ends[places[-1]] - ends[first]) >= abs(usual) / period * (places[-1] - first) / 2
+        goes_on = (ends[end] - ends[begin]) * np.sign(usual) >= abs(usual) / period * (end - begin) / 2
         if share > best and usual and goes_on:
             best, step = share, Fraction(int(usual), 2 * period)
         # But for the borders, where a resized picture's weights are cut off.

@@ -11,7 +11,6 @@ from cnnjax.analysis.inputs import check_finite
 from cnnjax.analysis.statistics import centred
 from cnnjax.view.result import Figure, Result
 
-
 # What unrelated representations may come to before a result says that there are few examples.
 _CHANCE = 0.1
 
