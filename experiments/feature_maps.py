@@ -143,7 +143,7 @@ def main(options: Options) -> None:
     parts = [Part("statistics", "Statistics by layer", statistics, drawings=drawings)]
     measured: dict[str, Any] = {"net": net.name, "pictures": len(pictures), "layers": len(maps)}
     if len(pictures) > 3:
-        similarity = analysis.similarity(maps)
+        similarity = analysis.similarity(maps, debiased=False)  # as in the paper
         parts.append(
             Part("similarity", "Similarity of layers", similarity, "1 for maps that are equal but for a rotation.")
         )

@@ -5,6 +5,7 @@ themselves (`draw`), are saved (`save`) and show in a notebook.
 """
 
 from cnnjax.analysis.attribution import (
+    completeness_error,
     deconvolution,
     gradient,
     gradient_times_input,
@@ -66,6 +67,7 @@ __all__ = [
     "activation_maximization",
     "challenges",
     "cka",
+    "completeness_error",
     "context",
     "cost",
     "deconvolution",

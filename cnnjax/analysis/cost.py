@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cnnjax.analysis.constants import carried, constants_by_layer
 from cnnjax.analysis.counting import multiply_accumulates, uncounted
 from cnnjax.analysis.memory import bytes_of, kept_in_training, live_bytes
 from cnnjax.analysis.program import Program
@@ -45,7 +46,8 @@ class Cost(Result):
 
     Attributes:
         layers: in the order they run.
-        params: parameters; none are known of a plain function.
+        params: parameters of a model; of a function, which has none of its own, the elements of the arrays of floats
+            that it carries along (`from_constants`).
         macs: multiply-accumulates for the batch that was asked for (see `counting`).
         activations: elements that leave convolutions and matrix products, for the batch (Radosavovic et al. 2020,
             "Designing Network Design Spaces", section 3.3).
@@ -55,6 +57,8 @@ class Cost(Result):
             for, or of a plain function.
         padding: whether taps on padding are counted.
         uncounted: loops that run as often as the data says, one turn of which is counted.
+        from_constants: whether `params` are elements of the arrays that a function carries along: its weights, but also
+            running statistics of norms, counts of pools, or a mean that it takes off its pictures.
     """
 
     layers: tuple[LayerCost, ...]
@@ -66,6 +70,12 @@ class Cost(Result):
     kept_bytes: int | None
     padding: bool
     uncounted: tuple[str, ...]
+    from_constants: bool
+
+    @property
+    def params_name(self) -> str:
+        """What `params` are."""
+        return "constants" if self.from_constants else "parameters"
 
     @property
     def training_bytes(self) -> int | None:
@@ -92,7 +102,7 @@ class Cost(Result):
 
     def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Header and rows for people: the layers, then the total."""
-        header = ("layer", "output", "parameters", "MACs", "activations", "forward / KiB", "kept to train / KiB")
+        header = ("layer", "output", self.params_name, "MACs", "activations", "forward / KiB", "kept to train / KiB")
         rows = [
             tuple(
                 format_cell(cell / _KIB if name.endswith("bytes") and cell is not None else cell)
@@ -110,7 +120,7 @@ class Cost(Result):
         if self.training_bytes is not None:
             memory += f", {self.training_bytes / _MIB:.1f} MiB to train (without the optimizer's own)"
         notes = [
-            f"{self.parameter_bytes / _MIB:.1f} MiB of parameters; {memory}.",
+            f"{self.parameter_bytes / _MIB:.1f} MiB of {self.params_name}; {memory}.",
             f"{self.activations:,} elements leave convolutions and products. A MAC is one multiplication and one"
             f" addition; taps on padding are {'counted' if self.padding else 'left out'}.",
         ]
@@ -120,7 +130,7 @@ class Cost(Result):
                 f"{format_cell(outside / _KIB)} KiB of what is kept are the picture, and what is made between layers,"
                 " as by activations."
             )
-        return notes + loop_notes(self.uncounted)
+        return notes + constant_notes(self) + loop_notes(self.uncounted)
 
     def draw(self) -> Figure:
         """Bars of each layer's own multiply-accumulates, parameters and activations."""
@@ -133,10 +143,10 @@ class Cost(Result):
             [layer.name for layer in layers],
             {
                 "multiply-accumulates / million": [layer.macs / 1e6 for layer in layers],
-                "parameters / thousand": [layer.params / 1e3 for layer in layers],
+                f"{self.params_name} / thousand": [layer.params / 1e3 for layer in layers],
                 "activations / thousand": [layer.activations / 1e3 for layer in layers],
             },
-            title=f"{self.macs / 1e6:,.1f} M multiply-accumulates, {self.params / 1e6:,.2f} M parameters",
+            title=f"{self.macs / 1e6:,.1f} M multiply-accumulates, {self.params / 1e6:,.2f} M {self.params_name}",
         )
 
 
@@ -150,7 +160,8 @@ def cost(
 ) -> Cost:
     """Counts what a Flax model, or any function of one array, costs for inputs (batch, *spatial, channels).
 
-    Nothing is computed. Only a model's parameters are known, so a function has none.
+    Nothing is computed. A function has no parameters of its own: what it closes over, such as the weights of a loaded
+    run, is counted as its constants.
 
     Args:
         function: what is counted.
@@ -168,25 +179,26 @@ def cost(
     (61706, 416520)
     """
     program = trace(function, shape, dtype=dtype)
-    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
+    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
     kept = kept_in_training(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
     return cost_of(program, variables, padding=padding, kept=kept)
 
 
 def cost_of(
     program: Program,
-    variables: Mapping[str, Any],
+    variables: Mapping[str, Any] | None,
     *,
     padding: bool = True,
     kept: Mapping[str, int] | None = None,
 ) -> Cost:
-    """`cost` of a program that is traced already, of a model with these variables (shapes will do).
+    """`cost` of a program that is traced already, of a model with these variables (shapes will do), or of a function.
 
     `kept` is what training keeps by layer (see `memory.kept_in_training`).
     """
     macs, live = multiply_accumulates(program, padding=padding), live_bytes(program)
     layers = program.layers()
-    params = _by_module(variables)
+    params = constants_by_layer(program) if variables is None else _by_module(variables)
+    held = list(carried(program)) if variables is None else variables.get("params", {})
     products = ("conv_general_dilated", "dot_general")
     depends = program.depends()
     return Cost(
@@ -211,17 +223,25 @@ def cost_of(
             for value in equation.outputs
             if depends[value]
         ),
-        parameter_bytes=bytes_of(variables.get("params", {})),
+        parameter_bytes=bytes_of(held),
         forward_bytes=max(live, default=0),
         kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
         uncounted=uncounted(program),
+        from_constants=variables is None,
     )
 
 
 def loop_notes(uncounted: Sequence[str]) -> list[str]:
     """What is said of loops that run as often as the data says."""
     return [f"Of each {' and '.join(uncounted)} loop one turn is counted."] if uncounted else []
+
+
+def constant_notes(cost: Cost) -> list[str]:
+    """What is said of parameters that are counted from the arrays that a function carries along."""
+    if not cost.from_constants or not cost.params:
+        return []
+    return ["Constants are all arrays of floats that the function carries along: weights, and statistics of norms too."]
 
 
 def abstract_variables(model: Model, shape: Sequence[int], dtype: DTypeLike) -> Mapping[str, Any]:

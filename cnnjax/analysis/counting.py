@@ -1,13 +1,21 @@
 """Multiply-accumulates counted from the traced program.
 
 One multiply-accumulate (MAC) is one product of a convolution or matrix product; a FLOP count would be twice that.
-Taps that fall on padding count unless told otherwise, zeros inserted by dilating the input do not; elementwise work
-and pooling are left out. Loops count as often as they run, a choice as its most expensive branch.
+Taps that fall on padding count unless told otherwise; elementwise work and pooling are left out. Loops count as often
+as they run, a choice as its most expensive branch.
+
+A transposed convolution counts every pixel once for every tap, whatever zeros and padding its form as a correlation
+has, and the gradients of a layer count as many products as the layer. Of the operations of this package it is known
+which of these each is. Of those of `lax` it is read from their form: a dilated input, or at stride 1 a padding by all
+of the window but one tap on every side, are taken for a transposed convolution.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.sliding import tap_positions
@@ -53,31 +61,86 @@ def _convolution(
 ) -> int:
     numbers = params["dimension_numbers"]
     batch, features = (output[axis] for axis in numbers.out_spec[:2])
-    axes = zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)
-    taps = [
-        _taps(
-            None if padding else images[in_axis],
-            output[out_axis],
-            kernel[window_axis],
-            stride=params["window_strides"][number],
-            before=params["padding"][number][0],
-            dilation=params["rhs_dilation"][number],
-            base_dilation=params["lhs_dilation"][number],
+    sizes, outputs, windows = (
+        [shape[axis] for axis in spec[2:]]
+        for shape, spec in ((images, numbers.lhs_spec), (output, numbers.out_spec), (kernel, numbers.rhs_spec))
+    )
+    axes = [
+        _Axis(size, positions, window, stride, before, dilation, base_dilation)
+        for size, positions, window, stride, (before, _), dilation, base_dilation in zip(
+            sizes,
+            outputs,
+            windows,
+            params["window_strides"],
+            params["padding"],
+            params["rhs_dilation"],
+            params["lhs_dilation"],
+            strict=True,
         )
-        for number, (in_axis, out_axis, window_axis) in enumerate(axes)
     ]
-    return batch * features * kernel[numbers.rhs_spec[1]] * math.prod(taps)
+    per_axis = _products(params, axes) if padding else [axis.within() for axis in axes]
+    return batch * features * kernel[numbers.rhs_spec[1]] * math.prod(per_axis)
 
 
-def _taps(
-    size: int | None, outputs: int, window: int, *, stride: int, before: int, dilation: int, base_dilation: int
-) -> int:
-    """Taps of all positions along one axis that do not fall between the elements of a dilated input.
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a convolution: output o and tap t meet at place `o * stride - before + t * dilation`.
 
-    Of an input of `size` elements, where it is given, only those that fall on one of them.
+    Pixel i of `size` lies at the place `i * base_dilation`.
     """
-    taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
-    counted = taps % base_dilation == 0
-    if size is not None:
-        counted &= (taps >= 0) & (taps <= (size - 1) * base_dilation)
-    return int(counted.sum())
+
+    size: int
+    outputs: int
+    window: int
+    stride: int
+    before: int
+    dilation: int
+    base_dilation: int
+
+    @property
+    def _places(self) -> np.ndarray:
+        return tap_positions(self.outputs, self.window, stride=self.stride, before=self.before, dilation=self.dilation)
+
+    def of_outputs(self) -> int:
+        """Pairs of an output and a tap that meet a pixel, be it one of the padding."""
+        return int((self._places % self.base_dilation == 0).sum())
+
+    def within(self) -> int:
+        """Those that meet a pixel of the input."""
+        places = self._places
+        inside = (places >= 0) & (places <= (self.size - 1) * self.base_dilation)
+        return int((inside & (places % self.base_dilation == 0)).sum())
+
+    def of_pixels(self) -> int:
+        """Pairs of a pixel and a tap that meet an output, be it one that is cut off."""
+        places = np.arange(self.size)[:, None] * self.base_dilation + self.before
+        return int(((places - np.arange(self.window) * self.dilation) % self.stride == 0).sum())
+
+    def of_pixels_and_outputs(self) -> int:
+        """Pairs of a pixel and an output that a tap joins, be it one beyond the window."""
+        places = np.arange(self.size)[:, None] * self.base_dilation + self.before
+        return int(((places - np.arange(self.outputs) * self.stride) % self.dilation == 0).sum())
+
+    @property
+    def whole_overlap(self) -> bool:
+        """Whether the window is slid over all places where it meets the input at all, one by one."""
+        reach = (self.window - 1) * self.dilation
+        return self.stride == 1 and self.before >= reach and self.outputs >= self.size + reach
+
+
+def _products(params: Any, axes: Sequence[_Axis]) -> list[int]:
+    """By axis, the products of the layer that a convolution is, or is a gradient of; those on its padding count."""
+    numbers, result = params["dimension_numbers"], params.get("result")
+    of_outputs = [axis.of_outputs() for axis in axes]
+    if result is not None:  # which factor of a correlation of this package
+        return [axis.of_pixels() for axis in axes] if result == "images" else of_outputs
+    dilated = any(axis.base_dilation > 1 for axis in axes)
+    # A gradient by the kernel sums over the batch, which lies where channels do else.
+    if numbers.lhs_spec[0] > numbers.lhs_spec[1]:
+        return [axis.of_pixels_and_outputs() for axis in axes] if dilated else of_outputs
+    if dilated or all(axis.whole_overlap for axis in axes):
+        return [axis.of_pixels() for axis in axes]
+    if params.get("backward") and all(axis.stride == 1 for axis in axes):
+        # By the images; padding is the correlation's own where it is less.
+        return min([axis.of_pixels() for axis in axes], of_outputs, key=math.prod)
+    return of_outputs

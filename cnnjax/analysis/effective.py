@@ -29,7 +29,7 @@ class EffectiveField(Result):
 
     Attributes:
         layer: which layer.
-        position: of the unit, per spatial axis.
+        position: of the unit, per axis of the map (`LayerField.position_axes`).
         field: its theoretical receptive field.
         gradient: by pixel, the root mean square over examples (and root of the sum of squares over colours).
         centre: mean place of the gradient, in pixels, per axis.
@@ -82,7 +82,7 @@ class EffectiveField(Result):
             {
                 "layer": self.layer,
                 "axis": axis,
-                "position": self.position[axis],
+                "position": ",".join(map(str, self.position)),
                 "centre": self.centre[axis],
                 "sigma": self.sigma[axis],
                 "radius": self.radius[axis],
@@ -121,7 +121,7 @@ def effective_receptive_field(
         function: of pictures (batch, *spatial, channels), independent of each other.
         images: the batch; noise will do for random weights.
         layer: whose unit; the function's output where left out.
-        position: of the unit, per spatial axis; the centre where left out.
+        position: of the unit, per axis of the map (`LayerField.position_axes`); the middle one where left out.
 
     Raises:
         ValueError: there is no such layer, or it has no positions; or nothing reaches the unit.
@@ -133,19 +133,17 @@ def effective_receptive_field(
     else:
         found = one_layer(program, layer)
         field, value = fields_of(program)[found.name], found.value
-    axes = [axis.reach.axis for axis in field.axes]
-    if any(axis is None for axis in axes):
+    if any(axis.reach.axis is None for axis in field.axes):
         raise ValueError(
             f"{field.name} has the shape {field.shape}, without positions along every axis of the pictures"
         )
-    sizes = [field.shape[axis] for axis in axes if axis is not None]
-    chosen = tuple(size // 2 for size in sizes) if position is None else tuple(map(int, position))
+    chosen = field.middle if position is None else tuple(map(int, position))
     field.box(chosen)  # says what is wrong with it
 
     def activity(images: jax.Array) -> jax.Array:
         (maps,) = evaluate(program, [images], [value])
-        for axis, place in zip(axes, chosen, strict=True):
-            maps = jax.lax.index_in_dim(maps, place, axis or 0, keepdims=True)
+        for axis, place in zip(field.position_axes, chosen, strict=True):
+            maps = jax.lax.index_in_dim(maps, place, axis, keepdims=True)
         return maps.sum()
 
     gradient = np.asarray(jax.jit(jax.grad(activity))(images), np.float64)

@@ -1,15 +1,16 @@
 """Several attribution methods side by side on the same pictures, and whether they depend on the weights at all."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
+from cnnjax.analysis.compiled import Held, fingerprint
 from cnnjax.analysis.evaluation import rectifiers
 from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.occlusion import occlusion
@@ -38,7 +39,8 @@ class Explanations(Result):
     """What every method gives for every picture: arrays (batch, height, width), colours summed.
 
     `classes` names the targets where names are known. `layer` is that of the class activation maps, which have its
-    size.
+    size. `completeness_errors` is what integrated gradients, where they are asked for, miss of each score's gain (see
+    `completeness_error`).
     """
 
     images: np.ndarray
@@ -47,6 +49,7 @@ class Explanations(Result):
     maps: Mapping[str, np.ndarray]
     layer: str | None
     classes: tuple[str, ...] | None = None
+    completeness_errors: tuple[float, ...] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per picture and method.
@@ -68,8 +71,12 @@ class Explanations(Result):
         ]
 
     def notes(self) -> list[str]:
-        """The layer of the class activation maps."""
-        return [f"Class activation maps are those of {self.layer}."] if self.layer else []
+        """The layer of the class activation maps, and what integrated gradients miss."""
+        notes = [f"Class activation maps are those of {self.layer}."] if self.layer else []
+        missing = max(self.completeness_errors or (0.0,))
+        if missing > attribution.TOLERANCE:
+            notes.append(f"Integrated gradients are not complete: up to {missing:.1%} of a score's gain is missing.")
+        return notes
 
     def draw(self) -> Figure:
         """A line for each picture: itself, then every method."""
@@ -120,8 +127,13 @@ def explain(
         classes: their names.
         baseline: what integrated gradients begin at and occlusion covers with.
 
+    What is compiled is kept for the next call with the same function, of the last few.
+
     Raises:
         ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
+
+    Warns:
+        RuntimeWarning: integrated gradients are not complete (see `integrated_gradients`).
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True)
     images, targets, program = attribution.prepared(function, images, targets)
@@ -134,12 +146,18 @@ def explain(
     of_maps = (layer or class_activation.last_layer_with_positions(program)) if with_maps else None
     scores = attribution.score_of(function(images), targets)
     check_finite("scores", scores)
-    by_name = _methods(key, of_maps, max(min(images.shape[1:3]) // 6, 1), baseline)
-    maps = {}
+    start = attribution.baseline_of(images, baseline)
+    window, known = max(min(images.shape[1:3]) // 6, 1), fingerprint(program)
+    maps, errors = {}, None
     for method in chosen:
-        found = jax.jit(partial(by_name[method], function))(images, targets)
+        run = _compiled(method, Held(function), known, of_maps, window)
+        found = run(key, start, images, targets)
         maps[method] = np.asarray(found.sum(axis=-1) if found.ndim == 4 else found, np.float64)
         check_finite(method, maps[method])
+        if method == "integrated gradients":
+            missing = attribution.completeness_error(function, images, found, targets, baseline=start)
+            attribution.warn_of_missing(missing)
+            errors = tuple(map(float, missing))
     return Explanations(
         np.asarray(images),
         tuple(map(int, targets)),
@@ -147,6 +165,7 @@ def explain(
         maps,
         of_maps,
         None if classes is None else tuple(classes),
+        errors,
     )
 
 
@@ -253,18 +272,27 @@ def _applicable(program: Program, layer: str | None) -> list[str]:
     return [method for method in METHODS if method not in without]
 
 
-def _methods(key: jax.Array, layer: str | None, window: int, baseline: Any) -> dict[str, Callable[..., Any]]:
-    return {
-        "saliency": attribution.saliency,
-        "gradient x input": attribution.gradient_times_input,
-        "SmoothGrad": partial(attribution.smooth_grad, key),
-        "integrated gradients": partial(attribution.integrated_gradients, baseline=baseline),
-        "guided backpropagation": attribution.guided_backpropagation,
-        "deconvolution": attribution.deconvolution,
-        "Grad-CAM": partial(class_activation.grad_cam, layer=layer),
-        "Grad-CAM++": partial(class_activation.grad_cam_plus_plus, layer=layer),
-        "occlusion": partial(occlusion, window=window, baseline=baseline),
-    }
+@lru_cache(maxsize=4 * len(METHODS))
+def _compiled(method: str, function: Held, known: Hashable, layer: str | None, window: int) -> Callable[..., Any]:
+    """A method of a function, compiled, of a key, a baseline, pictures and targets; `known` is the fingerprint."""
+    explained = function.thing
+
+    @jax.jit
+    def run(key: jax.Array, baseline: jax.Array, images: jax.Array, targets: jax.Array) -> jax.Array:
+        by_name: dict[str, Callable[..., Any]] = {
+            "saliency": attribution.saliency,
+            "gradient x input": attribution.gradient_times_input,
+            "SmoothGrad": partial(attribution.smooth_grad, key),
+            "integrated gradients": partial(attribution.integrated_gradients, baseline=baseline),
+            "guided backpropagation": attribution.guided_backpropagation,
+            "deconvolution": attribution.deconvolution,
+            "Grad-CAM": partial(class_activation.grad_cam, layer=layer),
+            "Grad-CAM++": partial(class_activation.grad_cam_plus_plus, layer=layer),
+            "occlusion": partial(occlusion, window=window, baseline=baseline),
+        }
+        return by_name[method](explained, images, targets)
+
+    return run
 
 
 def _concentration(values: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnjax.analysis import reach as reaching
 from cnnjax.analysis.reach import Reach
+from cnnjax.view.table import format_extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class AxisField:
         start: first pixel of the first position's field, negative inside the padding (the effective padding is
             `-start`).
         stride: pixels from one position's field to the next, on average: a `Fraction` after upsampling; None where
-            no axis of the layer runs along the input (after flattening or global pooling).
+            no axis of the layer runs along the input (after flattening or global pooling), or not evenly.
         uniform: whether every position has the same size and stride.
         extent: pixels of the input along this axis.
         reach: the intervals themselves, for every element of the output: `reach.low` and `reach.high` are the first
@@ -37,14 +38,21 @@ class AxisField:
     extent: int
     reach: Reach
 
+    def __repr__(self) -> str:
+        return f"AxisField(size={self.size}, stride={self.stride}, start={self.start}, extent={self.extent})"
+
     @cached_property
     def lines(self) -> tuple[np.ndarray, np.ndarray]:
-        """First and last pixel, on the plane, of each position along the axis."""
-        return _lines(self.reach)
+        """First and last pixel, on the plane, of each place along the layer's axis: all that is at it together.
+
+        Where no axis runs along the input, every element stands for itself.
+        """
+        reach = self.reach if self.reach.axis is None else reaching.line(self.reach, self.reach.axis)
+        return reach.plane_low.ravel(), reach.plane_high.ravel()
 
     @property
     def centres(self) -> np.ndarray:
-        r"""Centre of each position's field, in pixels: $(low + high) / 2$; NaN where a position sees nothing.
+        r"""Centre of each of `lines`, in pixels: $(low + high) / 2$; NaN where a place sees nothing.
 
         Where the field is uniform that of position u is $-P + u S + (r - 1) / 2$, P the effective padding, S the
         stride, r the size (Araujo et al. 2019).
@@ -54,18 +62,26 @@ class AxisField:
 
     @property
     def sees_padding(self) -> np.ndarray:
-        """Of each position, whether its field reaches beyond the input."""
+        """Of each of `lines`, whether it reaches beyond the input."""
         low, high = self.lines
         return (low <= high) & ((low < 0) | (high >= self.extent))
 
 
 @dataclass(frozen=True, eq=False)
 class LayerField:
-    """Receptive field of one layer: its name, the shape of its output, and a field per spatial axis of the input."""
+    """Receptive field of one layer: its name, the shape of its output, and a field per spatial axis of the input.
+
+    A position is a place of the layer's own map: one number for each of its axes `position_axes`, in the order of
+    the map, which is not the picture's where axes were exchanged. Boxes and centres are in the order of the picture.
+    """
 
     name: str
     shape: tuple[int, ...]
     axes: tuple[AxisField, ...]
+
+    def __repr__(self) -> str:
+        stride, size = format_extent(self.stride), format_extent(self.size)
+        return f"LayerField({self.name!r}, shape={self.shape}, size={size}, stride={stride}, axes={len(self.axes)})"
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -87,25 +103,54 @@ class LayerField:
         """Whether all positions have a field of the same size, evenly spaced."""
         return all(axis.uniform for axis in self.axes)
 
+    @cached_property
+    def position_axes(self) -> tuple[int, ...]:
+        """The axes of the map that positions lie along.
+
+        Rows and columns of maps (batch, *spatial, channels) or (batch, channels, *spatial); else every axis along
+        which fields change, but for the channels'. A pooled vector has none, and one field; of a flattened one, every
+        element is a position.
+        """
+        return _position_axes(self.shape, [axis.reach for axis in self.axes])
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """How many positions there are along each of `position_axes`."""
+        return tuple(self.shape[axis] for axis in self.position_axes)
+
+    @property
+    def middle(self) -> tuple[int, ...]:
+        """The position in the middle of those that see anything."""
+        seeing = np.argwhere(self._seeing)
+        if not len(seeing):
+            return tuple(size // 2 for size in self.positions)
+        centre = [places[len(places) // 2] for places in map(np.unique, seeing.T)]
+        return tuple(map(int, seeing[((seeing - centre) ** 2).sum(axis=1).argmin()]))
+
     def check_rows_and_columns(self) -> None:
         """That maps are (batch, rows, columns, channels), rows and columns running along the picture's.
 
         Raises:
             ValueError: they are not; in another layout, say, or without positions.
         """
-        if len(self.shape) != 4 or [axis.reach.axis for axis in self.axes] != [1, 2]:
+        running = [axis.reach.axis for axis in self.axes]
+        if len(self.shape) != 4 or running != [1, 2]:
+            found = "" if None in running or len(running) != 2 else " (here along axes {} and {})".format(*running)
             raise ValueError(
                 f"{self.name} has the shape {self.shape}; expected maps (batch, rows, columns, channels) that run along"
-                " the picture's rows and columns"
+                f" the picture's rows and columns{found}"
             )
 
     @property
     def padding_share(self) -> float:
         """The share of positions whose field reaches beyond the input along any axis."""
-        return 1.0 - float(np.prod([1.0 - axis.sees_padding.mean() for axis in self.axes]))
+        beyond = np.zeros(self.positions, bool)
+        for axis, (low, high) in zip(self.axes, self._boxes, strict=True):
+            beyond |= (low <= high) & ((low < 0) | (high >= axis.extent))
+        return float(beyond.mean())
 
     def box(self, position: Sequence[int] | None = None, *, exact: bool = False) -> tuple[tuple[int, int], ...]:
-        """First and last pixel per input axis of the field of a position; of the centre one where None.
+        """First and last pixel per input axis of the field of a position; of the middle one where None.
 
         On the endless plane, or, with `exact`, only pixels of the input that it really depends on. A position that sees
         nothing has the field (0, -1).
@@ -113,60 +158,84 @@ class LayerField:
         Raises:
             ValueError: the position is not one of the layer's.
         """
-        bounds = []
-        for number, axis in enumerate(self.axes):
-            low, high = _lines(axis.reach, exact=True) if exact else axis.lines
-            place = self._place(position, number, len(low))
-            if place is None:
-                seeing = np.flatnonzero(low <= high)  # positions that see nothing have no field
-                place = int(seeing[len(seeing) // 2]) if len(seeing) else 0
-            bounds.append((int(low[place]), int(high[place])) if low[place] <= high[place] else (0, -1))
-        return tuple(bounds)
+        place = self.middle if position is None else self._place(position)
+        bounds = self._exact_boxes if exact else self._boxes
+        box = [(int(_at(low, place)), int(_at(high, place))) for low, high in bounds]
+        return tuple(box) if all(low <= high for low, high in box) else ((0, -1),) * len(box)
 
     def centre(self, position: Sequence[int]) -> tuple[float, ...]:
-        """The pixel that a position is centred on, per input axis; halves lie between two pixels.
+        """The pixel that a position is centred on, per input axis; halves lie between two pixels, NaN is nowhere.
 
         Raises:
             ValueError: the position is not one of the layer's.
         """
-        places = [self._place(position, number, len(axis.centres)) for number, axis in enumerate(self.axes)]
-        return tuple(float(axis.centres[place or 0]) for axis, place in zip(self.axes, places, strict=True))
+        place = self._place(position)
+        return tuple(float(_at(centres, place)) for centres in self._centres)
 
     def position_at(self, pixel: Sequence[float]) -> tuple[int, ...]:
-        """The position whose field's centre is nearest to a pixel, per input axis; the first of equally near ones.
+        """The position whose field's centre is nearest to a pixel; the first of equally near ones.
 
         Raises:
-            ValueError: the pixel has another number of axes than the input.
+            ValueError: the pixel has another number of axes than the input, or no position sees anything.
         """
         if len(pixel) != len(self.axes):
             raise ValueError(f"pixel={tuple(pixel)}; expected {len(self.axes)} numbers, one per spatial axis")
-        return tuple(int(np.nanargmin(abs(axis.centres - at))) for axis, at in zip(self.axes, pixel, strict=True))
+        if not self._seeing.any():
+            raise ValueError(f"no position of {self.name} sees anything of the input")
+        distances = sum((centres - at) ** 2 for centres, at in zip(self._centres, pixel, strict=True))
+        nearest = np.nanargmin(np.broadcast_to(distances, self.positions))
+        return tuple(map(int, np.unravel_index(nearest, self.positions)))
 
-    def _place(self, position: Sequence[int] | None, number: int, count: int) -> int | None:
-        if position is None:
-            return None
-        if len(position) != len(self.axes):
+    @cached_property
+    def _boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """First and last pixel on the plane, per input axis: arrays that broadcast to `positions`."""
+        return [_of_positions(axis.reach.plane_low, axis.reach.plane_high, self.position_axes) for axis in self.axes]
+
+    @cached_property
+    def _exact_boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [_of_positions(axis.reach.low, axis.reach.high, self.position_axes) for axis in self.axes]
+
+    @cached_property
+    def _centres(self) -> list[np.ndarray]:
+        return [np.where(low > high, np.nan, (low + high) / 2) for low, high in self._boxes]
+
+    @property
+    def _seeing(self) -> np.ndarray:
+        """Of each position, whether it sees anything."""
+        seeing = np.ones(self.positions, bool)
+        for low, high in self._boxes:
+            seeing &= low <= high
+        return seeing
+
+    def _place(self, position: Sequence[int]) -> tuple[int, ...]:
+        position = tuple(position)
+        if not self.position_axes and position == (0,) * len(self.axes):
+            return ()  # the one field of a pooled vector
+        if len(position) != len(self.position_axes):
             raise ValueError(
-                f"position={tuple(position)}; {self.name} has {len(self.axes)} spatial axes, and needs as many numbers"
+                f"position={position}; {self.name} has {len(self.position_axes)} spatial axes"
+                f" ({', '.join(map(str, self.position_axes))} of its shape {self.shape}), and needs as many numbers, in"
+                " this order"
             )
-        place = position[number]
-        if self.axes[number].reach.axis is None and self.axes[number].stride is None and count == 1:
-            return 0
-        if not 0 <= place < count:
-            raise ValueError(f"position={tuple(position)}; {self.name} has {count} positions along axis {number}")
-        return place
+        for number, (place, count) in enumerate(zip(position, self.positions, strict=True)):
+            if place not in range(count):
+                raise ValueError(
+                    f"position={position}; {self.name} has {count} positions along axis {number}, counted from 0"
+                )
+        return tuple(map(int, position))
 
 
 def layer_field(name: str, shape: tuple[int, ...], image: Sequence[int], reaches: Sequence[Reach]) -> LayerField:
     """The field of a value from its reach along each spatial axis of an image of that shape."""
-    axes = (_axis_field(reach, extent) for reach, extent in zip(reaches, image[1:-1], strict=True))
+    positions = _position_axes(shape, reaches)
+    axes = (_axis_field(reach, extent, positions) for reach, extent in zip(reaches, image[1:-1], strict=True))
     return LayerField(name, shape, tuple(axes))
 
 
-def _axis_field(reach: Reach, extent: int) -> AxisField:
-    (low, high), stride = _lines(reach), reach.stride
+def _axis_field(reach: Reach, extent: int, positions: Sequence[int]) -> AxisField:
+    (low, high), stride = _of_positions(reach.plane_low, reach.plane_high, positions), reach.stride
     sizes = np.maximum(high - low + 1, 0)
-    evenly = reach.axis is None or len(np.unique(np.diff(low))) < 2
+    evenly = reach.axis is None or len(np.unique(np.diff(low, axis=positions.index(reach.axis)))) < 2
     return AxisField(
         size=int(sizes.max()),
         smallest=int(sizes.min()),
@@ -178,12 +247,24 @@ def _axis_field(reach: Reach, extent: int) -> AxisField:
     )
 
 
-def _lines(reach: Reach, *, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """First and last pixel of each position along the axis: all channels and other axes together.
+def _position_axes(shape: Sequence[int], reaches: Sequence[Reach]) -> tuple[int, ...]:
+    """See `LayerField.position_axes`."""
+    running = {reach.axis for reach in reaches if reach.axis is not None}
+    if running and len(shape) == len(reaches) + 2:
+        channels_last, channels_first = range(1, len(shape) - 1), range(2, len(shape))
+        for spatial in (channels_last, channels_first):
+            if running <= set(spatial):
+                return tuple(spatial)
+    changing = {axis for axis in range(len(shape)) if any(reach.low.shape[axis] > 1 for reach in reaches)}
+    return tuple(sorted(running | changing.intersection(range(1, len(shape) - 1)) if running else changing))
 
-    Where no axis runs along the input, every element stands for itself.
-    """
-    if reach.axis is not None:
-        reach = reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])
-    low, high = (reach.low, reach.high) if exact else (reach.plane_low, reach.plane_high)
-    return low.ravel(), high.ravel()
+
+def _of_positions(low: np.ndarray, high: np.ndarray, positions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds with the axes `positions` alone: what all elements at a position see together."""
+    others = tuple(axis for axis in range(low.ndim) if axis not in positions)
+    return np.asarray(low.min(axis=others)), np.asarray(high.max(axis=others))
+
+
+def _at(array: np.ndarray, place: Sequence[int]) -> np.generic:
+    """The element of a position, of an array that has size 1 along axes where nothing changes."""
+    return array[tuple(at if size > 1 else 0 for at, size in zip(place, array.shape, strict=True))]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.evaluation import evaluate, only_field, only_output
-from cnnjax.analysis.fields import LayerField
+from cnnjax.analysis.fields import AxisField, LayerField
 from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
@@ -251,12 +251,22 @@ def _map_error(plain: jax.Array, changed: jax.Array, field: LayerField, transfor
 
 def _to_pixels(field: LayerField) -> Matrix:
     """The matrix from a place on the maps to the place on the picture, both counted from the upper left corner."""
-    (scale_y, first_y), (scale_x, first_x) = (
-        (float(axis.stride or 1), float(np.nan_to_num(axis.centres[0]))) for axis in field.axes
-    )
+    (scale_y, first_y), (scale_x, first_x) = map(_scale_and_first, field.axes)
     # The centre of position 0, half a position from the corner, is half a pixel beyond the number of its pixel.
     x, y = first_x + 0.5 - scale_x / 2, first_y + 0.5 - scale_y / 2
     return matrix_of([[scale_x, 0.0, x], [0.0, scale_y, y], [0.0, 0.0, 1.0]])
+
+
+def _scale_and_first(axis: AxisField) -> tuple[float, float]:
+    """Pixels per position, and the pixel that position 0 is centred on, counted from a position in the middle.
+
+    Position 0 itself may see nothing, or less than the others, as at the border of a canvas.
+    """
+    stride, seeing = float(axis.stride or 1), np.flatnonzero(~np.isnan(axis.centres))
+    if not len(seeing):
+        return stride, 0.0
+    middle = seeing[len(seeing) // 2]
+    return stride, float(axis.centres[middle] - stride * middle)
 
 
 def _relative(plain: jax.Array, changed: jax.Array) -> float:

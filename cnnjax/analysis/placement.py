@@ -53,7 +53,7 @@ def scatter_combined(step: Step) -> list[Reach] | None:
     """What is added into places is seen from there, beside what was there."""
     if step.inputs[1] is not None or (indices := step.constant(1)) is None:
         return None
-    rank, shapes = len(step.after[0]), (step.before[0], step.before[2])
+    shapes = (step.before[0], step.before[2])
     operand, updates = (
         reaching.whole(reaching.nowhere(len(shape)) if reach is None else reach, shape)
         for reach, shape in zip((step.inputs[0], step.inputs[2]), shapes, strict=True)
@@ -70,8 +70,7 @@ def scatter_combined(step: Step) -> list[Reach] | None:
             bound = np.where(abs(bound) == limit, np.sign(bound) * reaching.NOWHERE, bound)
             found.append(reaching.compress(bound, keep=None))
     stride = next((reach.stride for reach in step.present if reach.stride is not None), None)
-    reach = Reach(*found, axis=None, stride=None)
-    return [reach if stride is None or not rank else rearranging.along(reach, stride)]
+    return [rearranging.along(Reach(*found, axis=None, stride=None), stride)]
 
 
 def _scatter(scatter: Callable, operand: Any, indices: Any, updates: Any, params: Any) -> Any:

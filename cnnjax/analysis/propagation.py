@@ -25,12 +25,13 @@ class Propagation:
     """What every value of a program reaches, a tuple over the spatial axes; None where it does not see the image.
 
     `unknown` names the primitives that have no rule. `misaligned` are the equations where branches meet whose fields
-    have other centres at the same position.
+    have other centres at the same position. `loops` are those whose turns are not written out, and which see the image.
     """
 
     reaches: tuple[tuple[Reach, ...] | None, ...]
     unknown: tuple[str, ...]
     misaligned: tuple[Equation, ...]
+    loops: tuple[Equation, ...]
 
 
 def propagate(program: Program, *, gates: bool = True) -> Propagation:
@@ -40,7 +41,7 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
     gate, a statistic of the batch) is left out where it meets them.
     """
     shape = program.shapes[program.image]
-    walk = _Walk({}, {}, gates)
+    walk = _Walk({}, {}, {}, gates)
     per_axis = [
         walk.through(program, {program.image: reaching.of_input(len(shape), axis, shape[axis])}, shape[axis])
         for axis in range(1, len(shape) - 1)
@@ -49,13 +50,14 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
         None if any(reach is None for reach in found) else tuple(reach for reach in found if reach is not None)
         for found in zip(*per_axis, strict=True)
     )
-    return Propagation(reaches, tuple(walk.unknown), tuple(walk.misaligned))
+    return Propagation(reaches, tuple(walk.unknown), tuple(walk.misaligned), tuple(walk.loops))
 
 
 @dataclass(frozen=True, eq=False)
 class _Walk:
     unknown: dict[str, None]
     misaligned: dict[Equation, None]
+    loops: dict[Equation, None]
     gates: bool
 
     def through(self, program: Program, given: Mapping[int, Reach], extent: int) -> list[Reach | None]:
@@ -69,8 +71,8 @@ class _Walk:
             if not any(found) or all(0 in program.shapes[value] for value in equation.outputs):
                 continue
             step = Step(program, equation, tuple(found))
-            if rules.joins(step) and len({reach.axis is None for reach in step.present}) == 2 and not self.gates:
-                step = Step(program, equation, tuple(r if r is None or r.axis is not None else None for r in found))
+            if not self.gates and rules.joins(step):
+                step = Step(program, equation, _without_gates(found))
             for value, reach in zip(equation.outputs, self._rule(step, extent), strict=True):
                 reaches[value] = None if 0 in program.shapes[value] else reach
         return reaches
@@ -78,11 +80,13 @@ class _Walk:
     def _rule(self, step: Step, extent: int) -> Sequence[Reach | None]:
         if step.equation.inner:
             # Where branches meet inside of it, it is told as a whole.
-            inside = _Walk(self.unknown, {}, self.gates)
+            inside = _Walk(self.unknown, {}, {}, self.gates)
             loop = {"cond": inside._cond, "while": inside._while, "scan": inside._scan}[step.equation.primitive]
             outputs = loop(step, extent)
             if inside.misaligned:
                 self.misaligned[step.equation] = None
+            if inside.loops or step.equation.primitive != "cond":
+                self.loops[step.equation] = None
             return outputs
         rule = rules.find(step.equation.primitive)
         if rule is None or (outputs := rule(step)) is None:
@@ -160,6 +164,16 @@ class _Walk:
         ]
 
 
+def _without_gates(reaches: Sequence[Reach | None]) -> tuple[Reach | None, ...]:
+    """Those that have a position where they meet: what is the same at every position of the others is left out."""
+    axes = {reach.axis for reach in reaches if reach is not None and reach.axis is not None}
+
+    def is_gate(reach: Reach) -> bool:
+        return reach.axis is None and all(axis >= reach.rank or reach.low.shape[axis] == 1 for axis in axes)
+
+    return tuple(None if reach is None or (axes and is_gate(reach)) else reach for reach in reaches)
+
+
 def _union(reaches: Sequence[Reach | None]) -> Reach | None:
     present = [reach for reach in reaches if reach is not None]
     return reaching.join(present) if present else None
@@ -183,7 +197,7 @@ def _aligned(reaches: Sequence[Reach], extent: int) -> bool:
         (line.plane_low + line.plane_high).ravel()
         for reach in reaches
         if reach.axis is not None
-        for line in [reaching.reduce(reach, [axis for axis in range(reach.rank) if axis != reach.axis])]
+        for line in [reaching.line(reach, reach.axis)]
         if (line.plane_low <= line.plane_high).all() and ((line.plane_low > 0) | (line.plane_high < extent - 1)).any()
     ]
     return all(np.array_equal(centres[0], other) for other in centres[1:] if len(other) == len(centres[0]))

@@ -27,7 +27,8 @@ class Reach:
     """Where along one input axis every element of a value looks.
 
     `low`, `high`: exact intervals; `plane_low`, `plane_high`: on the endless plane. `axis`: the value's axis that
-    runs along the input axis, if one does; `stride`: input positions per step on it.
+    runs along the input axis, if one does; `stride`: input positions per step on it, None where steps are irregular.
+    The intervals may change along other axes too, as where a block of a map was blanked.
     """
 
     low: np.ndarray
@@ -42,6 +43,9 @@ class Reach:
         bounds = np.broadcast_arrays(self.low, self.high, self.plane_low, self.plane_high)
         for name, bound in zip(("low", "high", "plane_low", "plane_high"), bounds, strict=True):
             object.__setattr__(self, name, bound)
+
+    def __repr__(self) -> str:
+        return f"Reach(shape={self.low.shape}, axis={self.axis}, stride={self.stride})"
 
     @property
     def rank(self) -> int:
@@ -79,6 +83,8 @@ def join(reaches: Sequence[Reach]) -> Reach:
 
 def reduce(reach: Reach, axes: Sequence[int]) -> Reach:
     """Elements along `axes` become one that sees all they saw; the axes stay, with size 1."""
+    if not axes:
+        return reach
     lost = reach.axis in axes
     return reach.map(
         lambda low: low.min(tuple(axes), keepdims=True),
@@ -86,6 +92,11 @@ def reduce(reach: Reach, axes: Sequence[int]) -> Reach:
         axis=None if lost else reach.axis,
         stride=None if lost else reach.stride,
     )
+
+
+def line(reach: Reach, axis: int) -> Reach:
+    """What the elements at each place along one axis see, those of all other axes together."""
+    return reduce(reach, [other for other in range(reach.rank) if other != axis])
 
 
 def rearrange(reach: Reach, axes: Sequence[int | None]) -> Reach:

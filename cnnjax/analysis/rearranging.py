@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, nowhere, whole
+from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, line, nowhere, whole
 
 # Steps that repeat themselves after more elements than this are told by the ratio of the sizes.
 _LONGEST_PERIOD = 64
@@ -29,15 +29,15 @@ def reshape(reach: Reach, old: Sequence[int], new: Sequence[int]) -> Reach:
                 shape += [1] * len(news)
         return compress(np.broadcast_to(bound, wide).reshape(shape), keep=axis)
 
-    stride = None if axis is None or reach.stride is None else reach.stride * factor
-    return reach.map(move, axis=axis, stride=stride)
+    if axis is not None:
+        return reach.map(move, axis=axis, stride=None if reach.stride is None else reach.stride * factor)
+    # What was merged may be split again: the axis is then looked for, but not where axes are merged.
+    apart = [dim for olds, news in groups if not _count(olds, old) > 1 >= _count(news, new) for dim in news]
+    return along(reach.map(move, axis=None, stride=None), among=apart)
 
 
 def moved(sources: Sequence[Reach | None], shapes: Sequence[Sequence[int]], origin: np.ndarray) -> Reach:
-    """Elements taken from where `origin` says: places in all sources, flat, one after the other; -1 is nowhere.
-
-    The axis that runs along the input is the only one along which the interval moves, if there is one such.
-    """
+    """Elements taken from where `origin` says: places in all sources, flat, one after the other; -1 is nowhere."""
     full = [nowhere(len(shape)) if reach is None else reach for reach, shape in zip(sources, shapes, strict=True)]
 
     def take(bounds: Sequence[np.ndarray], empty: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def moved(sources: Sequence[Reach | None], shapes: Sequence[Sequence[int]], orig
         for bounds, empty in zip(zip(*map(bounds_of, full), strict=True), (NOWHERE, -NOWHERE) * 2, strict=True)
     )
     strides = [reach.stride for reach in sources if reach is not None and reach.stride is not None]
-    return along(Reach(low, high, plane_low, plane_high, None, None), *strides[:1] or [Fraction(1)])
+    return along(Reach(low, high, plane_low, plane_high, None, None), next(iter(strides), None))
 
 
 def picked(reach: Reach, axis: int, chosen: np.ndarray, shape: Sequence[int]) -> Reach:
@@ -86,25 +86,59 @@ def running(reach: Reach, axis: int, shape: Sequence[int], *, backwards: bool) -
     )
 
 
-def along(reach: Reach, stride: Fraction) -> Reach:
-    """Finds the axis that runs along the input, the one along which the interval moves, and how far per step.
+def along(reach: Reach, stride: Fraction | None = None, *, among: Sequence[int] | None = None) -> Reach:
+    """Finds the axis that runs along the input, the one along which the centres move, and how far per step.
 
-    `stride` is what is expected; where centres stray from it by a pixel, it is what the steps come to that repeat
-    themselves every few elements.
+    Axes that move are told apart by what their places see together: of a picture of which a block is blanked, or of
+    rows in line that are split again, each axis of the picture moves along one axis of the map. Where centres move
+    along several, an inner axis goes before the last and the first, which are the channels' and the batch's, and the
+    one with the longer way before the others.
+
+    Args:
+        reach: of a value of which this is not known.
+        stride: what is expected; where centres stray from it by a pixel, it is what the steps come to that repeat
+            themselves every few elements, and where none do, what is expected.
+        among: the axes that are looked at; all where left out.
     """
-    moving = [dim for dim in range(reach.rank) if reach.plane_low.shape[dim] > 1]
-    ends = (reach.plane_low + reach.plane_high).ravel()
-    if len(moving) != 1 or (reach.plane_low > reach.plane_high).any():
+    lines, ways = {}, {}
+    for dim in range(reach.rank) if among is None else among:
+        places = line(reach, dim)
+        ends = np.where(places.plane_low > places.plane_high, np.nan, places.plane_low + places.plane_high).ravel()
+        if (ends != ends[0]).any() and not np.isnan(ends).all() and (way := np.nanmax(ends) - np.nanmin(ends)):
+            lines[dim], ways[dim] = ends, (0 < dim < reach.rank - 1, way)
+    if not lines:
         return reach
-    if (abs(ends - ends[0] - 2 * float(stride) * np.arange(len(ends))) < 2).all():
-        return Reach(*bounds_of(reach), axis=moving[0], stride=stride)
+    axis = max(lines, key=ways.__getitem__)
+    step = _step(lines[axis], stride)
+    return Reach(*bounds_of(reach), axis=axis, stride=stride if step is None else step)
+
+
+def _step(ends: np.ndarray, expected: Fraction | None) -> Fraction | None:
+    """Input positions per element along an axis whose intervals have the sums `ends`; NaN where they are empty."""
+    places = np.flatnonzero(~np.isnan(ends))
+    first = places[0]
+    if expected is not None:
+        even = ends[first] + 2 * float(expected) * (places - first)
+        if (abs(ends[places] - even) < 2).all():
+            return expected
+    # Of the periods the first that nearly all steps keep, else the one that most keep.
+    best, step = 0.5, None
+    begin, end = places[len(places) // 4], places[3 * len(places) // 4]
     for period in range(1, min(_LONGEST_PERIOD, len(ends) // 2) + 1):
         steps = ends[period:] - ends[:-period]
+        steps = steps[~np.isnan(steps)]
+        if not len(steps):
+            continue
         usual = np.median(steps)
+        share = (steps == usual).mean()
+        # Steps that lead nowhere, as those of columns in line, which begin anew in every row, are no stride.
+        goes_on = (ends[end] - ends[begin]) * np.sign(usual) >= abs(usual) / period * (end - begin) / 2
+        if share > best and usual and goes_on:
+            best, step = share, Fraction(int(usual), 2 * period)
         # But for the borders, where a resized picture's weights are cut off.
-        if (steps == usual).sum() >= 0.9 * len(steps):
-            return Reach(*bounds_of(reach), axis=moving[0], stride=Fraction(int(usual), 2 * period))
-    return Reach(*bounds_of(reach), axis=moving[0], stride=stride)
+        if best >= 0.9:
+            break
+    return step
 
 
 def _reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -135,10 +169,11 @@ def _follow_axis(
     """Where the axis along the input goes, and how many of its elements one element there is.
 
     Splitting it keeps its outer part; merging it keeps it where it is the outermost (an upsampling by repetition),
-    but not into the last axis, which is the channels' (a flattening).
+    but not into the last axis, which is the channels' (a flattening). Where several axes are cut anew into several, it
+    is not known.
     """
     for olds, news in groups:
-        if axis not in olds:
+        if axis not in olds or (_count(olds, old) > 1 and _count(news, new) > 1):
             continue
         inner = math.prod(old[dim] for dim in olds if dim > axis)
         for dim in news:
@@ -149,3 +184,8 @@ def _follow_axis(
             if step * new[dim] <= inner * old[axis] and (splits or repeats) and not trivial:
                 return dim, Fraction(step, inner)
     return None, Fraction(1)
+
+
+def _count(axes: Sequence[int], shape: Sequence[int]) -> int:
+    """How many of the axes have more than one element."""
+    return sum(shape[axis] > 1 for axis in axes)

@@ -26,7 +26,9 @@ class ReceptiveFields(Result):
     """Receptive fields of every layer of a function and of its outputs.
 
     `unknown` names the primitives that no rule covers: what they give is taken to see all that they are given.
-    `misaligned` names the layers in which branches meet whose fields have other centres at the same position.
+    `misaligned` names the layers in which branches meet whose fields have other centres at the same position. `loops`
+    names those with a loop that is not written out, a `while` or a scan of more than 200,000 equations: what is told of
+    them holds for any number of turns, fewer of which may see less.
     """
 
     input_shape: tuple[int, ...]
@@ -34,6 +36,10 @@ class ReceptiveFields(Result):
     outputs: tuple[LayerField, ...]
     unknown: tuple[str, ...]
     misaligned: tuple[str, ...]
+    loops: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"ReceptiveFields(input_shape={self.input_shape}, {len(self.layers)} layers); print it for the table"
 
     def __getitem__(self, name: str) -> LayerField:
         """The layer of that name; KeyError lists near matches."""
@@ -84,12 +90,16 @@ class ReceptiveFields(Result):
         return header, rows
 
     def notes(self) -> list[str]:
-        """Primitives without a rule, and where branches meet that look elsewhere."""
+        """Primitives without a rule, where branches meet that look elsewhere, and loops that are not written out."""
         notes = []
         if self.unknown:
             notes.append(f"No rule for {', '.join(self.unknown)}: taken to see everything they are given.")
         if self.misaligned:
             notes.append(f"Branches that look at other places meet in {', '.join(self.misaligned)}.")
+        if self.loops:
+            notes.append(
+                f"Of loops in {', '.join(self.loops)} fields hold for any number of turns: fewer may see less."
+            )
         return notes
 
     def draw(self, picture: Any = None) -> Figure:
@@ -176,5 +186,8 @@ def fields_of(program: Program, *, gates: bool = True) -> ReceptiveFields:
         tuple(each for each in fields if each is not None),
         tuple(each for each in outputs if each is not None),
         found.unknown,
-        tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in found.misaligned)),
+        *(
+            tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in equations))
+            for equations in (found.misaligned, found.loops)
+        ),
     )

@@ -1,6 +1,7 @@
 """What each primitive does to reach: one rule per family of primitives."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -203,8 +204,15 @@ def _split(step: Step) -> list[Reach]:
 
 def _concatenate(step: Step) -> list[Reach]:
     dimension = int(step.params["dimension"])
-    sizes = [shape[dimension] for shape in step.before]
-    return [reaching.concatenate(step.inputs, sizes, dimension, len(step.after[0]))]
+    return [_one_after_the_other(step, step.inputs, [shape[dimension] for shape in step.before], dimension)]
+
+
+def _one_after_the_other(step: Step, reaches: Sequence[Reach | None], sizes: Sequence[int], dimension: int) -> Reach:
+    """Pieces along an axis: where none has an axis along the input, this one may be (rows that were taken apart)."""
+    rank = len(step.after[0])
+    joined = reaching.concatenate(reaches, sizes, dimension, rank)
+    apart = joined.axis is None and dimension < rank - 1  # not pooled vectors, joined along their channels
+    return rearranging.along(joined, among=[dimension]) if apart else joined
 
 
 def _stack(step: Step) -> list[Reach]:
@@ -212,7 +220,7 @@ def _stack(step: Step) -> list[Reach]:
     order: list[int | None] = list(range(rank - 1))
     order.insert(axis, None)
     layers = [None if reach is None else reaching.rearrange(reach, order) for reach in step.inputs]
-    return [reaching.concatenate(layers, [1] * len(layers), axis, rank)]
+    return [_one_after_the_other(step, layers, [1] * len(layers), axis)]
 
 
 def _broadcast(step: Step) -> list[Reach]:

@@ -33,7 +33,7 @@ def slide(
 
     Output j holds what taps `j * stride - before + t * dilation` see, on the axis stretched by `base_dilation`;
     taps between the stretched elements see nothing. Beyond the ends the exact reach sees nothing, and the plane
-    goes on with the value's own stride.
+    goes on: with the value's own stride along the axis that runs along the input, else with what the ends see.
     """
     step = reach.stride if reach.axis == dimension else None
     taps = tap_positions(outputs, window, stride=stride, before=before, dilation=dilation)
@@ -43,7 +43,6 @@ def slide(
     exact = between | outside
     if step is None and reach.low.shape[dimension] == 1 and not exact.all(axis=1).any():
         return reach
-    plane = exact if step is None else between
 
     def gather(
         bound: np.ndarray, empty: int, extreme: Callable, hidden: np.ndarray, beyond: Fraction | None
@@ -57,8 +56,8 @@ def slide(
     return Reach(
         gather(reach.low, NOWHERE, np.min, exact, None),
         gather(reach.high, -NOWHERE, np.max, exact, None),
-        gather(reach.plane_low, NOWHERE, np.min, plane, step),
-        gather(reach.plane_high, -NOWHERE, np.max, plane, step),
+        gather(reach.plane_low, NOWHERE, np.min, between, step),
+        gather(reach.plane_high, -NOWHERE, np.max, between, step),
         reach.axis,
         reach.stride if step is None else step * stride / base_dilation,
     )

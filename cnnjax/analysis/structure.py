@@ -78,7 +78,7 @@ class LayerContext:
 
     Attributes:
         name: the layer.
-        positions: per spatial axis.
+        positions: along each axis of its map.
         size: of the receptive field on the endless plane, per axis.
         share: of the picture that the centre unit depends on.
         widens: whether its window sees more, on the endless plane, than its inputs.
@@ -167,8 +167,7 @@ def context(
         before = max((share for _, share in inputs), default=0.0)
         field, share = seen(layer.name, layer.value)
         widens = all(math.prod(other.size) < math.prod(field.size) for other, _ in inputs)
-        positions = tuple(field.shape[axis.reach.axis] for axis in field.axes if axis.reach.axis is not None)
-        layers.append(LayerContext(layer.name, positions, field.size, share, widens, share > before))
+        layers.append(LayerContext(layer.name, field.positions, field.size, share, widens, share > before))
     if not layers:
         raise ValueError("the function has no convolution, pool or product that sees its input")
     return Context(picture, tuple(layers))

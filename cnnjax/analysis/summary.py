@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.cost import Cost, abstract_variables, cost_of, loop_notes
+from cnnjax.analysis.cost import Cost, abstract_variables, constant_notes, cost_of, loop_notes
 from cnnjax.analysis.receptive_field import ReceptiveFields, fields_of
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model
@@ -41,7 +41,7 @@ class Summary(Result):
 
     def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Header and rows for people: the layers, then the total."""
-        header = ("layer", "output", "parameters", "MACs", "activations", "receptive field", "stride", "start")
+        header = ("layer", "output", self.cost.params_name, "MACs", "activations", "receptive field", "stride", "start")
         rows = [
             tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in [*row.values()][: len(header)])
             for row in self.rows()
@@ -57,7 +57,7 @@ class Summary(Result):
             if varying
             else []
         )
-        return [*notes, *self.fields.notes(), *loop_notes(self.cost.uncounted)]
+        return [*notes, *self.fields.notes(), *constant_notes(self.cost), *loop_notes(self.cost.uncounted)]
 
     def draw(self) -> Figure:
         """Bars of each layer's cost."""
@@ -69,11 +69,12 @@ def summary(
 ) -> Summary:
     """Summarises a Flax model, or any function of one array, for inputs of a shape (batch, *spatial, channels).
 
-    Nothing is computed. Only a model's parameters are known, so a function has none. `gates` as in `receptive_field`.
+    Nothing is computed. Of a function, what it closes over is counted as its constants (see `cost`). `gates` as in
+    `receptive_field`.
 
     Raises:
         ValueError: `shape` has no spatial axes, the model does not take it, or the function asks for values.
     """
     program = trace(function, shape, dtype=dtype)
-    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
+    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
     return Summary(cost_of(program, variables), fields_of(program, gates=gates))

@@ -44,13 +44,19 @@ def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: 
     """
     if hasattr(shape, "dtype"):
         raise ValueError(f"an array of shape {np.shape(shape)} came; expected a shape: pass its .shape")
-    shape = tuple(shape)
+    if not isinstance(shape, Sequence) or not all(isinstance(size, int | np.integer) for size in shape):
+        raise ValueError(f"shape={shape!r}; expected whole numbers (batch, *spatial, channels)")
+    shape = tuple(map(int, shape))
     if len(shape) < 3 or any(size < 1 for size in shape):
         raise ValueError(f"shape={shape} has no spatial axes; expected (batch, *spatial, channels), all >= 1")
     image = jax.ShapeDtypeStruct(shape, dtype)
     if isinstance(function, Model):
         options = inference_options(function)
-        variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), image)
+        try:
+            variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), image)
+        except (TypeError, ValueError) as error:
+            _add_hint(error, shape)
+            raise
         return trace_call(partial(function.apply, **options), variables, image)
     return trace_call(function, image)
 
@@ -61,13 +67,7 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
     Raises:
         ValueError: the function asks for the values of its input.
     """
-    if isinstance(function, Model):
-        raise ValueError(
-            f"the model {type(function).__name__} came; pass a function of pictures:"
-            " lambda x: model.apply(variables, x)"
-        )
-    if not callable(function):
-        raise ValueError(f"{function!r} is no function; pass a function of pictures, or a model (models.create)")
+    _check_function(function, len(arguments))
     try:
         jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except (
@@ -83,15 +83,45 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
             " index as jnp.where"
         ) from error
     except (TypeError, ValueError) as error:
-        image = arguments[-1]
-        if getattr(image, "ndim", 0) == 3:
-            error.add_note(
-                f"A shape {tuple(image.shape)} is read as (batch, positions, channels); where it is one picture, give"
-                " it a batch axis, images[None]."
-            )
+        _add_hint(error, tuple(getattr(arguments[-1], "shape", ())))
         raise
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(output)]
     return _flatten(jaxpr, names)
+
+
+def _check_function(function: Any, arguments: int) -> None:
+    """That what is traced is a function of as many arguments as are given.
+
+    Raises:
+        ValueError: it is a model, a class, a method of a model that needs variables too, or cannot be called.
+    """
+    cure = "pass a function of pictures, lambda x: model.apply(variables, x)"
+    owner = getattr(function, "__self__", None)
+    if isinstance(function, Model):
+        raise ValueError(f"the model {type(function).__name__} came; {cure}")
+    if isinstance(owner, Model) and arguments == 1:
+        raise ValueError(
+            f"the method {function.__name__} of the model {type(owner).__name__} came, which takes variables too;"
+            f" {cure}; what asks for a shape takes the model itself as well"
+        )
+    if isinstance(function, type):
+        raise ValueError(f"the class {function.__name__} came; make a model of it, and {cure}")
+    if not callable(function):
+        raise ValueError(f"a {type(function).__name__} came, which is no function; {cure}, or a model (models.create)")
+
+
+def _add_hint(error: Exception, shape: tuple[int, ...]) -> None:
+    """Says of an error how the axes of a shape were read, where they may be meant otherwise."""
+    if len(shape) == 3:
+        error.add_note(
+            f"A shape {shape} is read as (batch, positions, channels); where it is one picture, give it a batch axis,"
+            " images[None]; where they are pictures without channels, give them a channel axis, images[..., None]."
+        )
+    if len(shape) == 4 and shape[1] <= 4 < shape[3]:
+        error.add_note(
+            f"A shape {shape} is read as (batch, height, width, channels), with {shape[3]} channels; where channels"
+            " come first, move them, jnp.moveaxis(images, 1, -1)."
+        )
 
 
 def _flatten(closed: Any, output_names: Sequence[str]) -> Program:
@@ -161,7 +191,13 @@ class _Writer:
         if eqn.primitive in REFERENCES:
             expansion = partial(REFERENCES[eqn.primitive], **params)
             expanded = jax.make_jaxpr(expansion)(*(atom.aval for atom in eqn.invars))
-            return self._write_call(eqn, expanded, inputs, scope)
+            start = len(self.equations)
+            outputs = self._write_call(eqn, expanded, inputs, scope)
+            if "result" in params:
+                self._note(start, result=params["result"])
+            return outputs
+        if name == "conv_general_dilated" and "transpose(" in str(eqn.source_info.name_stack):
+            params = {**params, "backward": True}
         found = [params[place] for place in _INNER.get(name, ())]
         programs = found[0] if name == "cond" else found
         inner = tuple(_flatten(program, [""] * len(getattr(program, "jaxpr", program).outvars)) for program in programs)
@@ -193,6 +229,12 @@ class _Writer:
             ]
         self.calls.append(Call(start, len(self.equations), tuple(inputs), tuple(outputs), _operation(eqn)))
         return outputs
+
+    def _note(self, start: int, **known: Any) -> None:
+        """Adds to the parameters of convolutions from an equation on what their form alone does not tell."""
+        for index, equation in enumerate(self.equations[start:], start):
+            if equation.primitive == "conv_general_dilated":
+                self.equations[index] = replace(equation, params={**equation.params, **known})
 
     def _write_scan(
         self, params: Any, inputs: Sequence[int], kinds: Sequence[Any], scope: tuple[str, ...]

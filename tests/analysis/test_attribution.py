@@ -45,6 +45,26 @@ def test_integrated_gradients_refine_until_they_are_complete():
     assert abs(float(coarse.sum()) - 6.75) > 1e-2
 
 
+def test_integrated_gradients_that_miss_a_leap_are_told():
+    def leap(x):
+        mean = x.mean((1, 2, 3))
+        return jnp.stack([jax.nn.sigmoid(2e5 * (mean - 0.37)), mean], -1)
+
+    images, target = jnp.full((1, 4, 4, 1), 0.9), jnp.array([0])
+    with pytest.warns(RuntimeWarning, match="100.0% of what the score gained is missing, 0.1% may be"):
+        found = attribution.integrated_gradients(leap, images, target)
+    missing = attribution.completeness_error(leap, images, found, target)
+    np.testing.assert_allclose(missing, [1.0], atol=1e-4)
+    # The score of the other class is the mean itself.
+    mean = attribution.integrated_gradients(leap, images, jnp.array([1]))
+    np.testing.assert_allclose(attribution.completeness_error(leap, images, mean, jnp.array([1])), [0], atol=1e-5)
+    np.testing.assert_allclose(attribution.completeness_error(leap, images, 2 * mean, jnp.array([1])), [1], atol=1e-5)
+    # Of no gain at all nothing can be missing.
+    np.testing.assert_array_equal(attribution.completeness_error(leap, images, 0 * mean, target, baseline=0.9), [0])
+    with pytest.raises(ValueError, match=r"attributions have the shape \(1, 4, 4\)"):
+        attribution.completeness_error(leap, images, found[..., 0], target)
+
+
 def test_smooth_grad_is_the_mean_of_noisy_gradients():
     key = jax.random.key(3)
     found = attribution.smooth_grad(key, net, IMAGES, CHOSEN, samples=5, deviation=0.1)

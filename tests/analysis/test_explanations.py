@@ -54,6 +54,47 @@ def test_methods_need_what_they_need():
     assert tuple(explain(KEY, flat, IMAGES, methods="saliency").maps) == ("saliency",)
 
 
+def leap(x):
+    """A score that leaps by 1 at a mean of 0.37, within a part of the line that no middle of 4,096 falls on."""
+    mean = x.mean((1, 2, 3))
+    return jnp.stack([jax.nn.sigmoid(2e5 * (mean - 0.37)), mean], -1)
+
+
+def test_what_integrated_gradients_miss_is_on_the_result():
+    images, methods = jnp.full((1, 4, 4, 1), 0.9), ("saliency", "integrated gradients")
+    with pytest.warns(RuntimeWarning, match=r"not complete after 4,096 parts of the line: on example 0 100\.0%"):
+        found = explain(KEY, leap, images, targets=jnp.array([0]), methods=methods)
+    assert found.completeness_errors == pytest.approx((1.0,), abs=1e-4)
+    assert "Integrated gradients are not complete: up to 100.0% of a score's gain is missing." in str(found)
+    whole = explain(KEY, leap, images, targets=jnp.array([1]), methods=methods)
+    assert max(whole.completeness_errors) < 1e-3
+    assert whole.notes() == []
+    assert explain(KEY, leap, images, methods="saliency").completeness_errors is None
+
+
+def test_what_is_compiled_is_kept_until_something_changes():
+    weights, traced = {"scale": jnp.ones(3)}, []
+
+    def function(x):
+        traced.append(x)
+        return (jnp.tanh(x) * weights["scale"]).mean((1, 2))
+
+    def of(picture):
+        traced.clear()
+        found = explain(KEY, function, picture, targets=jnp.array([2]), methods=("saliency", "occlusion"))
+        return found.maps["saliency"], len(traced)
+
+    picture = jnp.full((1, 4, 4, 3), 0.5)
+    first, times = of(picture)
+    again, fewer = of(picture)
+    np.testing.assert_array_equal(first, again)
+    # Read, and run once for the scores.
+    assert fewer == 2 < times
+    assert (of(picture + 0.1)[0] != first).all()
+    weights["scale"] = 3 * jnp.ones(3)
+    np.testing.assert_allclose(of(picture)[0], 3 * first, rtol=1e-6)
+
+
 def test_weights_drawn_anew_from_the_output_down():
     model = models.ConvNet(num_classes=3, features=(8,), hidden=(16,))
     variables = models.initialize(model, jax.random.key(1), IMAGES)

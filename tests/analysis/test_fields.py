@@ -69,6 +69,14 @@ def test_strides_of_upsampled_maps_have_centres_half_a_pixel_apart():
     assert field.axes[0].centres.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_it_is_shown_in_a_line():
+    assert repr(FIELD) == f"LayerField({FIELD.name!r}, shape=(1, 4, 6, 1), size=9, stride=4, axes=2)"
+    assert repr(FIELD.axes[1]) == "AxisField(size=9, stride=4, start=-4, extent=24)"
+    assert repr(FIELD.axes[1].reach) == "Reach(shape=(1, 1, 6, 1), axis=2, stride=4)"
+    fields = repr(receptive_field(two_strides, (1, 16, 24, 1)))
+    assert fields == "ReceptiveFields(input_shape=(1, 16, 24, 1), 2 layers); print it for the table"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -77,6 +77,22 @@ def test_long_scans_are_followed_until_nothing_changes(monkeypatch):
     assert found == ([0], [11])
 
 
+def test_loops_that_are_not_written_out_are_told(monkeypatch):
+    def scanned(x):
+        return lax.scan(lambda y, _: (conv(y), None), x, length=2)[0]
+
+    assert receptive_field(scanned, (1, 12, 1)).loops == ()
+    monkeypatch.setattr(tracing, "_MOST_SCANNED", 1)
+    fields = receptive_field(scanned, (1, 12, 1))
+    assert fields.loops == ("scan",)
+    assert "Of loops in scan fields hold for any number of turns: fewer may see less." in str(fields)
+
+    def chosen(x):
+        return lax.cond(x.sum() > 0, lambda y: lax.while_loop(lambda z: z.sum() < 9, conv, y), conv, x)
+
+    assert receptive_field(chosen, (1, 12, 1)).loops == ("cond",)
+
+
 def gated(x):
     y = conv(x, features=2)
     return conv(y * nn.sigmoid(y.mean((1, 2), keepdims=True)), features=2)
