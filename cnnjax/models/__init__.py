@@ -9,7 +9,7 @@ from cnnjax.models.initialization import check_inputs, inference_options, initia
 from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, Stage, create, image_shape, names, options_of, register
+from cnnjax.models.registry import Model, Stage, create, image_shape, name_of, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
@@ -42,6 +42,7 @@ __all__ = [
     "image_shape",
     "inference_options",
     "initialize",
+    "name_of",
     "names",
     "options_of",
     "register",
