@@ -29,12 +29,14 @@ def read_all(
     if first is None or len(source) * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(first)) > limit:
         return None
     batches = eval_batches(source, batch_size=min(_BLOCK, len(source)), **options)
+    console = console or Console(stderr=True)
     shown = track(
         batches,
         f"reading {len(source):,} examples of {source.info.name} ({source.info.split})",
         total=-(-len(source) // _BLOCK),
-        console=console or Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,  # elsewhere a bar that goes away leaves an empty line
     )
     parts = [{name: leaf for name, leaf in batch.items() if name != "id"} for batch in shown]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(source)], *parts)

@@ -3,6 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from cnnjax.view.text import printable
+
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
     """Draws an image [h, w, c] without axes; one channel is drawn in greys, from its darkest to its brightest."""
@@ -11,9 +13,10 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def shorten(name: str, length: int = 12) -> str:
-    """The name, or its beginning and an ellipsis where it is longer than `length`.
+    """The name, or its beginning and an ellipsis where it is longer than `length`; what is not seen is escaped.
 
     >>> shorten("salamander", 6)
     'salam…'
     """
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -18,7 +18,7 @@ from cnnjax.data.augment import unchanged
 from cnnjax.data.loading import Fault
 from cnnjax.data.resident import gather
 from cnnjax.data.sources import Source
-from cnnjax.models import Model
+from cnnjax.models import Model, name_of
 from cnnjax.tasks import Task
 from cnnjax.train import preflight
 from cnnjax.train.calls import Plan
@@ -29,7 +29,7 @@ from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import Feed, open_feed
 from cnnjax.train.hosts import from_first_process
 from cnnjax.train.interruption import interruptible, leave
-from cnnjax.train.log import MetricsLog, reporting
+from cnnjax.train.log import MetricsLog, print_text, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
 from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, whole_on
 from cnnjax.train.recipe import Recipe
@@ -37,6 +37,7 @@ from cnnjax.train.run_folder import RECORD, check_run_folder, make_record, open_
 from cnnjax.train.span import CALLS_AHEAD, Span
 from cnnjax.train.state import TrainState
 from cnnjax.train.step import eval_step, train_step
+from cnnjax.view.text import escape_unencodable
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,7 @@ def fit(
     """
     began = time.perf_counter()
     leads = jax.process_index() == 0
+    escape_unencodable()
     console = (console or Console()) if leads else Console(file=io.StringIO())
     if experiment.restartable and experiment.run_dir is not None:
         there = leads and (experiment.run_dir / RECORD).is_file()
@@ -104,7 +106,7 @@ def fit(
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     check_run_folder(experiment, identity)
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say = partial(print_text, console)
     say(_header(model, like, parallel, plan))
     state, examples = parallel.place(like), train_feed.on_device
     calls, compiling = _compile(run, state, sample, examples)
@@ -304,7 +306,7 @@ def _header(model: Model, state: TrainState, parallel: Parallel, plan: Plan) -> 
     types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(state.params)})
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{type(model).__name__}, {params:,} {'/'.join(types)} parameters, computing in {experiment.precision},"
+        f"{name_of(model)}, {params:,} {'/'.join(types)} parameters, computing in {experiment.precision},"
         f" on {mesh.size} {mesh.devices.flat[0].device_kind} device(s){processes} by {parallel.way}\n"
         f"training {plan.total} steps of {experiment.batch_size}, {experiment.optimizer.name} with"
         f" {experiment.schedule.name} learning rate {experiment.optimizer.learning_rate:g}"

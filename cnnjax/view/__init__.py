@@ -14,6 +14,7 @@ _HOMES = {
     "plots": ("bars", "curves", "matrix", "pictures"),
     "result": ("Records", "Result"),
     "table": ("format_table", "save_rows"),
+    "text": ("escape_unencodable", "printable"),
 }
 
 

@@ -8,8 +8,10 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import TypeAlias
+
+from cnnjax.view.text import printable
 
 Cell: TypeAlias = str | int | float | None
 
@@ -144,6 +146,11 @@ def html(block: Block) -> str:
             return _picture(block)
         case Table():
             return _table(block)
+
+
+def escape(text: str) -> str:
+    """Text as HTML that shows it: no tags, and no characters that turn the direction of writing or are not seen."""
+    return escape_html(printable(text, keep="\n\t"))
 
 
 def _facts(pairs: Sequence[tuple[str, str]]) -> str:

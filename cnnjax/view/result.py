@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from cnnjax.view import page
 from cnnjax.view.table import format_cell, format_table, save_rows
+from cnnjax.view.text import printable
 
 # matplotlib's; it is loaded when something is drawn.
 Figure: TypeAlias = Any
@@ -44,7 +45,7 @@ class Result(ABC):
         path.with_name(f"{path.name}.png").write_bytes(png(self.draw()))
 
     def __str__(self) -> str:
-        return "\n".join([format_table(*self.table()), *self.notes()])
+        return "\n".join([format_table(*self.table()), *map(printable, self.notes())])
 
     def _repr_html_(self) -> str:
         return page.html(page.Table(*self.table(), caption=" ".join(self.notes())))

@@ -69,6 +69,13 @@ def test_hostile_strings_come_out_as_text():
     assert not [name for element in reader.elements for name in element if name.startswith("on")]
 
 
+def test_characters_that_are_not_seen_are_shown():
+    hostile = "photo\u202egnp.exe\x1b[2J"
+    reader = Reader(render(hostile, [Section("s", (Text(hostile), Table([hostile], [[hostile]])))]))
+    for tag in ("title", "h1", "p", "th", "td"):
+        assert set(reader.texts(tag)) == {r"photo\u202egnp.exe\x1b[2J"}, tag
+
+
 def test_nothing_is_fetched():
     html = hostile_page()
     assert "http://" not in html
