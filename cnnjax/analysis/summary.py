@@ -76,4 +76,4 @@ def summary(
     """
     program = trace(function, shape, dtype=dtype)
     variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else {}
-    return Summary(cost_of(program, variables), fields_of(program, gates=gates))
+    return Summary(cost_of(program, variables), fields_of(program, gates=gates, function=function))
