@@ -73,7 +73,8 @@ def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, mo
     assert {
         "layers.csv",
         "layers.json",
-        "learning_curves.png",
+        "learning_curve_loss.png",
+        "learning_curve_accuracy.png",
         "receptive_fields.png",
         "filters.png",
         "maps_c1.png",

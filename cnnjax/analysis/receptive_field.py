@@ -99,7 +99,8 @@ class ReceptiveFields(Result):
         """The field of each layer's centre position on a picture (height, width[, channels]), or on grey without one.
 
         Layers follow those inside them; of several with the same size, stride and start the first is drawn. Pixels
-        inside a field that the unit does not depend on, as a dilated window leaves them, are faded. Along one axis, or three, a bar for the size of each layer's.
+        inside a field that the unit does not depend on, as a dilated window leaves them, are faded. Along one axis, or
+        three, a bar for the size of each layer's.
 
         Raises:
             ValueError: the picture has another size; or nothing sees the input.

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from cnnjax.view.figures import COLOURS, PALE, as_rgb, caption_tile, style
+from cnnjax.view.text import printable
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def receptive_fields(
 
     lines = 1 if len(drawn) == 1 else 2 if len(drawn) <= 8 else 3
     columns = -(-len(drawn) // lines)
-    names = [_tail(box.name, 24) for box in drawn]
+    names = [_tail(printable(box.name), 28) for box in drawn]
     figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
     figure.suptitle(title + left_out, parse_math=False)
     grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])

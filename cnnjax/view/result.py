@@ -1,7 +1,7 @@
 """What every analysis returns: records that print as a table, draw themselves, are saved, and show in a notebook."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,11 +53,21 @@ class Result(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Records(Result):
-    """Records as they are, with a function that draws them and sentences that belong to them."""
+    """Records as they are, with a function that draws them and sentences that belong to them.
+
+    `shown` names what stands in the table for people, by its heading; all there is where it is None.
+    """
 
     records: Sequence[dict[str, Any]]
     drawing: Callable[[Sequence[dict[str, Any]]], Figure]
     remarks: Sequence[str] = ()
+    shown: Mapping[str, str] | None = None
+
+    def table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
+        """Header and rows for people."""
+        if self.shown is None:
+            return super().table()
+        return [*self.shown], [[format_cell(row[name]) for name in self.shown.values()] for row in self.records]
 
     def rows(self) -> list[dict[str, Any]]:
         """The records."""
