@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,37 @@ import tyro
 
 import cnnjax
 from cnnjax.train.config import Experiment
+from cnnjax.view.text import escape_unencodable, printable
+
+# What settings are called elsewhere, by what they are called here.
+_ELSEWHERE = {
+    "--optimizer.learning-rate": "lr learning-rate base-lr",
+    "--optimizer.name": "opt optim optimizer",
+    "--optimizer.weight-decay": "wd weight-decay l2",
+    "--optimizer.momentum": "beta1",
+    "--optimizer.clip-norm": "clip-grad grad-clip clip-grad-norm gradient-clip-val max-grad-norm",
+    "--schedule.name": "sched scheduler schedule lr-scheduler lr-schedule",
+    "--schedule.warmup": "warmup warmup-ratio warmup-epochs warmup-steps",
+    "--batch-size": "bs b batch train-batch-size",
+    "--epochs": "n-epochs num-epochs max-epochs",
+    "--steps": "iters iterations max-steps num-steps",
+    "--loading.workers": "num-workers j",
+    "--augmentation.flip": "hflip",
+    "--label-smoothing": "smoothing ls",
+    "--stochastic-depth": "drop-path drop-path-rate",
+    "--image-size": "size img-size imgsz input-size resolution",
+    "--data": "dataset data-path",
+    "--data-dir": "data-root root",
+    "--precision": "amp fp16 bf16 half dtype mixed-precision",
+    "--average": "ema model-ema ema-decay",
+    "--accumulate": "accum accumulation grad-accum gradient-accumulation-steps accumulate-grad-batches",
+    "--devices": "gpu gpus num-gpus device",
+    "--run-dir": "output output-dir save-dir logdir log-dir",
+    "--saving.every": "save-every save-freq checkpoint-every",
+    "--log-every": "log-freq log-interval print-freq",
+    "the model's name alone, as in `cnnjax train resnet20`": "model arch net network",
+}
+_HERE = {f"-{'-' * (len(name) > 1)}{name}": here for here, names in _ELSEWHERE.items() for name in names.split()}
 
 
 def train(experiment: Annotated[Experiment, tyro.conf.arg(name="")]) -> None:
@@ -70,9 +102,14 @@ def export(
     """
     from cnnjax.experiment import export_run
 
+    # Said before the work is done.
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"out={out}, but there is no folder {out.parent}; make it, or choose another --out")
+    if out.is_dir():
+        raise IsADirectoryError(f"out={out} is a folder; expected the name of a file, such as {out / 'net.zip'}")
     content = export_run(run_dir, step=step, image_size=image_size)
     out.write_bytes(content)
-    print(f"written to {out}, {len(content):,} bytes; README, serving, says how it is read")
+    print(f"written to {printable(str(out))}, {len(content):,} bytes; README, serving, says how it is read")
 
 
 def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
@@ -103,7 +140,8 @@ def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `cnnjax` command."""
-    if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
         print(f"cnnjax {cnnjax.__version__}")
         return
     commands: dict[str, Callable[..., Any]] = {
@@ -112,7 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "export": export,
         "models": list_models,
     }
-    with one_line_errors():
+    with one_line_errors(), _settings_of_elsewhere(arguments):
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+            near = get_close_matches(arguments[0], commands, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}"
+            raise ValueError(f"unknown command {arguments[0]!r}; {hint}")
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="cnnjax", description="Train and analyse convolutional networks on JAX.", args=arguments
         )
@@ -153,9 +195,9 @@ def experiment_main(
             outcomes.append(run(of_seed))
             print(_outcome(outcomes[-1]))
         if seeds > 1:
-            print(write_seeds(results, outcomes))
+            print(printable(write_seeds(results, outcomes)))
 
-    with one_line_errors():
+    with one_line_errors(), _settings_of_elsewhere(arguments):
         tyro.cli(measure, args=arguments, description=f"Train, test, analyse, and write one folder with a page.{named}")
 
 
@@ -169,15 +211,31 @@ def _outcome(outcome: Any) -> str:
     numbers = ", ".join(
         f"test {name} {format_metric(name, value)}" for name, value in outcome.fit.evaluation.summary.items()
     )
-    return f"{numbers} after {outcome.fit.seconds:.1f} s\nrun folder: {outcome.fit.run_dir}\npage: {outcome.report}"
+    folder, page = printable(str(outcome.fit.run_dir)), printable(str(outcome.report))
+    return f"{numbers} after {outcome.fit.seconds:.1f} s\nrun folder: {folder}\npage: {page}"
+
+
+@contextmanager
+def _settings_of_elsewhere(arguments: Sequence[str]) -> Generator[None, None, None]:
+    """Names the setting that is meant, where arguments are refused that other programs have, such as --lr."""
+    try:
+        yield
+    except SystemExit as refused:
+        if refused.code == 2:
+            for option in dict.fromkeys(argument.partition("=")[0].replace("_", "-") for argument in arguments):
+                if option in _HERE:
+                    print(f"error: there is no {option}; did you mean {_HERE[option]}?", file=sys.stderr)
+        raise
 
 
 @contextmanager
 def one_line_errors() -> Generator[None, None, None]:
     """Turns wrong input into one line on the error stream and exit code 2, an interruption into 130.
 
-    With CNNJAX_TRACEBACK=1 in the environment the whole traceback is shown instead.
+    With CNNJAX_TRACEBACK=1 in the environment the whole traceback is shown instead. Characters that steer the terminal,
+    or that its encoding lacks, are written as escapes.
     """
+    escape_unencodable()
     try:
         yield
     except KeyboardInterrupt:
@@ -190,7 +248,7 @@ def one_line_errors() -> Generator[None, None, None]:
     except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if os.environ.get("CNNJAX_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         if not _raised_here(error):
             print("(raised by a library; CNNJAX_TRACEBACK=1 shows where)", file=sys.stderr)
         raise SystemExit(2) from None

@@ -29,7 +29,9 @@ from cnnjax.tasks import Classification, Tagging, class_weights, positive_weight
 from cnnjax.train import Augmentation, Experiment, Fit, Trained, fit, load_run
 from cnnjax.train.config import to_json
 from cnnjax.train.hosts import connect
+from cnnjax.train.log import print_text
 from cnnjax.train.preflight import choose_precision, keep_compiled
+from cnnjax.view.text import escape_unencodable
 
 # Augmentations that compute with the values of pixels, or put in some of their own.
 _ON_COLOURS = ("colour_jitter", "policy", "erasing", "cutout", "mixup")
@@ -66,16 +68,17 @@ def run_on(
     Raises:
         ValueError, OSError, FloatingPointError: as `run`.
     """
+    escape_unencodable()
     console = console or Console()
     compare_sources(train_source, test_source)  # before the pictures are measured
     if found := connect(experiment):
-        console.print(f"process {jax.process_index()} of {jax.process_count()}, found by {found}", highlight=False)
+        print_text(console, f"process {jax.process_index()} of {jax.process_count()}, found by {found}")
     keep_compiled()
     experiment = dataclasses.replace(experiment, precision=choose_precision(experiment.precision))
     task = make_task(train_source, experiment)
     model = make_model(experiment, num_classes=len(train_source.info.classes))
     if shared := shared_examples(train_source, test_source):
-        console.print(f"warning: {shared} of the {len(test_source)} test examples are also trained on", highlight=False)
+        print_text(console, f"warning: {shared} of the {len(test_source)} test examples are also trained on")
     pixels = channel_statistics(train_source, skip_unreadable=experiment.loading.unreadable != "raise")
     check_augmentation(experiment.augmentation, pixels)
     shape = check_pictures(train_source, test_source, pixels, experiment)

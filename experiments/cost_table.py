@@ -82,6 +82,19 @@ class Options:
     out: Path = RESULTS
 
 
+# What the page shows of a record, by its heading.
+SHOWN = {
+    "model": "model",
+    "picture": "picture",
+    "parameters": "parameters",
+    "MACs": "macs",
+    "share on padding": "on_padding",
+    "activations": "activations",
+    "parameters / MiB": "parameters_mib",
+    "forward / MiB": "forward_mib",
+    "training / MiB": "training_mib",
+}
+
 COLUMNS = (
     "On one picture of the paper's size. MACs count taps on padding; activations are what leaves convolutions"
     " and products; memory in MiB: parameters, the most at once in a forward pass, and a training step without"
@@ -90,7 +103,8 @@ COLUMNS = (
 
 
 def draw_costs(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Bars on logarithmic scales."""
+    """The costs on logarithmic scales, the least products first."""
+    rows = sorted(rows, key=lambda row: row["macs"])
     return plots.bars(
         [row["model"] for row in rows],
         {
@@ -138,14 +152,13 @@ def main(options: Options) -> None:
     }
     measured = {
         "models": len(records),
-        **{f"{kind}_as_published": sum(found) for kind, found in counts.items()},
-        **{f"{kind}_published": len(found) for kind, found in counts.items()},
+        **{f"{kind}_as_published": f"{sum(found)} of {len(found)}" for kind, found in counts.items()},
         "costs": records,
     }
     page = write_analyses(
         options.out,
         "What the zoo costs",
-        [Part("costs", "Costs", Records(records, draw_costs, (COLUMNS,)))],
+        [Part("costs", "Costs", Records(records, draw_costs, (COLUMNS,), SHOWN))],
         claim=CLAIM,
         measured=measured,
     )

@@ -100,7 +100,8 @@ def draw_growth(rows: Sequence[dict[str, Any]]) -> Figure:
         ),
     ]
     title = "The effective field of n linear 3x3 layers"
-    return plots.curves(panels, x_label="layers n", y_label="", title=title, share_y=False, columns=2)
+    options = {"share_y": False, "columns": 2, "laws": ("sqrt(2 n / 3)",)}
+    return plots.curves(panels, x_label="layers n", y_label="", title=title, **options)
 
 
 def draw_fields(title: str, rows: Sequence[dict[str, Any]]) -> Figure:

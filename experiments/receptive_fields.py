@@ -126,15 +126,13 @@ def draw_comparison(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def draw_zoo(rows: Sequence[dict[str, Any]]) -> Figure:
-    """A bar per model beside the size of its picture."""
-    return plots.bars(
+    """What each model sees beside the size of its picture, the smallest field first."""
+    rows = sorted(rows, key=lambda row: row["pixels"])
+    return plots.dots(
         [row["model"] for row in rows],
-        {
-            "receptive field / pixels": [row["pixels"] for row in rows],
-            "picture / pixels": [row["picture"] for row in rows],
-        },
+        {"receptive field": [row["pixels"] for row in rows], "picture": [row["picture"] for row in rows]},
+        label="side / pixels",
         title="What a unit of the last maps sees, and the picture",
-        log=True,
     )
 
 
@@ -212,7 +210,7 @@ def main(options: Options) -> None:
             Part("layers", "Layer by layer: one of the nets", example, "The field of each layer's centre unit.")
         )
     equal = sum(row["equal"] for row in compared)
-    measured = {"models": len(zoo), "published_numbers": len(compared), "equal": equal, "compared": compared}
+    measured = {"models": len(zoo), "equal_to_published": f"{equal} of {len(compared)}", "compared": compared}
     page = write_analyses(options.out, "Receptive fields of the zoo", parts, claim=CLAIM, measured=measured)
     console.print(
         f"{equal} of {len(compared)} published numbers are equal; {len(zoo)} models; page: {page}", highlight=False

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 import cnnjax
-from cnnjax import models
+from cnnjax import cli, models
 from cnnjax.cli import experiment_main, main, one_line_errors
 from cnnjax.experiment import Outcome
 from cnnjax.models.export import load_exported
@@ -61,6 +64,7 @@ def check_exported(folder):
 def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, monkeypatch):
     main(["train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run"])
     said = capsys.readouterr().out
+    assert said.startswith("lenet5")  # the model's name, and no empty lines before it
     assert "run folder: run" in said
     assert "page: run/report.html" in said
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -69,7 +73,8 @@ def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, mo
     assert {
         "layers.csv",
         "layers.json",
-        "learning_curves.png",
+        "learning_curve_loss.png",
+        "learning_curve_accuracy.png",
         "receptive_fields.png",
         "filters.png",
         "maps_c1.png",
@@ -177,7 +182,20 @@ def test_models(capsys):
         ("analyze lenet5 --image-size 0", "image_size=0"),
         ("export empty --out empty/file.zip", "empty holds no checkpoints; pass the folder of a run"),
         ("models nothing", "no model matches 'nothing'; there are alexnet"),
-        ("trian", "trian"),
+        ("trian", "unknown command 'trian'; did you mean train?"),
+        ("trian --help", "unknown command 'trian'; did you mean train?"),
+        ("nothing --help", "unknown command 'nothing'; there are train, analyze, export, models"),
+        ("train lenet5 --lr 0.1", "there is no --lr; did you mean --optimizer.learning-rate?"),
+        ("train lenet5 --bs 8", "there is no --bs; did you mean --batch-size?"),
+        ("train lenet5 --wd=0.1", "there is no --wd; did you mean --optimizer.weight-decay?"),
+        ("train lenet5 --momentum 0.5", "--optimizer.momentum FLOAT"),
+        ("train lenet5 --workers 2", "--loading.workers INT"),
+        ("train lenet5 --num_workers 2", "there is no --num-workers; did you mean --loading.workers?"),
+        ("train --model lenet5", "the model's name alone, as in `cnnjax train resnet20`"),
+        ("train lenet5 --epochs 1e300", "epochs=1e+300 of 1,438 examples; expected at most 2,147,483,647 steps"),
+        ("export empty --out nowhere/net.zip", "out=nowhere/net.zip, but there is no folder nowhere; make it"),
+        ("export empty --out empty", "out=empty is a folder; expected the name of a file, such as empty/net.zip"),
+        ("train lenet5 --data idx:no\x1b[2Jwhere\u202e", r"no\x1b[2Jwhere\u202e"),
     ],
 )
 def test_wrong_input_is_one_error_and_exit_code_2(capsys, tmp_path, arguments, message):
@@ -185,6 +203,14 @@ def test_wrong_input_is_one_error_and_exit_code_2(capsys, tmp_path, arguments, m
     assert message in refused(capsys, *arguments.split())
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_what_settings_are_called_elsewhere_leads_to_settings_that_there_are():
+    for here in cli._ELSEWHERE:
+        if here.startswith("--"):
+            setting = Experiment()
+            for part in here.removeprefix("--").replace("-", "_").split("."):
+                setting = getattr(setting, part)
 
 
 def test_pictures_of_28_need_a_size(capsys, tmp_path, monkeypatch):
@@ -219,6 +245,22 @@ def test_the_traceback_is_there_for_those_who_ask(monkeypatch):
     monkeypatch.setenv("CNNJAX_TRACEBACK", "1")
     with pytest.raises(ValueError, match="told"), one_line_errors():
         raise ValueError("told")
+
+
+def test_names_in_errors_do_not_steer_the_terminal(capsys):
+    with pytest.raises(SystemExit), one_line_errors():
+        raise ValueError("class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe")
+    assert (
+        capsys.readouterr().err.splitlines()[0] == r"error: class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe"
+    )
+
+
+def test_an_output_in_ascii_ends_no_command(tmp_path):
+    """Nor a folder whose name is not UTF-8."""
+    code = "from cnnjax.cli import one_line_errors\nwith one_line_errors():\n    print('größe \\udce9')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout == rb"gr\xf6\xdfe \udce9" + b"\n"
 
 
 def test_other_errors_are_not_dressed_up():

@@ -302,7 +302,7 @@ def test_published_receptive_fields_are_compared(tmp_path, capsys):
     receptive_fields.main(receptive_fields.Options("vgg1[16]", tmp_path))
     found = written(tmp_path)
     # Pool5 of VGG-11, and five pools of VGG-16, with three numbers each.
-    assert (found["models"], found["published_numbers"], found["equal"]) == (2, 18, 18)
+    assert (found["models"], found["equal_to_published"]) == (2, "18 of 18")
     assert "18 of 18 published numbers are equal" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no model matches 'vgg7'"):
         receptive_fields.main(receptive_fields.Options("vgg7", tmp_path))
@@ -311,7 +311,7 @@ def test_published_receptive_fields_are_compared(tmp_path, capsys):
 def test_published_costs_are_compared(tmp_path):
     cost_table.main(cost_table.Options("resnet20", tmp_path))
     found = written(tmp_path)
-    assert (found["parameters_as_published"], found["macs_as_published"]) == (1, 1)
+    assert (found["parameters_as_published"], found["macs_as_published"]) == ("1 of 1", "1 of 1")
     (costs,) = found["costs"]
     assert (costs["parameters"], costs["macs_as_published"]) == (269_722, True)
     assert 0.05 < costs["on_padding"] < 0.2

@@ -163,6 +163,16 @@ class LayerField:
         box = [(int(_at(low, place)), int(_at(high, place))) for low, high in bounds]
         return tuple(box) if all(low <= high for low, high in box) else ((0, -1),) * len(box)
 
+    def centre_position(self) -> tuple[int | None, ...]:
+        """The position whose field `box()` gives, per input axis; None where no axis of the layer runs along it."""
+        places: list[int | None] = []
+        for axis in self.axes:
+            low, high = axis.lines
+            seeing = np.flatnonzero(low <= high)
+            middle = int(seeing[len(seeing) // 2]) if len(seeing) else 0
+            places.append(None if axis.reach.axis is None else middle)
+        return tuple(places)
+
     def centre(self, position: Sequence[int]) -> tuple[float, ...]:
         """The pixel that a position is centred on, per input axis; halves lie between two pixels, NaN is nowhere.
 

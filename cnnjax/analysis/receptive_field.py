@@ -3,9 +3,9 @@
 Reference: Araujo, Norris and Sim (2019), "Computing Receptive Fields of Convolutional Neural Networks", Distill.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.fields import LayerField, layer_field
+from cnnjax.analysis.holes import may_have_holes, seen_pixels
 from cnnjax.analysis.program import Program, near_matches
 from cnnjax.analysis.propagation import propagate
 from cnnjax.analysis.tracing import trace
@@ -28,7 +29,8 @@ class ReceptiveFields(Result):
     `unknown` names the primitives that no rule covers: what they give is taken to see all that they are given.
     `misaligned` names the layers in which branches meet whose fields have other centres at the same position. `loops`
     names those with a loop that is not written out, a `while` or a scan of more than 200,000 equations: what is told of
-    them holds for any number of turns, fewer of which may see less.
+    them holds for any number of turns, fewer of which may see less. `find_seen` tells the pixels of fields that have
+    holes (see `seen_pixels`); None where none are to be expected.
     """
 
     input_shape: tuple[int, ...]
@@ -37,6 +39,7 @@ class ReceptiveFields(Result):
     unknown: tuple[str, ...]
     misaligned: tuple[str, ...]
     loops: tuple[str, ...]
+    find_seen: Callable[[Mapping[str, Sequence[int | None]]], Mapping[str, tuple[np.ndarray, ...]]] | None = None
 
     def __repr__(self) -> str:
         return f"ReceptiveFields(input_shape={self.input_shape}, {len(self.layers)} layers); print it for the table"
@@ -105,13 +108,15 @@ class ReceptiveFields(Result):
     def draw(self, picture: Any = None) -> Figure:
         """The field of each layer's centre position on a picture (height, width[, channels]), or on grey without one.
 
-        Along one axis, or three, a bar for the size of each layer's.
+        Layers follow those inside them; of several with the same size, stride and start the first is drawn. Pixels
+        inside a field that the unit does not depend on, as a dilated window leaves them, are faded. Along one axis, or
+        three, a bar for the size of each layer's.
 
         Raises:
             ValueError: the picture has another size; or nothing sees the input.
         """
         shown = [layer for layer in self.layers if any(stride is not None for stride in layer.stride)]
-        shown = shown or [*self.layers] or [*self.outputs]
+        shown = _inner_first(shown or [*self.layers] or [*self.outputs])
         if not shown:
             raise ValueError("nothing that the function gives depends on its input, so that there is nothing to draw")
         spatial, title = self.input_shape[1:-1], "Receptive field of each layer's centre unit"
@@ -127,12 +132,28 @@ class ReceptiveFields(Result):
         image = np.full(spatial, 0.8) if picture is None else picture
         if np.shape(image)[:2] != spatial:
             raise ValueError(f"a picture of {np.shape(image)} came; the fields are of pictures of {spatial}")
+        different = {(layer.size, layer.stride, layer.start): layer for layer in reversed(shown)}
+        kept = [layer for layer in shown if different[layer.size, layer.stride, layer.start] is layer]
+        seen = self.find_seen({layer.name: layer.centre_position() for layer in kept}) if self.find_seen else {}
         boxes = []
-        for layer in shown:
+        for layer in kept:
             (top, bottom), (left, right) = layer.box()
             text = f"{format_extent(layer.size)}, stride {format_extent(layer.stride)}"
-            boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text))
+            boxes.append(field_figures.FieldBox(layer.name, top, left, bottom, right, text, seen.get(layer.name)))
+        if len(kept) < len(shown):
+            title += ", where it changes"
         return field_figures.receptive_fields(image, boxes, title=title)
+
+
+def _inner_first(layers: Sequence[LayerField]) -> list[LayerField]:
+    """Layers in the order they end: each after those inside it, where they came in the order they begin."""
+    ended: list[LayerField] = []
+    running: list[LayerField] = []
+    for layer in layers:
+        while running and not layer.name.startswith(f"{running[-1].name}/"):
+            ended.append(running.pop())
+        running.append(layer)
+    return [*ended, *reversed(running)]
 
 
 def receptive_field(
@@ -165,11 +186,13 @@ def receptive_field(
     >>> fields.outputs[0].size, fields.outputs[0].stride
     ((3,), (2,))
     """
-    return fields_of(trace(function, shape, dtype=dtype), gates=gates)
+    return fields_of(trace(function, shape, dtype=dtype), gates=gates, function=function)
 
 
-def fields_of(program: Program, *, gates: bool = True) -> ReceptiveFields:
-    """`receptive_field` of a program that is traced already."""
+def fields_of(
+    program: Program, *, gates: bool = True, function: Callable[..., Any] | Model | None = None
+) -> ReceptiveFields:
+    """`receptive_field` of a program that is traced already; holes are looked for if the function is given too."""
     found = propagate(program, gates=gates)
     image = program.shapes[program.image]
 
@@ -181,6 +204,9 @@ def fields_of(program: Program, *, gates: bool = True) -> ReceptiveFields:
     layer_of = {layer.value: layer.name for layer in layers}
     fields = [field(layer.name, layer.value) for layer in layers]
     outputs = [field(layer_of.get(value, f"(output){name}"), value) for name, value in program.outputs]
+    find_seen = None
+    if function is not None and may_have_holes(program, found.reaches):
+        find_seen = partial(seen_pixels, function, image, gates=gates, dtype=program.dtypes[program.image])
     return ReceptiveFields(
         image,
         tuple(each for each in fields if each is not None),
@@ -190,4 +216,5 @@ def fields_of(program: Program, *, gates: bool = True) -> ReceptiveFields:
             tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in equations))
             for equations in (found.misaligned, found.loops)
         ),
+        find_seen,
     )

@@ -121,12 +121,22 @@ class Context(Result):
         return [f"A unit first sees the whole picture of {size} in {whole}." if whole else "No unit sees it all."]
 
     def draw(self) -> Figure:
-        """The share of the picture by layer."""
+        """The receptive field by layer beside the picture's size; layers that gain context, and those that do not."""
         from cnnjax.view import plots
 
-        columns = {"share of the picture seen / %": [100 * layer.share for layer in self.layers]}
-        title = f"From local to global, at {'x'.join(map(str, self.picture))} pixels"
-        return plots.bars([layer.name for layer in self.layers], columns, title=title)
+        sides = [float(max(layer.size)) for layer in self.layers]
+        nothing = float("nan")
+        columns = {
+            "gains context": [side if layer.gains else nothing for layer, side in zip(self.layers, sides, strict=True)],
+            "gains none": [nothing if layer.gains else side for layer, side in zip(self.layers, sides, strict=True)],
+        }
+        return plots.dots(
+            [layer.name for layer in self.layers],
+            columns,
+            label="receptive field / pixels",
+            title=f"From local to global, at {'x'.join(map(str, self.picture))} pixels",
+            line=("picture", float(max(self.picture))),
+        )
 
 
 def context(
@@ -212,7 +222,8 @@ class Sharing(Result):
             "a kernel per position": [layer.local for layer in self.layers],
             "dense": [layer.dense for layer in self.layers],
         }
-        return plots.bars([layer.name for layer in self.layers], columns, title="What sharing weights saves", log=True)
+        names = [layer.name for layer in self.layers]
+        return plots.dots(names, columns, label="weights", title="What sharing weights saves")
 
 
 def parameter_sharing(

@@ -77,4 +77,4 @@ def summary(
     """
     program = trace(function, shape, dtype=dtype)
     variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
-    return Summary(cost_of(program, variables), fields_of(program, gates=gates))
+    return Summary(cost_of(program, variables), fields_of(program, gates=gates, function=function))

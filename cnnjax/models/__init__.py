@@ -11,7 +11,7 @@ from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.parts.architecture import Architecture, Stage
 from cnnjax.models.parts.auxiliary import AuxiliaryLogits
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, create, image_shape, names, options_of, register
+from cnnjax.models.registry import Model, create, image_shape, name_of, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
@@ -45,6 +45,7 @@ __all__ = [
     "image_shape",
     "inference_options",
     "initialize",
+    "name_of",
     "names",
     "options_of",
     "register",

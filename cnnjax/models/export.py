@@ -1,7 +1,9 @@
 """Models as one file that needs neither Flax nor this package: StableHLO with the variables inside, for any batch size.
 
-The file is a ZIP archive: `program`, as `jax.export` writes it, and `about.json`, which says what made it and what it
-takes. It is served by
+The file is a ZIP archive: `program`, as `jax.export` writes it, and `about.json`, which says what made it, what it
+takes, and the SHA-256 of the program. It holds no path of its maker's machine: equal variables, models and versions
+give equal bytes everywhere. A program is code that runs where it is called, so that only files of a source that you
+trust should be loaded. It is served by
 
     import zipfile
     from jax import export
@@ -10,10 +12,13 @@ takes. It is served by
     logits = program.call(pictures)
 """
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +28,27 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.models.initialization import check_inputs, inference_options
-from cnnjax.models.registry import Model
+from cnnjax.models.registry import Model, name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-# Nothing is packed in a file that is written here; what is packed much smaller than a program could be is not read.
-_MOST_UNPACKED = 20
-
 _PROGRAM, _ABOUT = "program", "about.json"
+
+# What a ZIP archive says of the time of its members: the earliest there is, for equal bytes at any time.
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
+
+# What reading an archive and its JSON may raise: RuntimeError asks for a password, or for less nesting.
+_DAMAGE = (zipfile.BadZipFile, EOFError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
+
+
+class Program(jax.export.Exported):
+    """An exported program, which shows itself in one line instead of with all of its bytes."""
+
+    def __repr__(self) -> str:
+        takes, gives = (", ".join(map(str, avals)) for avals in (self.in_avals, self.out_avals))
+        return (
+            f"Program({takes} -> {gives}, for {', '.join(self.platforms)}, {len(self.mlir_module_serialized):,} bytes)"
+        )
 
 
 def export(
@@ -76,48 +94,45 @@ def export(
         return model.apply(constants, inputs, **inference_options(model))
 
     inputs = jax.ShapeDtypeStruct(jax.export.symbolic_shape(", ".join(map(str, sizes))), dtype)
-    exported = jax.export.export(jax.jit(infer), platforms=tuple(platforms))(inputs)
+    with _no_paths_in_locations():
+        exported = jax.export.export(jax.jit(infer), platforms=tuple(platforms))(inputs)
+    program = bytes(exported.serialize())
     about = {
-        "model": type(model).__name__,
-        "shape": [size if isinstance(size, int) else str(size) for size in inputs.shape],
+        "model": name_of(model),
+        "shape": _plain_shape(inputs.shape),
         "dtype": jnp.dtype(dtype).name,
         "platforms": list(platforms),
         "jax": jax.__version__,
         "calling_convention": exported.calling_convention_version,
         **(record or {}),
+        "sha256": hashlib.sha256(program).hexdigest(),
     }
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr(_ABOUT, json.dumps(about, indent=2) + "\n")
-        file.writestr(_PROGRAM, exported.serialize())
+        for name, content in ((_ABOUT, (json.dumps(about, indent=2) + "\n").encode()), (_PROGRAM, program)):
+            member = zipfile.ZipInfo(name, _NO_TIME)
+            member.create_system = 3  # what is written elsewhere than on Unix says so otherwise
+            file.writestr(member, content)
     return archive.getvalue()
 
 
-def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]]:
+def load_exported(path: Path | str) -> tuple[Program, dict[str, Any]]:
     """The program of an exported file, for `program.call(inputs)`, and what the file says of itself.
 
-    Beyond what the loader in this module's docstring does, the file is checked first: its checksums, that this JAX can
-    run it, and that it was made for the platform that JAX computes on by default.
+    Beyond what the loader in this module's docstring does, the file is checked first: its checksums, before anything of
+    the program is read; that this JAX can run it; that it was made for the platform that JAX computes on by default;
+    and that what the file says of the program is so. None of this makes a file of unknown origin safe: whoever changes
+    the program can write its checksum too.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no exported model, is damaged, is of a version that this JAX cannot read (the message
-            names the versions, the limits and the cure), or was made for other platforms.
+            names the versions, the limits and the cure), was made for other platforms, or tells of another program.
         ImportError: the extra `export` is not installed.
     """
     _require_flatbuffers()
-    try:
-        with zipfile.ZipFile(path) as file:
-            if (unpacked := sum(entry.file_size for entry in file.infolist())) > _MOST_UNPACKED * Path(
-                path
-            ).stat().st_size:
-                raise ValueError(f"it would unpack to {unpacked:,} bytes")
-            about, program = json.loads(file.read(_ABOUT)), file.read(_PROGRAM)
-            found, maker = int(about["calling_convention"]), str(about["jax"])
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except Exception as error:  # archives and records are damaged in as many ways
-        raise ValueError(f"{path} is no exported model, or is damaged ({error}); export it again") from None
+    about, program = _read(path)
+    found, maker = about["calling_convention"], about["jax"]
     least = jax.export.minimum_supported_calling_convention_version
     most = jax.export.maximum_supported_calling_convention_version
     versions = (
@@ -131,6 +146,7 @@ def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]
         exported = jax.export.deserialize(bytearray(program))
     except Exception as error:  # whatever reading an unknown layout leads to
         raise ValueError(f"{versions}, but cannot read it ({_first_line(error)}): {cure}") from error
+    _check_about(path, about, exported)
     if (platform := jax.export.default_export_platform()) not in exported.platforms:
         raise ValueError(
             f"{path} was exported for {', '.join(exported.platforms)}, and jax computes on {platform} here; export it"
@@ -145,7 +161,60 @@ def load_exported(path: Path | str) -> tuple[jax.export.Exported, dict[str, Any]
         jax.jit(exported.call).lower(one)
     except Exception as error:
         raise ValueError(f"{versions}, but not its operations ({_first_line(error)}): {cure}") from error
-    return exported, about
+    return Program(**{field.name: getattr(exported, field.name) for field in fields(exported)}), about
+
+
+def _read(path: Path | str) -> tuple[dict[str, Any], bytes]:
+    """What a file says of its program, and the program, whose SHA-256 is the one that is said."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            # What is written is not compressed, so that no member is larger than the file.
+            for member in (file.getinfo(_ABOUT), file.getinfo(_PROGRAM)):
+                if member.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"{member.filename} is compressed, which it never is when it is written")
+            about, program = json.loads(file.read(_ABOUT)), file.read(_PROGRAM)
+        about = {**about, "calling_convention": int(about["calling_convention"]), "jax": str(about["jax"])}
+        if (digest := hashlib.sha256(program).hexdigest()) != about["sha256"]:
+            raise ValueError(f"the SHA-256 of the program is {digest}, and {_ABOUT} says {about['sha256']}")
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is no exported model, or is damaged ({error}); export it again") from None
+    return about, program
+
+
+def _check_about(path: Path | str, about: Mapping[str, Any], exported: jax.export.Exported) -> None:
+    """That a file tells of the program that is in it."""
+    (inputs,), outputs = exported.in_avals, exported.out_avals
+    known = {
+        "shape": _plain_shape(inputs.shape),
+        "dtype": jnp.dtype(inputs.dtype).name,
+        "platforms": list(exported.platforms),
+        "calling_convention": exported.calling_convention_version,
+    }
+    wrong = [
+        f"{name} is {about.get(name)}, and {value} in the program"
+        for name, value in known.items()
+        if about.get(name) != value
+    ]
+    classes = about.get("classes")
+    if isinstance(classes, list) and len(outputs) == 1 and outputs[0].shape[-1] != len(classes):
+        wrong.append(f"there are {len(classes)} classes, and {outputs[0].shape[-1]} logits in the program")
+    if wrong:
+        raise ValueError(f"{path}: {_ABOUT} tells of another program ({'; '.join(wrong)}); export it again")
+
+
+def _plain_shape(shape: Sequence[Any]) -> list[int | str]:
+    return [size if isinstance(size, int) else str(size) for size in shape]
+
+
+@contextmanager
+def _no_paths_in_locations() -> Generator[None, None, None]:
+    """Programs that are lowered inside tell of an operation which layer it is in, and not the file and line."""
+    before = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
 
 
 def _with_batch(shape: tuple[int | str | None, ...]) -> tuple[int | str, ...]:

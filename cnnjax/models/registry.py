@@ -134,6 +134,24 @@ def _checked(option: inspect.Parameter, value: Any) -> Any:
     return value
 
 
+def name_of(model: Model) -> str:
+    """The name that a model is registered under, with whatever number of classes; its class's where there is none.
+
+    Whether equal blocks are scanned is left aside: it changes nothing of what the model computes.
+
+    >>> name_of(create("resnet20", num_classes=2))
+    'resnet20'
+    """
+    fitting = [
+        (len(entry.variant), name)
+        for name, entry in _ENTRIES.items()
+        if entry.builder is type(model)
+        and all(getattr(model, option) == value for option, value in entry.variant.items() if option != "scan")
+    ]
+    # The more options a name stands for, the more it says: se_resnet18 has the blocks of resnet18, and gates.
+    return max(fitting)[1] if fitting else type(model).__name__
+
+
 def _entry(name: str) -> Entry:
     if not isinstance(name, str):
         raise ValueError(

@@ -9,6 +9,7 @@ from cnnjax.report.results import hardware, write_results
 from cnnjax.report.run_report import PAGE
 from cnnjax.view import figures, page
 from cnnjax.view.result import Figure, Result
+from cnnjax.view.table import format_cell
 
 RECORD = "results.json"
 
@@ -44,13 +45,15 @@ def write_analyses(folder: Path, title: str, parts: Sequence[Part], *, claim: st
         parts: in order.
         claim: what the experiment shows, said under the title.
         measured: the numbers it comes to, plain values, which are recorded with command, commit, hardware and versions;
-            those that are single numbers stand at the top of the page.
+            single numbers and words among them stand at the top of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / RECORD, measured)
     sections = [_section(folder, part) for part in parts]
     facts = [
-        (name.replace("_", " "), _fact(value)) for name, value in measured.items() if isinstance(value, int | float)
+        (name.replace("_", " "), _fact(value))
+        for name, value in measured.items()
+        if isinstance(value, int | float | str)
     ]
     path = folder / PAGE
     text = page.render(title, sections, subtitle=f"{claim} Measured on {hardware()}.", facts=facts)
@@ -61,7 +64,7 @@ def write_analyses(folder: Path, title: str, parts: Sequence[Part], *, claim: st
 def _section(folder: Path, part: Part) -> page.Section:
     part.result.save(folder / part.name)
     blocks: list[page.Block] = [page.Text(part.text)] if part.text else []
-    blocks.append(page.Picture((folder / f"{part.name}.png").read_bytes(), alt=part.title, caption=part.title))
+    blocks.append(page.Picture((folder / f"{part.name}.png").read_bytes(), alt=part.title))
     for name, draw in part.drawings.items():
         picture = figures.png(draw())
         (folder / f"{name}.png").write_bytes(picture)
@@ -73,5 +76,5 @@ def _section(folder: Path, part: Part) -> page.Section:
     return page.Section(part.title, tuple(blocks))
 
 
-def _fact(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def _fact(value: float | str) -> str:
+    return value if isinstance(value, str) else format_cell(value)

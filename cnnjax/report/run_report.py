@@ -1,7 +1,7 @@
 """The analyses and the page of a finished run: `analysis/` (CSV, JSON, PNG) and `report.html` in its folder."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from cnnjax.train import Fit, format_metric, read_rows
 from cnnjax.train.run_folder import RECORD
 from cnnjax.view import figures, page, save_rows
 
-# Layers whose feature maps are drawn; of a deeper net, this many spread evenly.
-MOST_MAPS = 24
+# Layers whose feature maps are drawn; of a deeper net, this many spread evenly. And the channels of each.
+MOST_MAPS, MOST_CHANNELS = 16, 16
 
 PAGE = "report.html"
 
@@ -35,7 +35,8 @@ def write_report(fit: Fit, model: Model, task: Task, *, prepare: Callable[[Any],
     inputs = task.inputs(prepare(example))
     sections = [_result(fit), _curves(fit, pictures)]
     if isinstance(inputs, jax.Array | np.ndarray) and inputs.ndim == 4:
-        sections += _layers(fit, model, inputs, folder, pictures)
+        classes = getattr(task, "classes", getattr(task, "tags", ()))
+        sections += _layers(fit, model, inputs, folder, pictures, classes)
     with figures.style():
         drawn = task.draw(fit.evaluation.examples, fit.evaluation.predictions)
     if drawn:
@@ -57,10 +58,10 @@ class _Pictures:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def add(self, name: str, figure: Figure, caption: str) -> page.Picture:
+    def add(self, name: str, figure: Figure, caption: str, *, alt: str = "") -> page.Picture:
         data = figures.png(figure)
         (self._folder / f"{name}.png").write_bytes(data)
-        return page.Picture(data, alt=caption, caption=caption)
+        return page.Picture(data, alt=alt or caption, caption=caption)
 
 
 def _result(fit: Fit) -> page.Section:
@@ -75,12 +76,15 @@ def _result(fit: Fit) -> page.Section:
 
 def _curves(fit: Fit, pictures: _Pictures) -> page.Section:
     rows = [line for row in read_rows(fit.run_dir) for line in _lines(row)]
-    figure = figures.learning_curves(rows)
     note = page.Text(
         "Training numbers are means over the steps since the row before, on augmented pictures; test numbers are"
         " those of the state at that step, on plain ones."
     )
-    return page.Section("Learning curves", (note, pictures.add("learning_curves", figure, "Learning curves")))
+    panels = [
+        pictures.add(f"learning_curve_{_file_name(metric)}", figures.learning_curves(rows, [metric]), "", alt=metric)
+        for metric in figures.metrics_of(rows)
+    ]
+    return page.Section("Learning curves", (note, page.Gallery(tuple(panels))))
 
 
 def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +95,9 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**lines[0], **rest}, *lines[1:]]
 
 
-def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures) -> list[page.Section]:
+def _layers(
+    fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures, classes: Sequence[str]
+) -> list[page.Section]:
     image = _stretched(np.asarray(inputs[0], np.float32))
     summary = analysis.summary(model, inputs.shape, gates=False)
     save_rows(folder / "layers", summary.rows())
@@ -121,7 +127,9 @@ def _layers(fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictur
         figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))
     for name in chosen:
-        figure = figures.feature_maps(maps[name], name=name)
+        # The last layer's values are the classes', where there are as many.
+        names = classes if name == chosen[-1] else ()
+        figure = figures.feature_maps(maps[name], name=name, limit=MOST_CHANNELS, channel_names=names)
         blocks.append(pictures.add(f"maps_{_file_name(name)}", figure, f"Feature maps of {name}"))
     sections.append(page.Section("Filters and feature maps", tuple(blocks)))
     return sections

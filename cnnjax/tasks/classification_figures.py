@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax.tasks.pictures import shorten, show_images
+from cnnjax.view.text import printable
 
 MOST_SHOWN = 24
 MOST_NAMED = 30
@@ -24,8 +25,9 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if size <= MOST_NAMED:
-        axes.set_xticks(range(size), classes, rotation=90 if max(map(len, classes)) > 2 else 0, parse_math=False)
-        axes.set_yticks(range(size), classes, parse_math=False)
+        names = [printable(name) for name in classes]
+        axes.set_xticks(range(size), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
+        axes.set_yticks(range(size), names, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(
                 column,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from cnnjax.view.text import printable
 from cnnjax.view.visible import visible
 
 
@@ -21,9 +22,10 @@ def show_images(places: Sequence[Axes], images: Sequence[np.ndarray]) -> str:
 
 
 def shorten(name: str, length: int = 12) -> str:
-    """The name, or its beginning and an ellipsis where it is longer than `length`.
+    """The name, or its beginning and an ellipsis where it is longer than `length`; what is not seen is escaped.
 
     >>> shorten("salamander", 6)
     'salam…'
     """
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -27,6 +27,12 @@ _NOT_THE_RUN = (
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
+# The largest number that the device can hold, and the smallest above zero that keeps all its digits.
+_LARGEST, _LEAST = 3.4028234663852886e38, 1.1754943508222875e-38
+
+# Steps are counted in 32 bits.
+_MOST_STEPS = 2**31 - 1
+
 _POSITIVE = (
     "epochs",
     "steps",
@@ -150,29 +156,34 @@ class Experiment:
         ]:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value}; expected a number above 0")
+        if not _LEAST <= self.optimizer.learning_rate <= _LARGEST:
+            raise ValueError(
+                f"optimizer.learning_rate={self.optimizer.learning_rate}; expected a number that float32 holds,"
+                f" {_LEAST:.3g} to {_LARGEST:.3g}"
+            )
         for name, value, end in [
             ("optimizer.momentum", self.optimizer.momentum, 1),
-            ("optimizer.weight_decay", self.optimizer.weight_decay, math.inf),
-            ("optimizer.clip_norm", self.optimizer.clip_norm, math.inf),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, _LARGEST),
+            ("optimizer.clip_norm", self.optimizer.clip_norm, _LARGEST),
             ("schedule.warmup", self.schedule.warmup, 1),
             ("label_smoothing", self.label_smoothing, 1),
             ("average", self.average, 1),
             ("stochastic_depth", self.stochastic_depth, 1),
-            ("saving.keep_best", self.saving.keep_best, math.inf),
+            ("saving.keep_best", self.saving.keep_best, _LARGEST),
             ("augmentation.smallest_crop", self.augmentation.smallest_crop, 1),
             ("augmentation.erasing", self.augmentation.erasing, 1),
             ("augmentation.scale", self.augmentation.scale, 1),
             *(
-                (f"augmentation.{name}", getattr(self.augmentation, name), math.inf)
+                (f"augmentation.{name}", getattr(self.augmentation, name), _LARGEST)
                 for name in ("shift", "rotation", "elastic", "colour_jitter", "cutout", "mixup", "cutmix")
             ),
             *(
-                (f"loading.{name}", getattr(self.loading, name), math.inf)
+                (f"loading.{name}", getattr(self.loading, name), _LARGEST)
                 for name in ("threads", "workers", "resident_mib", "most_unreadable")
             ),
         ]:
             if not 0 <= value < end:
-                raise ValueError(f"{name}={value}; expected at least 0 and below {end}")
+                raise ValueError(f"{name}={value}; expected at least 0 and below {end:.4g}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed}; expected 0 to {2**32 - 1}")
         if self.augmentation.random_crop and self.image_size is None:
@@ -184,9 +195,17 @@ class Experiment:
                 raise ValueError(f"{name} needs the folder of the run: pass run_dir (--run-dir) too")
 
     def total_steps(self, examples: int) -> int:
-        """Steps of the whole run over a training set of `examples`; the last, broken batch of the run counts."""
+        """Steps of the whole run over a training set of `examples`; the last, broken batch of the run counts.
+
+        Raises:
+            ValueError: they are more than can be counted.
+        """
         # Rounded first: 1.1 epochs of 100 examples are 110, not a little more.
-        return self.steps or max(1, math.ceil(round(self.epochs * examples, 6) / self.batch_size))
+        steps = self.steps or max(1.0, round(self.epochs * examples, 6) / self.batch_size)
+        if steps > _MOST_STEPS:
+            said = f"steps={self.steps}" if self.steps else f"epochs={self.epochs} of {examples:,} examples"
+            raise ValueError(f"{said}; expected at most {_MOST_STEPS:,} steps of batch_size={self.batch_size}")
+        return math.ceil(steps)
 
 
 def _check_types(settings: Any) -> None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tensorboardX import SummaryWriter
 
 from cnnjax.data.loading import Fault
+from cnnjax.view.text import printable
 
 METRICS = "metrics.jsonl"
 FAULTS = "unreadable.jsonl"
@@ -91,6 +92,11 @@ def _is_number(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
+def print_text(console: Console, text: str) -> None:
+    """Prints text as it is, without markup; names in it cannot steer the terminal."""
+    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
+
+
 class Report:
     """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
@@ -104,7 +110,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line of text."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_text(self._console, text)
 
     def advance(self, steps: int) -> None:
         """Steps are done."""

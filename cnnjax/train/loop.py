@@ -30,7 +30,7 @@ from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import Feed, open_feed
 from cnnjax.train.hosts import from_first_process, on_first_process
 from cnnjax.train.interruption import interruptible, leave
-from cnnjax.train.log import MetricsLog, reporting
+from cnnjax.train.log import MetricsLog, print_text, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
 from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, whole_on
 from cnnjax.train.recipe import Recipe
@@ -38,6 +38,7 @@ from cnnjax.train.run_folder import RECORD, check_run_folder, make_record, open_
 from cnnjax.train.span import CALLS_AHEAD, Span
 from cnnjax.train.state import TrainState
 from cnnjax.train.step import eval_step, train_step
+from cnnjax.view.text import escape_unencodable
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,7 @@ def fit(
     """
     began = time.perf_counter()
     leads = jax.process_index() == 0
+    escape_unencodable()
     console = (console or Console()) if leads else Console(file=io.StringIO())
     if experiment.restartable and experiment.run_dir is not None:
         there = leads and (experiment.run_dir / RECORD).is_file()
@@ -118,7 +120,7 @@ def fit(
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     on_first_process(partial(check_run_folder, experiment, identity))
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say = partial(print_text, console)
     say(_header(like, parallel, plan))
     state, examples = parallel.place(like), train_feed.on_device
     calls, compiling = _compile(run, state, sample, examples)

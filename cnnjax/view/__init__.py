@@ -10,10 +10,11 @@ from typing import Any
 _HOMES = {
     "field_figures": ("FieldBox", "receptive_fields"),
     "figures": ("feature_maps", "filters", "learning_curves", "png", "style"),
-    "page": ("Block", "Picture", "Section", "Table", "Text"),
-    "plots": ("bars", "curves", "matrix", "pictures"),
+    "page": ("Block", "Gallery", "Picture", "Section", "Table", "Text"),
+    "plots": ("bars", "curves", "dots", "matrix", "pictures"),
     "result": ("Records", "Result"),
     "table": ("format_table", "save_rows"),
+    "text": ("escape_unencodable", "printable"),
     "visible": (),
 }
 

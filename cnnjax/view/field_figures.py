@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from cnnjax.view.figures import COLOURS, PALE, as_rgb, caption_tile, style
+from cnnjax.view.text import printable
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class FieldBox:
     """The input pixels that one unit of a layer can see: first and last row and column, padding included.
 
     `top` and `left` may be negative, `bottom` and `right` may pass the last pixel: a field reaches into the
-    padding. Both ends belong to the field, so a 5x5 field has `bottom - top == 4`.
+    padding. Both ends belong to the field, so a 5x5 field has `bottom - top == 4`. `seen` tells of each row and of each
+    column of the image whether the unit sees it, where a field has holes.
     """
 
     name: str
@@ -28,6 +30,7 @@ class FieldBox:
     bottom: int
     right: int
     size_text: str = ""
+    seen: tuple[np.ndarray, ...] | None = None
 
 
 @style()
@@ -36,8 +39,9 @@ def receptive_fields(
 ) -> Figure:
     """The receptive field of each layer on the image: all of them together, then one panel for each.
 
-    Outside of its field the image is faded. The grey margin is padding: a field that is larger than the image
-    reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true ones).
+    Outside of its field, and in the field's holes, the image is faded. The grey margin is padding: a field that is
+    larger than the image reaches into it (it is drawn up to 0.7 image sizes; the sizes in the captions are the true
+    ones).
 
     Args:
         image: [h, w] or [h, w, channels], uint8 or floats from 0 to 1.
@@ -57,7 +61,7 @@ def receptive_fields(
 
     lines = 1 if len(drawn) == 1 else 2 if len(drawn) <= 8 else 3
     columns = -(-len(drawn) // lines)
-    names = [_tail(box.name, 24) for box in drawn]
+    names = [_tail(printable(box.name), 28) for box in drawn]
     figure = Figure(figsize=(2.0 * (columns + lines) + 0.6 + 0.08 * max(map(len, names)), 2.25 * lines + 0.4))
     figure.suptitle("\n".join(filter(None, (title + left_out, note))), parse_math=False)
     grid = figure.add_gridspec(lines, columns + 1, width_ratios=[lines, *[1.0] * columns])
@@ -67,7 +71,7 @@ def receptive_fields(
     for index, box in enumerate(drawn):
         handles.append(_field(together, box, index))
         axes = figure.add_subplot(grid[index // columns, 1 + index % columns])
-        _field_panel(axes, picture, drawn, lit=_field(axes, box, index))
+        _field_panel(axes, picture, drawn, lit=_field(axes, box, index), seen=box.seen)
         caption_tile(axes, f"{names[index]}\n{box.size_text}")
     legend = together.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     for text in legend.get_texts():
@@ -93,7 +97,12 @@ def _field(axes: Axes, box: FieldBox, index: int) -> Rectangle:
 
 
 def _field_panel(
-    axes: Axes, picture: Float[np.ndarray, "h w 3"], boxes: Sequence[FieldBox], *, lit: Rectangle | None
+    axes: Axes,
+    picture: Float[np.ndarray, "h w 3"],
+    boxes: Sequence[FieldBox],
+    *,
+    lit: Rectangle | None,
+    seen: tuple[np.ndarray, ...] | None = None,
 ) -> None:
     height, width, _ = picture.shape
     reach = max(
@@ -106,8 +115,10 @@ def _field_panel(
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     if lit is not None:
-        axes.imshow(0.25 * picture + 0.75)
-        axes.imshow(picture).set_clip_path(lit)
+        faded = 0.25 * picture + 0.75
+        axes.imshow(faded)
+        mask = True if seen is None else np.logical_and.outer(*seen)[..., np.newaxis]
+        axes.imshow(np.where(mask, picture, faded)).set_clip_path(lit)
     else:
         axes.imshow(picture)
     axes.set(

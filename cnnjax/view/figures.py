@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
+from cnnjax.view.text import printable
 from cnnjax.view.visible import as_floats, scale_of, visible
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too pale for lines on white.
@@ -28,6 +29,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PALE = "#e4e7eb"  # grids, frames, and what lies outside of a picture
 _INK, QUIET, _ALARM = "#1f2328", "#8b949e", COLOURS[1]
 _BY = "\N{MULTIPLICATION SIGN}"
+
+# Channels of a strip that have names under them, where there are no more.
+_MOST_NAMED = 40
 
 _STYLE = {
     "axes.axisbelow": True,
@@ -95,8 +99,16 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def metrics_of(rows: Sequence[Mapping[str, float | int | str | None]]) -> list[str]:
+    """What `learning_curves` draws of a log, in its order."""
+    seen = {key: None for row in rows for key, value in row.items() if _is_number(value)}
+    return sorted((key for key in seen if key not in ("epoch", "step")), key=lambda m: _ORDER.get(m, 1))
+
+
 @style()
-def learning_curves(rows: Sequence[Mapping[str, float | int | str | None]]) -> Figure:
+def learning_curves(
+    rows: Sequence[Mapping[str, float | int | str | None]], metrics: Sequence[str] | None = None
+) -> Figure:
     """One panel per metric of a run's log, one line per split, over epochs (steps if a row has no epoch).
 
     The loss comes first, the learning rate and the throughput last; any numeric entry besides `step` and
@@ -104,23 +116,24 @@ def learning_curves(rows: Sequence[Mapping[str, float | int | str | None]]) -> F
 
     Args:
         rows: the lines of a `metrics.jsonl`, each with `epoch` or `step`, a `split`, and metrics.
+        metrics: those that are drawn; all where None.
 
     Raises:
         ValueError: no rows, no metric in them, or a row with neither `epoch` nor `step`.
     """
     along = next((k for k in ("epoch", "step") if rows and all(_is_number(row.get(k)) for row in rows)), None)
-    seen = {key: None for row in rows for key, value in row.items() if _is_number(value)}
-    metrics = sorted((key for key in seen if key not in ("epoch", "step")), key=lambda m: _ORDER.get(m, 1))
+    found = metrics_of(rows)
+    metrics = found if metrics is None else [name for name in metrics if name in found]
     if along is None or not metrics:
         raise ValueError(
-            f"rows: {len(rows)} rows with the numbers {list(seen)}; "
+            f"rows: {len(rows)} rows with the numbers {found}; "
             "at least one row, a metric, and an epoch (or a step) in every row are needed"
         )
     splits = sorted({str(row.get("split", "all")): None for row in rows}, key=lambda s: s != "train")
 
     lines = -(-len(metrics) // 3)
     columns = -(-len(metrics) // lines)
-    figure = Figure(figsize=(max(4.0 * columns, 5.2), 2.9 * lines))
+    figure = Figure(figsize=(4.0 * columns, 2.9 * lines))
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for metric, axes in zip(metrics, panels, strict=False):
         measured = [row for row in rows if _is_number(row.get(metric))]
@@ -202,6 +215,7 @@ def empty_tiles(
 
 def caption_tile(axes: Axes, text: str, *, colour: str = _INK) -> None:
     """Writes a short text over a tile, small, centred and never read as a formula."""
+    text = printable(text, keep="\n")
     axes.set_title(text, loc="center", fontsize=8, fontweight="normal", color=colour, pad=3, parse_math=False)
 
 
@@ -262,13 +276,26 @@ def filters(
 
 @style()
 def feature_maps(
-    maps: Num[np.ndarray | jax.Array, "*shape"], *, name: str, limit: int = 32, columns: int = 8
+    maps: Num[np.ndarray | jax.Array, "*shape"],
+    *,
+    name: str,
+    limit: int = 32,
+    columns: int = 8,
+    channel_names: Sequence[str] = (),
 ) -> Figure:
     """What one layer made of one image: its channels as tiles, each captioned with its number and [min, max].
 
     Each tile has its own colour scale, dark for its minimum. A constant channel (a dead one is) becomes a
     hatched tile with its value; values that are not finite are vermilion and counted. A layer without height
     and width, [c] or [1, 1, c], is one strip of bars, all of them drawn.
+
+    Args:
+        maps: of one layer, [h, w, c] or [c].
+        name: of the layer.
+        limit: of more channels than this, the first are drawn.
+        columns: tiles to a line.
+        channel_names: what the channels of a strip are called, such as the classes of logits; numbers where there are
+            none, or more than 40.
 
     Raises:
         ValueError: the maps are not [h, w, c] or [c] or are empty, or `limit` is below 1.
@@ -277,7 +304,7 @@ def feature_maps(
     if values.ndim not in (1, 3) or not values.size:
         raise ValueError(f"maps: shape {values.shape}; expected those of one image, [h, w, c] or [c], none of them 0")
     if values.size == values.shape[-1]:
-        return _strip(values.ravel(), title=f"{name}: {_BY.join(map(str, values.shape))} values")
+        return _strip(values.ravel(), channel_names, title=f"{name}: {_BY.join(map(str, values.shape))} values")
     height, width, channels = values.shape
     shown, how_many = _first(limit, channels)
     figure, tiles = empty_tiles(
@@ -309,7 +336,7 @@ def _extent(values: Float[np.ndarray, "*shape"]) -> str:
     return f"{extent}\n{lost}" if lost else extent
 
 
-def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
+def _strip(values: Float[np.ndarray, " c"], names: Sequence[str], *, title: str) -> Figure:
     figure = Figure(figsize=(11, 2.6))
     axes = figure.subplots()
     units = np.arange(values.size)
@@ -324,7 +351,12 @@ def _strip(values: Float[np.ndarray, " c"], *, title: str) -> Figure:
     axes.plot(units[~fine], np.zeros((~fine).sum()), "x", color=_ALARM)
     axes.axhline(0, color=QUIET, linewidth=0.8)
     axes.set_xlim(-0.7, values.size - 0.3)
-    axes.set_xlabel("channel")
+    if len(names) == values.size <= _MOST_NAMED:
+        shown = [text if len(text) <= 20 else f"{text[:19]}…" for text in map(printable, names)]
+        turned = sum(map(len, shown)) > 90
+        axes.set_xticks(units, shown, rotation=90 if turned else 0, parse_math=False)
+    else:
+        axes.set_xlabel("channel")
     axes.set_ylabel("value")
     axes.xaxis.grid(visible=False)
     figure.suptitle(f"{title}, {_extent(values)}".replace("\n", ", "), parse_math=False)

@@ -5,13 +5,19 @@ it can be mailed, archived and opened years later.
 """
 
 import base64
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import TypeAlias
 
+from cnnjax.view.text import printable
+
 Cell: TypeAlias = str | int | float | None
+
+# Pictures of more bytes than this are compressed with losses, at this quality of 100.
+_HEAVY, _QUALITY = 48 * 1024, 75
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class Text:
 class Picture:
     """A PNG with the words that stand in for it (`alt`) and an optional caption.
 
-    It is shown at 96/150 of its pixel size, the size in inches of a figure saved at 150 dpi, or smaller.
+    It is shown at 96/150 of its pixel size, the size in inches of a figure saved at 150 dpi, or smaller. A heavy one
+    becomes a WebP in the page, whose colours are not quite the same.
 
     Raises:
         ValueError: the bytes are not a PNG, or `alt` is empty.
@@ -65,7 +72,14 @@ class Table:
                 )
 
 
-Block: TypeAlias = Text | Table | Picture
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side, as many as the page is wide, and under each other on a telephone."""
+
+    pictures: tuple[Picture, ...]
+
+
+Block: TypeAlias = Text | Table | Picture | Gallery
 
 
 @dataclass(frozen=True)
@@ -142,8 +156,15 @@ def html(block: Block) -> str:
             return "\n".join(f"<p>{escape(paragraph.strip())}</p>" for paragraph in paragraphs)
         case Picture():
             return _picture(block)
+        case Gallery(pictures):
+            return f'<div class="gallery">{"".join(map(_picture, pictures))}</div>'
         case Table():
             return _table(block)
+
+
+def escape(text: str) -> str:
+    """Text as HTML that shows it: no tags, and no characters that turn the direction of writing or are not seen."""
+    return escape_html(printable(text, keep="\n\t"))
 
 
 def _facts(pairs: Sequence[tuple[str, str]]) -> str:
@@ -157,11 +178,23 @@ def _figcaption(caption: str) -> str:
 
 def _picture(picture: Picture) -> str:
     width, height = (int.from_bytes(picture.png[at : at + 4], "big") * 96 // 150 for at in (16, 20))
-    data = base64.b64encode(picture.png).decode("ascii")
+    kind, content = _light(picture.png)
+    data = base64.b64encode(content).decode("ascii")
     return (
-        f'<figure><div class="plate"><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" '
+        f'<figure><div class="plate"><img src="data:image/{kind};base64,{data}" alt="{escape(picture.alt)}" '
         f'width="{width}" height="{height}"></div>{_figcaption(picture.caption)}</figure>'
     )
+
+
+def _light(png: bytes) -> tuple[str, bytes]:
+    """The kind and the bytes of a picture as the page holds it: what is heavy is compressed as photographs are."""
+    if len(png) <= _HEAVY:
+        return "png", png
+    from PIL import Image
+
+    compressed = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(compressed, "WEBP", quality=_QUALITY)
+    return ("webp", compressed.getvalue()) if compressed.tell() < len(png) else ("png", png)
 
 
 _NUMBER = re.compile(
@@ -240,10 +273,13 @@ figcaption { max-width: 44rem; margin-top: .5rem; color: var(--quiet); font-size
   background: #ffffff; overflow-x: auto;
 }
 .plate img { display: block; max-width: max(100%, 34rem); height: auto; }
+.gallery { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.25rem 0 1.75rem; }
+.gallery figure { margin: 0; max-width: 100%; }
+.gallery .plate img { max-width: 100%; }
 .scroll { width: fit-content; max-width: 100%; overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
 table { border-collapse: collapse; font-size: .92rem; line-height: 1.4; }
-th, td { padding: .42rem .9rem; text-align: left; vertical-align: top; white-space: nowrap; }
-th { background: var(--raised); font-weight: 600; }
+th, td { padding: .42rem .7rem; text-align: left; vertical-align: top; white-space: nowrap; }
+th { background: var(--raised); font-weight: 600; vertical-align: bottom; white-space: normal; }
 tbody tr { border-top: 1px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 @media (max-width: 40rem) {

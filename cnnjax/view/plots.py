@@ -7,18 +7,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from cnnjax.view.figures import COLOURS, QUIET, caption_tile, empty_tiles, style
+from cnnjax.view.text import printable
 from cnnjax.view.visible import as_floats, visible
 
 _MARKERS = "osD^vP"
 
 # Bars that are drawn; of more, this many spread evenly.
 _MOST_BARS = 60
-
-# Numbers that span more than this factor get a logarithmic scale on demand.
-_DECADES = 30
 
 
 class Panel(NamedTuple):
@@ -39,6 +37,7 @@ def curves(
     log: str = "",
     y_from_zero: bool = True,
     share_y: bool = True,
+    laws: Sequence[str] = (),
 ) -> Figure:
     """Panels of lines with a mark at every point; a name has one colour and one mark in all panels.
 
@@ -51,6 +50,7 @@ def curves(
         log: axes with a logarithmic scale: "x", "y", "xy" or none.
         y_from_zero: whether y begins at zero.
         share_y: whether all panels have one scale along y.
+        laws: names of lines that others are compared with: drawn broad and pale beneath them, so that both are seen.
 
     Raises:
         ValueError: no panels, or one without lines.
@@ -67,14 +67,12 @@ def curves(
     for axes, panel in zip(grid.flat, panels, strict=False):
         for name, (places, heights) in panel.lines.items():
             number = names.index(name)
-            axes.plot(
-                places,
-                heights,
-                color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
-                linestyle="-" if number < len(COLOURS) else "--",
-                label=name,
-            )
+            if name in laws:
+                look: dict[str, Any] = {"linewidth": 7, "alpha": 0.35, "zorder": 1}
+            else:
+                marker = _MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)]
+                look = {"marker": marker, "linestyle": "-" if number < len(COLOURS) else "--"}
+            axes.plot(places, heights, color=COLOURS[number % len(COLOURS)], label=name, **look)
         if panel.title:
             axes.set_title(panel.title, parse_math=False)
         axes.set_xlabel(x_label, parse_math=False)
@@ -108,45 +106,105 @@ def bars(
 ) -> Figure:
     """Horizontal bars, a line per name and a panel per column of numbers; names stand once, at the left.
 
+    On a logarithmic scale, which has no zero for a bar to begin at, the numbers are dots.
+
     Args:
         names: what the bars are of, from the top down.
         columns: by label, with its unit, a number for each name; what is not finite has no bar.
         title: stands above.
         limit: of more names than this, so many are chosen evenly, the first and the last among them.
-        log: whether columns that span more than a factor of 30 have a logarithmic scale.
+        log: whether all columns have a logarithmic scale.
 
     Raises:
         ValueError: no names or no columns, or a column of another length.
     """
+    kept = _kept(names, columns, limit)
+    figure, panels = _lines_of_names([names[index] for index in kept], len(columns), title + _left_out(kept, names))
+    places = np.arange(len(kept))
+    for number, (axes, (label, column)) in enumerate(zip(panels, columns.items(), strict=True)):
+        shown, colour = np.asarray(column, float)[kept], COLOURS[number % len(COLOURS)]
+        if log:
+            axes.plot(np.where(shown > 0, shown, np.nan), places, "o", color=colour)
+            _logarithmic(axes)
+        else:
+            axes.barh(places, shown, height=0.75, color=colour)
+            if not (np.isfinite(shown) & (shown > 0)).any():
+                axes.set_xlim(0, 1)
+        axes.set_xlabel(label, parse_math=False)
+    return figure
+
+
+@style()
+def dots(
+    names: Sequence[str],
+    columns: Mapping[str, Sequence[float]],
+    *,
+    label: str,
+    title: str,
+    limit: int = _MOST_BARS,
+    line: tuple[str, float] | None = None,
+) -> Figure:
+    """A line per name with a dot for each column's number, all along one logarithmic axis.
+
+    Args:
+        names: what the numbers are of, from the top down.
+        columns: by what they are called, a number for each name; what is not above zero has no dot.
+        label: of the axis, with the unit that all columns have.
+        title: stands above.
+        limit: of more names than this, so many are chosen evenly, the first and the last among them.
+        line: a name and a number, for an upright line that dots are compared with.
+
+    Raises:
+        ValueError: no names or no columns, or a column of another length.
+    """
+    kept = _kept(names, columns, limit)
+    figure, (axes,) = _lines_of_names([names[index] for index in kept], 1, title + _left_out(kept, names), width=4.5)
+    for number, (name, column) in enumerate(columns.items()):
+        shown = np.asarray(column, float)[kept]
+        marker = _MARKERS[number % len(_MARKERS)]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(np.where(shown > 0, shown, np.nan), np.arange(len(kept)), marker, color=colour, label=name)
+    if line is not None:
+        name, value = line
+        axes.axvline(value, color=QUIET, linestyle="--", linewidth=1.2, label=f"{name}: {value:g}", zorder=1)
+    _logarithmic(axes)
+    axes.set_xlabel(label, parse_math=False)
+    figure.legend(loc="outside lower center", ncols=len(columns) + (line is not None))
+    return figure
+
+
+def _kept(names: Sequence[str], columns: Mapping[str, Sequence[float]], limit: int) -> np.ndarray:
+    """Which of the names are shown."""
     if not names or not columns or any(len(column) != len(names) for column in columns.values()):
         found = {label: len(column) for label, column in columns.items()}
         raise ValueError(f"names: {len(names)}, columns: {found}; expected at least one, all of one length")
-    kept = np.linspace(0, len(names) - 1, min(limit, len(names))).round().astype(int)
-    left_out = f" ({len(kept)} of {len(names)})" if len(kept) < len(names) else ""
-    longest = max(len(names[index]) for index in kept)
-    width = 0.075 * min(longest, 40) + 2.6 * len(columns)
-    figure = Figure(figsize=(max(width, 6.0), 0.2 * len(kept) + 1.3))
-    figure.suptitle(title + left_out, parse_math=False)
-    places = np.arange(len(kept))
-    for number, (axes, (label, column)) in enumerate(
-        zip(figure.subplots(1, len(columns), squeeze=False, sharey=True).flat, columns.items(), strict=True)
-    ):
-        axes.barh(places, np.asarray(column, float)[kept], height=0.75, color=COLOURS[number % len(COLOURS)])
-        axes.set_xlabel(label, parse_math=False)
-        axes.yaxis.grid(visible=False)
+    return np.linspace(0, len(names) - 1, min(limit, len(names))).round().astype(int)
+
+
+def _left_out(kept: np.ndarray, names: Sequence[str]) -> str:
+    return f" ({len(kept)} of {len(names)})" if len(kept) < len(names) else ""
+
+
+def _lines_of_names(names: Sequence[str], panels: int, title: str, width: float = 2.6) -> tuple[Figure, list[Axes]]:
+    """Empty panels side by side, with a line for each name from the top down, which stand once, at the left."""
+    texts = [name if len(name) <= 40 else "…" + name[-39:] for name in map(printable, names)]
+    figure = Figure(figsize=(max(0.075 * max(map(len, texts)) + width * panels, 6.0), 0.2 * len(names) + 1.3))
+    figure.suptitle(title, parse_math=False)
+    grid = [*figure.subplots(1, panels, squeeze=False, sharey=True).flat]
+    grid[0].set_yticks(np.arange(len(names)), texts, fontsize=8, parse_math=False)
+    grid[0].set_ylim(len(names) - 0.4, -0.6)
+    for axes in grid:
         axes.tick_params(axis="y", length=0)
-        shown = np.asarray(column, float)[kept]
-        shown = shown[np.isfinite(shown) & (shown > 0)]
-        if not len(shown):
-            axes.set_xlim(0, 1)
-        if log and len(shown) and shown.max() > _DECADES * shown.min():
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        if number == 0:
-            texts = [name if len(name) <= 40 else "…" + name[-39:] for name in (names[index] for index in kept)]
-            axes.set_yticks(places, texts, fontsize=8, parse_math=False)
-            axes.set_ylim(len(kept) - 0.4, -0.6)
-    return figure
+    return figure, grid
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic scale along x, with numbers at 2 and 5 too where it spans little; lines lead from names to dots."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter() if high > 50 * low else StrMethodFormatter("{x:,g}"))
+    axes.yaxis.grid(visible=True)
 
 
 @style()
@@ -166,6 +224,7 @@ def matrix(
     side = 0.3 * max(len(rows), len(columns)) + 2.2
     figure = Figure(figsize=(min(max(side + 0.06 * max(map(len, rows)), 5), 16), min(max(side, 4), 14)))
     figure.suptitle(title, parse_math=False)
+    rows, columns = ([*map(printable, names)] for names in (rows, columns))
     axes = figure.subplots()
     low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
     image = axes.imshow(values, vmin=low, vmax=high, aspect="auto")

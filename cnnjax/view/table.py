@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.view.text import printable
+
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns two spaces apart under a ruled header; columns of numbers are right-aligned.
+    """Columns two spaces apart under a ruled header; columns of numbers are right-aligned, names escaped.
 
     >>> print(format_table(("layer", "size"), [("c1", "5"), ("c3", "14")]))
     layer  size
@@ -17,7 +19,7 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     c1        5
     c3       14
     """
-    rows = [tuple(map(str, row)) for row in rows]
+    header, *rows = [tuple(printable(str(cell)) for cell in row) for row in (header, *rows)]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [_is_numeric(column[1:]) for column in columns]

@@ -423,3 +423,16 @@ def test_bad_input():
     fields = receptive_field(models.create("lenet5"), (1, 32, 32, 1))
     with pytest.raises(KeyError, match="no layer is named 'C1'; there are c1"):
         fields["C1"]
+
+
+def test_the_drawing_shows_each_field_once_and_layers_after_those_inside_them():
+    """Of ResNet-20: nine convolutions of stage 1 and 2 widen, norms and blocks repeat what their convolutions see."""
+    figure = receptive_field(models.create("resnet20"), (1, 32, 32, 3)).draw()
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    captions = [axes.get_title("center").split("\n")[1] for axes in figure.axes[1:]]
+    assert len(names) == len({*captions}) == 12
+    sides = [int(caption.split(",")[0]) for caption in captions]
+    assert sides == sorted(sides)
+    assert names[0] == "conv1"
+    assert sides[-1] == 81
+    assert not {"stage1", "stage2", "stage3"} & {*names}

@@ -92,8 +92,9 @@ def test_sharing_is_counted_as_in_the_lecture_notes():
     assert (first.shared, first.local) == (34_848, 105_415_200)
     assert first.dense == 227 * 227 * 3 * 55 * 55 * 96
     assert len(found.layers) == 5
-    labels = [axes.get_xlabel() for axes in found.draw().axes]
-    assert labels == ["weights shared", "a kernel per position", "dense"]
+    (axes,) = found.draw().axes  # one unit, one axis
+    assert [line.get_label() for line in axes.lines] == ["weights shared", "a kernel per position", "dense"]
+    assert [line.get_xdata()[0] for line in axes.lines] == [first.shared, first.local, first.dense]
 
 
 def test_sharing_within_groups_and_batches():

@@ -1,7 +1,10 @@
 """Exported files against `model.apply`, read by a process without Flax, and refused where they cannot be read."""
 
+import hashlib
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -59,15 +62,25 @@ def exported_lenet():
     return model, variables, export(model, variables, (32, 32, 1))
 
 
+def members(content):
+    """What a file says of itself, and its program."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        return json.loads(file.read("about.json")), file.read("program")
+
+
+def archive(about, program, compression=zipfile.ZIP_STORED):
+    """A file of these members."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as file:
+        file.writestr("about.json", about if isinstance(about, str) else json.dumps(about))
+        file.writestr("program", program)
+    return content.getvalue()
+
+
 def changed(content, **about):
     """A file that says something else of itself."""
-    with zipfile.ZipFile(io.BytesIO(content)) as file:
-        said, program = json.loads(file.read("about.json")), file.read("program")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("about.json", json.dumps(said | about))
-        file.writestr("program", program)
-    return archive.getvalue()
+    said, program = members(content)
+    return archive(said | about, program)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -118,9 +131,11 @@ def test_what_prepares_the_pictures_goes_into_the_file(lenet, tmp_path):
     def halved(pixels):
         return pixels.astype(jnp.float32) / 255 - 0.5
 
-    content = export(model, variables, (2, 32, 32, 1), dtype=jnp.uint8, prepare=halved, record={"classes": ["a", "b"]})
+    content = export(
+        model, variables, (2, 32, 32, 1), dtype=jnp.uint8, prepare=halved, record={"classes": [*"abcdefghij"]}
+    )
     exported, about = load_exported(write(tmp_path / "file.zip", content))
-    assert (about["shape"], about["dtype"], about["classes"]) == ([2, 32, 32, 1], "uint8", ["a", "b"])
+    assert (about["shape"], about["dtype"], about["classes"]) == ([2, 32, 32, 1], "uint8", [*"abcdefghij"])
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1)).astype(np.uint8)
     expected = np.asarray(model.apply(variables, pixels / np.float32(255) - np.float32(0.5)))
     np.testing.assert_allclose(exported.call(pixels), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
@@ -179,21 +194,108 @@ def test_a_version_out_of_range_is_refused_with_its_limits(lenet, version, tmp_p
 
 def test_a_layout_or_operations_that_cannot_be_read_are_refused(lenet, tmp_path):
     """As those of a later version would be: no flat buffer, and bytecode of version 100, as it is written there."""
-    with zipfile.ZipFile(io.BytesIO(lenet[2])) as file:
-        program = file.read("program")
-    convention = jax.export.maximum_supported_calling_convention_version
+    about, program = members(lenet[2])
     place = program.index(b"ML\xefR") + 4
     later = program[:place] + bytes([201]) + program[place + 1 :]
     said = {}
     for name, content in {"layout": b"\x07" * 64, "operations": later}.items():
-        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as file:
-            file.writestr("about.json", json.dumps({"calling_convention": convention, "jax": "77.0.1"}))
-            file.writestr("program", content)
+        told = about | {"jax": "77.0.1", "sha256": hashlib.sha256(content).hexdigest()}
+        path = write(tmp_path / f"{name}.zip", archive(told, content))
         with pytest.raises(ValueError, match=r"supports \d+ to \d+, but .*install jax 77\.0\.1") as caught:
-            load_exported(tmp_path / f"{name}.zip")
+            load_exported(path)
         said[name] = str(caught.value)
     assert "cannot read it" in said["layout"]
     assert "but not its operations" in said["operations"]
+
+
+def test_a_program_is_read_only_if_its_sha256_is_the_one_that_is_said(lenet, tmp_path, monkeypatch):
+    about, program = members(lenet[2])
+    assert about["sha256"] == hashlib.sha256(program).hexdigest()
+    monkeypatch.setattr(jax.export, "deserialize", lambda *_: pytest.fail("the program is parsed"))
+    flipped = bytearray(program)
+    for place in (100, len(program) // 2):
+        flipped[place] ^= 4
+    # The archive's own checksums are right: it was packed with the damage.
+    path = write(tmp_path / "file.zip", archive(about, bytes(flipped)))
+    with pytest.raises(ValueError, match=r"file\.zip is no exported model, or is damaged \(the SHA-256 of the program"):
+        load_exported(path)
+    del about["sha256"]
+    with pytest.raises(ValueError, match=r"is damaged \('sha256'\)"):
+        load_exported(write(path, archive(about, program)))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"shape": ["b", 28, 28, 1]}, r"shape is \['b', 28, 28, 1\], and \['b', 32, 32, 1\] in the program"),
+        ({"dtype": "uint8"}, "dtype is uint8, and float32 in the program"),
+        ({"platforms": ["cpu"]}, r"platforms is \['cpu'\], and \['cpu', 'cuda', 'rocm', 'tpu'\] in the program"),
+        ({"classes": ["cat", "dog"]}, "there are 2 classes, and 10 logits in the program"),
+    ],
+)
+def test_what_a_file_tells_of_another_program_is_refused(lenet, tmp_path, told, message):
+    with pytest.raises(ValueError, match=rf"file\.zip: about\.json tells of another program \({message}\)"):
+        load_exported(write(tmp_path / "file.zip", changed(lenet[2], **told)))
+
+
+@pytest.mark.parametrize(
+    "about",
+    ["[]", "7", "null", "{", "[" * 100_000, '{"calling_convention": Infinity}', '{"calling_convention": [], "jax": 1}'],
+    ids=["list", "number", "null", "cut", "nested", "infinite", "of another type"],
+)
+def test_a_damaged_record_is_one_error(lenet, tmp_path, about):
+    path = write(tmp_path / "file.zip", archive(about, members(lenet[2])[1]))
+    with pytest.raises(ValueError, match=r"file\.zip is no exported model, or is damaged"):
+        load_exported(path)
+
+
+def test_compressed_members_are_not_unpacked(lenet, tmp_path):
+    about, _ = members(lenet[2])
+    path = write(tmp_path / "file.zip", archive(about, bytes(2**20), zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match=r"about\.json is compressed"):
+        load_exported(path)
+
+
+COPY = """
+import sys
+import jax, jax.numpy as jnp
+from cnnjax import models
+from cnnjax.models.export import export
+
+assert models.__file__.startswith(sys.argv[1]), models.__file__
+model = models.create("lenet5")
+shapes = jax.eval_shape(lambda: dict(model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))))
+variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), shapes)
+open("net.zip", "wb").write(export(model, variables, (32, 32, 1)))
+"""
+
+
+def test_another_copy_in_another_folder_writes_the_same_bytes_without_its_paths(lenet, tmp_path):
+    shutil.copytree(ROOT / "cnnjax", tmp_path / "cnnjax", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "make.py").write_text(COPY)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "make.py", str(tmp_path)], cwd=tmp_path, env=environment, check=True)
+    model, variables, _ = lenet
+    here = export(model, jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), variables), (32, 32, 1))
+    assert (tmp_path / "net.zip").read_bytes() == here
+    about, program = members(here)
+    assert about["model"] == "lenet5"
+    for text in (str(ROOT), str(tmp_path), ".py", "site-packages"):
+        assert text.encode() not in program, text
+
+
+def test_exporting_leaves_jaxs_settings_as_they_were(lenet):
+    before = jax.config.jax_traceback_in_locations_limit
+    model, variables, _ = lenet
+    export(model, variables, (32, 32, 1), platforms=("cpu",))
+    assert jax.config.jax_traceback_in_locations_limit == before > 0
+
+
+def test_a_program_shows_itself_in_one_line(lenet, tmp_path):
+    exported, _ = load_exported(write(tmp_path / "file.zip", lenet[2]))
+    shown = repr(exported)
+    assert shown.startswith("Program(float32[b,32,32,1] -> float32[b,10], for cpu, cuda, rocm, tpu, ")
+    assert len(shown) < 200
 
 
 def test_files_of_another_kind_damaged_or_for_other_platforms_are_refused(lenet, tmp_path):

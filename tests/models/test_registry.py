@@ -29,6 +29,16 @@ def test_a_registered_model_can_be_created(monkeypatch):
     assert models.image_shape("tiny") == (8, 8, 3)
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_models_know_their_names(name):
+    assert models.name_of(models.create(name, num_classes=3)) == name
+
+
+def test_models_of_other_options_have_the_names_of_their_classes():
+    assert models.name_of(models.create("resnet20", depth=14)) == "CifarResNet"
+    assert models.name_of(models.create("resnet20", scan=True)) == "resnet20"
+
+
 def test_models_know_the_pictures_their_class_was_designed_for():
     assert registry.designed_for(models.create("inception_v3", num_classes=3)) == (299, 299, 3)
 

@@ -50,5 +50,7 @@ def test_everything_is_written_and_shown(tmp_path):
     assert "<dd>39,601</dd>" in page
     assert "<dd>0.1235</dd>" in page
     assert "<dt>list</dt>" not in page
+    assert "<dt>named</dt><dd>x</dd>" in page
+    assert page.count("A few &lt;squares&gt;") == 2  # the heading, and what stands in for the picture
     assert "Squares grow. The first 80 of 200 rows." in page
     assert page.count("<img") == 3

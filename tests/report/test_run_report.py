@@ -18,6 +18,7 @@ from cnnjax.data import ArraySource, Info
 from cnnjax.report.run_report import write_report
 from cnnjax.tasks import Classification
 from cnnjax.train import Experiment, Optimizer, fit
+from cnnjax.view import figures
 from tests.train.toy_tasks import Segmentation
 
 generator = np.random.default_rng(0)
@@ -119,7 +120,7 @@ def test_layers_are_saved_with_hand_known_numbers(segmentation):
         ("conv", "1x4x4x2", "92", "1440", "32", "5", "1", "-2"),
     ]
     assert {path.name for path in (folder / "analysis").iterdir()} >= {
-        *("layers.json", "learning_curves.png", "receptive_fields.png"),
+        *("layers.json", "learning_curve_pixel_accuracy.png", "receptive_fields.png"),
         *("filters.png", "maps_stem.png", "maps_conv.png"),
     }
 
@@ -128,7 +129,7 @@ def test_inputs_that_are_no_pictures_have_no_layer_sections(tmp_path):
     arrays = {"point": generator.normal(size=(8, 2)).astype(np.float32), "label": labels()}
     page = report(tmp_path / "run", PointNet(), Points(("in", "out")), arrays, prepare=lambda batch: batch)
     assert headings(page) == ["Result", "Learning curves", "Settings"]
-    assert pictures(page) == ["Learning curves"]
+    assert pictures(page) == ["loss", "accuracy", "learning_rate", "examples_per_second"]
     assert not (tmp_path / "run" / "analysis" / "layers.csv").exists()
 
 
@@ -140,15 +141,24 @@ def test_pictures_of_other_channels_have_a_page(tmp_path, channels):
     assert "Receptive fields on the first test picture" in pictures(page)
 
 
-def test_deep_nets_and_pictures_of_four_channels(tmp_path):
+def test_deep_nets_and_pictures_of_four_channels(tmp_path, monkeypatch):
+    shown, draw = {}, figures.feature_maps
+
+    def noted(maps, *, name, channel_names, **options):
+        shown[name] = channel_names
+        return draw(maps, name=name, channel_names=channel_names, **options)
+
+    monkeypatch.setattr(figures, "feature_maps", noted)
     task = Classification(("a", "b"))
     page = report(tmp_path / "run", Deep(), task, {"image": pixels(4), "label": labels()})
     # The 25 convolutions and the dense layer.
     drawn = [alt.removeprefix("Feature maps of ") for alt in pictures(page) if alt.startswith("Feature maps of ")]
-    assert len(drawn) == len({*drawn}) == 24
+    assert len(drawn) == len({*drawn}) == 16
     assert (drawn[0], drawn[-1]) == ("c00", "out")
-    assert "24 of 26 layers." in page
+    assert "16 of 26 layers." in page
     assert "First-layer filters, c00" in pictures(page)
+    assert shown["out"] == ("a", "b")  # the classes stand under the logits
+    assert set(shown.values()) == {(), ("a", "b")}
     assert "Receptive fields on the first test picture" in pictures(page)
     assert {"Confusion matrix", "Most confused examples"} <= {*pictures(page)}
 

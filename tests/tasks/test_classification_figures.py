@@ -93,3 +93,12 @@ def test_class_names_are_not_read_as_formulas():
 def test_many_classes_are_not_named(size):
     axes = confusion_matrix(np.eye(size, dtype=int), [f"c{i}" for i in range(size)]).axes[0]
     assert len(axes.texts) == (size if size <= 30 else 0)
+
+
+def test_class_names_with_escape_sequences_are_drawn_as_escapes():
+    classes = ("\x1b[31mred", "exe\u202egnp")
+    matrix = confusion_matrix(np.array([[3, 1], [0, 2]]), classes)
+    assert figures.png(matrix, dpi=30)  # no warning of a glyph that is missing
+    assert [tick.get_text() for tick in matrix.axes[0].get_yticklabels()] == [r"\x1b[31mred", r"exe\u202egnp"]
+    mistakes = most_confused(IMAGES[:2], np.array([0, 1]), np.float32([[0.2, 0.8], [0.7, 0.3]]), classes)
+    assert captions(mistakes)[0] == "\\x1b[31mred\nas exe\\u202egnp, 80%"

@@ -30,6 +30,14 @@ def unchecked(kind, **settings):
         ({"optimizer": Optimizer(momentum=1.0)}, "optimizer.momentum=1.0; expected at least 0 and below 1"),
         ({"optimizer": Optimizer(weight_decay=-0.1)}, "optimizer.weight_decay=-0.1"),
         ({"schedule": Schedule(warmup=1.5)}, "schedule.warmup=1.5"),
+        ({"epochs": float("inf")}, "epochs=inf; expected a number above 0"),
+        (
+            {"optimizer": Optimizer(learning_rate=1e300)},
+            "optimizer.learning_rate=1e+300; expected a number that float32",
+        ),
+        ({"optimizer": Optimizer(learning_rate=1e-300)}, "learning_rate=1e-300; expected a number that float32 holds"),
+        ({"optimizer": Optimizer(clip_norm=1e300)}, "clip_norm=1e+300; expected at least 0 and below 3.403e+38"),
+        ({"augmentation": Augmentation(rotation=1e300)}, "augmentation.rotation=1e+300; expected at least 0 and below"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"augmentation": Augmentation(shift=-1)}, "augmentation.shift=-1"),
         ({"seed": -1}, "seed=-1"),
@@ -72,6 +80,20 @@ def test_total_steps_are_the_epochs_rounded_up():
     assert Experiment(epochs=0.01, batch_size=64).total_steps(100) == 1
     assert Experiment(steps=7).total_steps(100) == 7
     assert Experiment(epochs=1.1, batch_size=10).total_steps(100) == 11  # 1.1 * 100 is 110.00000000000001
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 1e300}, "epochs=1e+300 of 100 examples; expected at most 2,147,483,647 steps of batch_size=64"),
+        ({"epochs": 1.7e308}, "epochs=1.7e+308 of 100 examples; expected at most"),
+        ({"steps": 2**31}, "steps=2147483648; expected at most 2,147,483,647 steps"),
+    ],
+)
+def test_steps_that_cannot_be_counted_are_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Experiment(**settings).total_steps(100)
+    assert Experiment(steps=2**31 - 1).total_steps(100) == 2**31 - 1
 
 
 def test_folders_may_be_strings():

@@ -100,3 +100,12 @@ def test_progress_shows_steps_metrics_and_time_left(terminal):
     # At the first row from its own pace: 19 steps of half a second.
     assert ("step 1/20" in text and "10 s left" in text) is not terminal
     assert ("\x1b[" in text) is terminal
+
+
+def test_names_do_not_steer_the_terminal():
+    screen = io.StringIO()
+    with reporting(1, 0, Console(file=screen, force_terminal=True, width=160)) as report:
+        report.say("warning: class '\x1b[2J\u202e' [bold]\nsecond line")
+    assert r"warning: class '\x1b[2J\u202e' [bold]" in screen.getvalue()
+    assert "\x1b[2J" not in screen.getvalue()
+    assert "second line" in [line.strip() for line in screen.getvalue().splitlines()]

@@ -47,6 +47,13 @@ class TestLearningCurves:
         assert [text.get_text() for text in loss.get_legend().get_texts()] == ["train", "test"]
         assert entropy.get_legend() is None
 
+    def test_some_metrics_may_be_chosen(self):
+        assert figures.metrics_of(ROWS) == ["loss", "accuracy", "entropy", "learning_rate"]
+        (axes,) = figures.learning_curves(ROWS, ["accuracy"]).axes
+        assert axes.get_ylabel() == "accuracy"
+        with pytest.raises(ValueError, match="a metric"):
+            figures.learning_curves(ROWS, ["recall"])
+
     def test_accuracy_reads_in_percent(self):
         axes = figures.learning_curves(ROWS).axes
         assert axes[1].yaxis.get_major_formatter()(0.5) == "50%"
@@ -171,6 +178,13 @@ class TestFeatureMaps:
         np.testing.assert_array_equal(bars[:, 0, 1], 0)
         assert figure.get_suptitle().startswith("F6: ")
         assert f"[{values.min():.3g}, {values.max():.3g}]" in figure.get_suptitle()
+
+    def test_channels_of_a_vector_may_have_names(self):
+        (axes,) = figures.feature_maps(np.arange(3.0), name="logits", channel_names=("cat", "$x^{$", "d\x1b")).axes
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "$x^{$", r"d\x1b"]
+        assert not any(tick.get_parse_math() for tick in axes.get_xticklabels())
+        (axes,) = figures.feature_maps(np.arange(3.0), name="logits", channel_names=("cat", "dog")).axes
+        assert axes.get_xlabel() == "channel"
 
     def test_vector_reports_what_is_not_finite(self):
         figure = figures.feature_maps(np.array([1.0, np.nan, -2.0]), name="logits")

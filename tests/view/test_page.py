@@ -4,10 +4,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.view.page import Picture, Section, Table, Text, render
+from cnnjax.view.page import Gallery, Picture, Section, Table, Text, render
 
 HOSTILE = """<script>alert(1)</script> & "double" 'single' <img src=x onerror=alert(2)>"""
 VOID = {"meta", "link", "img", "br"}
@@ -67,6 +68,13 @@ def test_hostile_strings_come_out_as_text():
     assert {image["alt"] for image in reader.all("img")} == {HOSTILE}
     assert not reader.all("script")
     assert not [name for element in reader.elements for name in element if name.startswith("on")]
+
+
+def test_characters_that_are_not_seen_are_shown():
+    hostile = "photo\u202egnp.exe\x1b[2J"
+    reader = Reader(render(hostile, [Section("s", (Text(hostile), Table([hostile], [[hostile]])))]))
+    for tag in ("title", "h1", "p", "th", "td"):
+        assert set(reader.texts(tag)) == {r"photo\u202egnp.exe\x1b[2J"}, tag
 
 
 def test_nothing_is_fetched():
@@ -148,6 +156,28 @@ def test_picture_is_inside_the_page_with_its_words():
     assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == data
     assert (image["alt"], image["width"], image["height"]) == ("a red field", "192", "96")
     assert reader.texts("figcaption") == ["Red."]
+
+
+def test_heavy_pictures_are_compressed_and_shown_at_their_size():
+    noise = np.random.default_rng(0).integers(0, 256, (150, 300, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    reader = Reader(render("Run", [Section("p", (Picture(buffer.getvalue(), "noise"),))]))
+    (image,) = reader.all("img")
+    kind, data = image["src"].split(";base64,")
+    assert kind == "data:image/webp"
+    shown = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (shown.format, shown.size, image["width"]) == ("WEBP", (300, 150), "192")
+    assert len(data) < 0.7 * len(buffer.getvalue())
+
+
+def test_a_gallery_wraps_and_its_pictures_fit_a_telephone():
+    html = render("Run", [Section("p", (Gallery((Picture(png(), "one"), Picture(png(), "two"))),))])
+    reader = Reader(html)
+    assert [image["alt"] for image in reader.all("img")] == ["one", "two"]
+    assert [element for element in reader.all("div") if element.get("class") == "gallery"]
+    assert ".gallery { display: flex; flex-wrap: wrap" in html
+    assert ".gallery .plate img { max-width: 100%; }" in html
 
 
 def test_picture_must_be_a_png_with_words():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.view.plots import Panel, Tile, bars, curves, matrix, pictures
+from cnnjax.view.plots import Panel, Tile, bars, curves, dots, matrix, pictures
 
 
 def test_curves_keep_a_names_colour_in_every_panel():
@@ -33,6 +33,34 @@ def test_bars_stand_beside_their_names():
     assert [label.get_text() for label in left.get_yticklabels()] == ["one", "two"]
     assert (left.get_xlabel(), right.get_xlabel()) == ("MACs / million", "parameters")
     assert left.get_ylim()[0] > left.get_ylim()[1]  # from the top down
+
+
+def test_numbers_on_a_logarithmic_scale_are_dots_on_every_panel():
+    figure = bars(["one", "two"], {"a": [3, 4], "b": [0, 600]}, title="Cost", log=True)
+    assert [axes.get_xscale() for axes in figure.axes] == ["log", "log"]
+    assert not any(axes.patches for axes in figure.axes)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xdata(), [3, 4])
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_xdata(), [np.nan, 600])  # zero has no place
+
+
+def test_dots_of_one_name_stand_on_one_line_beside_what_they_are_compared_with():
+    columns = {"gains": [3.0, np.nan], "gains none": [np.nan, 500.0]}
+    figure = dots(["one", "two\x1b"], columns, label="side / pixels", title="Fields", line=("picture", 32.0))
+    (axes,) = figure.axes
+    first, second, upright = axes.lines
+    np.testing.assert_array_equal(first.get_xydata(), [[3, 0], [np.nan, 1]])
+    np.testing.assert_array_equal(second.get_xydata(), [[np.nan, 0], [500, 1]])
+    assert list(upright.get_xdata()) == [32, 32]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gains", "gains none", "picture: 32"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", r"two\x1b"]
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "side / pixels")
+
+
+def test_a_law_is_seen_beneath_the_line_that_follows_it():
+    panel = Panel("", {"measured": ([0, 1], [1, 2]), "law": ([0, 1], [1, 2])})
+    measured, law = curves([panel], x_label="x", y_label="y", laws=("law",)).axes[0].lines
+    assert law.get_zorder() < measured.get_zorder()
+    assert law.get_linewidth() > 2 * measured.get_linewidth()
 
 
 def test_of_many_bars_some_are_chosen_evenly():

@@ -65,3 +65,15 @@ def test_records_with_a_drawing():
     found = Records([{"a": 1}, {"a": 2}], lambda rows: Figure(figsize=(len(rows), 1)), ("Two.",))
     assert str(found).splitlines() == ["a", "-", "1", "2", "Two."]
     assert found.draw().get_size_inches().tolist() == [2, 1]
+
+
+def test_a_table_may_show_some_of_what_is_saved(tmp_path):
+    found = Records([{"a": 1, "long_name": 0.5}], lambda rows: Figure(figsize=(1, 1)), shown={"share": "long_name"})
+    assert str(found).splitlines() == ["share", "-----", "  0.5"]
+    found.save(tmp_path / "found")
+    assert json.loads((tmp_path / "found.json").read_text()) == [{"a": 1, "long_name": 0.5}]
+
+
+def test_names_in_notes_are_escaped():
+    found = Records([{"a": "x"}], lambda rows: Figure(), ("Fields of c1\x1b[2J vary.",))
+    assert str(found).splitlines()[-1] == r"Fields of c1\x1b[2J vary."

@@ -78,3 +78,13 @@ def test_numbers_of_numpy_and_none_at_all(tmp_path):
     expected = [{"a": 3, "b": 0.5, "c": None}, {"a": 4, "b": None, "c": "x"}]
     assert json.loads((tmp_path / "found.json").read_text()) == expected
     assert (tmp_path / "found.csv").read_text().splitlines()[1] == "3,0.5,"
+
+
+def test_names_do_not_steer_the_terminal_nor_break_a_row():
+    table = format_table(("layer", "note"), [("c1\x1b[31m", "a\nb"), ("c2\u202e", "")])
+    assert table.splitlines() == [
+        "layer       note",
+        "----------  ----",
+        r"c1\x1b[31m  a\nb",
+        r"c2\u202e",
+    ]
