@@ -55,7 +55,7 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
 
 def reach_along(program: Program, image: Reach, extent: int, *, gates: bool = True) -> list[Reach | None]:
     """The reach of every value along one axis of `extent` pixels, for an image whose own reach is given."""
-    return _Walk({}, {}, gates).through(program, {program.image: image}, extent)
+    return _Walk({}, {}, {}, gates).through(program, {program.image: image}, extent)
 
 
 @dataclass(frozen=True, eq=False)

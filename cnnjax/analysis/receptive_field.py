@@ -207,14 +207,16 @@ def fields_of(
     find_seen = None
     if function is not None and may_have_holes(program, found.reaches):
         find_seen = partial(seen_pixels, function, image, gates=gates, dtype=program.dtypes[program.image])
+    misaligned, loops = (
+        tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in equations))
+        for equations in (found.misaligned, found.loops)
+    )
     return ReceptiveFields(
         image,
         tuple(each for each in fields if each is not None),
         tuple(each for each in outputs if each is not None),
         found.unknown,
-        *(
-            tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in equations))
-            for equations in (found.misaligned, found.loops)
-        ),
+        misaligned,
+        loops,
         find_seen,
     )

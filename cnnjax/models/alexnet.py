@@ -35,11 +35,14 @@ class AlexNet(Architecture):
     num_classes: int | None = 1000
     dropout: float = 0.5
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("pool1", 96, 8),
-        Stage("pool2", 256, 16),
-        Stage("pool5", 256, 32),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("pool1", 96, 8),
+            Stage("pool2", 256, 16),
+            Stage("pool5", 256, 32),
+        )
 
     @nn.compact
     def __call__(
@@ -90,12 +93,16 @@ class AlexNetOWT(Architecture):
     num_classes: int | None = 1000
     dropout: float = 0.5
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("pool1", 64, 8),
-        Stage("pool2", 192, 16),
-        Stage("pool5", 256, 32),
-    )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (6, 6)}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("pool1", 64, 8),
+            Stage("pool2", 192, 16),
+            Stage("pool5", 256, 32),
+        )
 
     @nn.compact
     def __call__(

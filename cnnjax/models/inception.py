@@ -131,13 +131,17 @@ class GoogLeNet(Architecture):
     dropout: float = 0.4
     auxiliary_dropout: float = 0.7
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("conv3", 192, 4),
-        Stage("inception3b", 480, 8),
-        Stage("inception4e", 832, 16),
-        Stage("inception5b", 1024, 32),
-    )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"aux1/fc": (4, 4), "aux2/fc": (4, 4)}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("conv3", 192, 4),
+            Stage("inception3b", 480, 8),
+            Stage("inception4e", 832, 16),
+            Stage("inception5b", 1024, 32),
+        )
 
     @nn.compact
     def __call__(

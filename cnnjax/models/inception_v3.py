@@ -7,7 +7,7 @@ Vision", table 1 and figures 5 to 7 and 10.
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import flax.linen as nn
 import jax
@@ -171,13 +171,16 @@ class InceptionV3(Architecture):
     auxiliary: bool = True
     dropout: float = 0.5
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("conv2b", 64, 2),
-        Stage("conv4a", 192, 4),
-        Stage("mixed_5d", 288, 8),
-        Stage("mixed_6e", 768, 16),
-        Stage("mixed_7c", 2048, 32),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("conv2b", 64, 2),
+            Stage("conv4a", 192, 4),
+            Stage("mixed_5d", 288, 8),
+            Stage("mixed_6e", 768, 16),
+            Stage("mixed_7c", 2048, 32),
+        )
 
     @nn.compact
     def __call__(

@@ -5,7 +5,7 @@ section II, figures 2 and 3, table I and appendix A.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -58,7 +58,10 @@ class LeNet5(Architecture):
 
     num_classes: int | None = 10
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
 
     @nn.compact
     def __call__(
@@ -168,7 +171,10 @@ class LeNet5Of1998(Architecture):
 
     num_classes: int | None = 10
 
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (Stage("s2", 6, 2), Stage("s4", 16, 4), Stage("c5", 120, 4))
 
     @nn.compact
     def __call__(

@@ -7,7 +7,7 @@ table 1.
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -88,9 +88,10 @@ class MobileNetV1(Architecture):
 
     num_classes: int | None = 1000
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(
-        Stage(f"stage{i}", width, 2**i) for i, (width, _) in enumerate(STAGES, 1)
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return tuple(Stage(f"stage{i}", width, 2**i) for i, (width, _) in enumerate(STAGES, 1))
 
     @nn.compact
     def __call__(

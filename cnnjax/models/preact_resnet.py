@@ -6,7 +6,6 @@ appendix.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -79,11 +78,14 @@ class PreactResNet(ResidualArchitecture):
     depth: int
     num_classes: int | None = 10
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("stage1", 64, 1),
-        Stage("stage2", 128, 2),
-        Stage("stage3", 256, 4),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("stage1", 64, 1),
+            Stage("stage2", 128, 2),
+            Stage("stage3", 256, 4),
+        )
 
     @nn.compact
     def __call__(

@@ -242,11 +242,14 @@ class CifarResNet(ResidualArchitecture):
     depth: int
     num_classes: int | None = 10
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("stage1", 16, 1),
-        Stage("stage2", 32, 2),
-        Stage("stage3", 64, 4),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("stage1", 16, 1),
+            Stage("stage2", 32, 2),
+            Stage("stage3", 64, 4),
+        )
 
     @nn.compact
     def __call__(

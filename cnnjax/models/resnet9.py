@@ -5,7 +5,6 @@ Reference: Page (2018), "How to Train Your ResNet", parts 1 and 4.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -30,11 +29,14 @@ class ResNet9(Architecture):
     num_classes: int | None = 10
     logit_scale: float = 0.125
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("stage1", 128, 2),
-        Stage("stage2", 256, 4),
-        Stage("stage3", 512, 8),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("stage1", 128, 2),
+            Stage("stage2", 256, 4),
+            Stage("stage3", 512, 8),
+        )
 
     @nn.compact
     def __call__(

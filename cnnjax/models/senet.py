@@ -7,7 +7,6 @@ appendix.
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -76,7 +75,10 @@ class SENet154(ResidualArchitecture):
     num_classes: int | None = 1000
     dropout: float = 0.2
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(Stage(f"stage{i}", 128 * 2**i, 2 ** (1 + i)) for i in range(1, 5))
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return tuple(Stage(f"stage{i}", 128 * 2**i, 2 ** (1 + i)) for i in range(1, 5))
 
     @nn.compact
     def __call__(

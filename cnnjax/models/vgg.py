@@ -73,10 +73,12 @@ class VGG(Architecture):
     batch_norm: bool = False
     dropout: float = 0.5
 
-    stages: ClassVar[tuple[Stage, ...]] = tuple(
-        Stage(f"stage{i}", width, 2 ** (i - 1)) for i, width in enumerate(WIDTHS, 1)
-    )
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (7, 7)}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return tuple(Stage(f"stage{i}", width, 2 ** (i - 1)) for i, width in enumerate(WIDTHS, 1))
 
     @nn.compact
     def __call__(

@@ -4,7 +4,7 @@ Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutiona
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -29,11 +29,14 @@ class ZFNet(Architecture):
     num_classes: int | None = 1000
     dropout: float = 0.5
 
-    stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("pool1", 96, 4),
-        Stage("pool2", 256, 16),
-        Stage("pool5", 256, 32),
-    )
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Feature maps by name, from fine to coarse."""
+        return (
+            Stage("pool1", 96, 4),
+            Stage("pool2", 256, 16),
+            Stage("pool5", 256, 32),
+        )
 
     @nn.compact
     def __call__(

@@ -176,12 +176,14 @@ def main(options: Options) -> None:
         images, cotangent = (jax.random.normal(jax.random.key(seed), shape) for seed in (0, 1))
         affine = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
         for norm in options.norms:
-            forward = {side: jax.jit(function) for side, function in sides(norm).items()}
-            gradient = {side: jax.jit(with_gradient(function)) for side, function in sides(norm).items()}
+            forward: dict[str, Callable[..., Any]] = {side: jax.jit(function) for side, function in sides(norm).items()}
+            gradient: dict[str, Callable[..., Any]] = {
+                side: jax.jit(with_gradient(function)) for side, function in sides(norm).items()
+            }
             for mean in MEANS:
                 arrays = images + mean, *affine
                 name = f"{norm}, {'x'.join(map(str, shape))}, mean {mean:g}"
-                calls = {side: partial(run, *arrays) for side, run in forward.items()}
+                calls: dict[str, Callable[[], Any]] = {side: partial(run, *arrays) for side, run in forward.items()}
                 found[f"{name}, forward"] = compare(f"{name}, forward", calls, options.rounds)
                 calls = {side: partial(run, cotangent, *arrays) for side, run in gradient.items()}
                 found[f"{name}, gradient"] = compare(f"{name}, gradient", calls, options.rounds)

@@ -36,15 +36,18 @@ class Architecture(nn.Module, kw_only=True):
     Attributes:
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
-        stages: the feature maps it has, from fine to coarse.
         flattened: size (height, width) of the map that a dense layer, by its path, takes pixel by pixel.
     """
 
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
-    stages: ClassVar[Any] = ()
     flattened: ClassVar[dict[str, tuple[int, int]]] = {}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The feature maps that it has, from fine to coarse."""
+        raise NotImplementedError(f"{type(self).__name__} names no stages")
 
     @property
     def types(self) -> dict[str, Any]:
