@@ -69,7 +69,8 @@ def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
     """
     _check_function(function, len(arguments))
     try:
-        jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        # A function of our own each time: JAX keeps what it traced of one, though what that closes over may change.
+        jaxpr, output = jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*arguments)
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,

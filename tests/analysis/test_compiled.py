@@ -12,7 +12,7 @@ class Net:
     """A function with a method."""
 
     def __init__(self):
-        self.weights, self.power, self.table = jnp.ones(3), 2, np.ones(3, np.float32)
+        self.weights, self.power, self.table = jnp.ones((1, 1, 1, 3)), 2, np.ones((1, 1, 1, 3), np.float32)
 
     def scores(self, x):
         turned = lax.while_loop(lambda y: y.sum() < 9, lambda y: y + self.power, x)
@@ -32,12 +32,12 @@ def test_what_is_closed_over_is_told_apart():
     assert mark() != first
     net.power = 2
     assert mark() == first
-    net.weights = jnp.full(3, 2.0)
+    net.weights = jnp.full((1, 1, 1, 3), 2.0)
     assert mark() != first
-    net.weights = jnp.ones(3)  # equal, and another array
+    net.weights = jnp.ones((1, 1, 1, 3))  # equal, and another array
     assert mark() != first
     second = mark()
-    net.table[0] = 5  # in place
+    net.table[..., 0] = 5  # in place
     assert mark() != second
     assert fingerprint(trace(net.scores, (1, 4, 5, 3))) != mark()
 

@@ -10,21 +10,22 @@ from cnnjax.analysis import cost, summary, tracing
 from cnnjax.analysis.constants import carried, constants_by_layer
 from cnnjax.analysis.tracing import trace
 
-KERNEL, BIAS, TABLE = jnp.ones((3, 4)), np.ones(4, np.float32), jnp.array([0, 2])
+KERNEL, BIAS, TABLE = jnp.ones((3, 4)), np.ones((1, 1, 4), np.float32), jnp.array([0, 2])
+SCALE = jnp.ones((1, 1, 4))
 
 
 def net(x):
     with jax.named_scope("first"):
         x = x @ KERNEL + BIAS
     with jax.named_scope("second"):
-        return (x * (2 * jnp.asarray(BIAS)))[:, TABLE] * 0.5
+        return (x * (2 * SCALE) + BIAS)[:, TABLE] * 0.5
 
 
 def test_each_array_is_counted_once_where_it_first_meets_the_image():
     program = trace(net, (1, 5, 3))
     assert constants_by_layer(program) == {"first": 12 + 4, "second": 4}
-    # Numbers, and whole ones, are none; the array of NumPy and the one made of it are two.
-    assert sorted(array.shape for array in carried(program)) == [(3, 4), (4,), (4,)]
+    # Single numbers, and whole ones, are none.
+    assert sorted(array.shape for array in carried(program)) == [(1, 1, 4), (1, 1, 4), (3, 4)]
 
 
 def bound(name):

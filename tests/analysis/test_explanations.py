@@ -73,7 +73,7 @@ def test_what_integrated_gradients_miss_is_on_the_result():
 
 
 def test_what_is_compiled_is_kept_until_something_changes():
-    weights, traced = {"scale": jnp.ones(3)}, []
+    weights, traced = {"scale": jnp.ones((1, 1, 1, 3))}, []
 
     def function(x):
         traced.append(x)
@@ -91,7 +91,7 @@ def test_what_is_compiled_is_kept_until_something_changes():
     # Read, and run once for the scores.
     assert fewer == 2 < times
     assert (of(picture + 0.1)[0] != first).all()
-    weights["scale"] = 3 * jnp.ones(3)
+    weights["scale"] = 3 * jnp.ones((1, 1, 1, 3))
     np.testing.assert_allclose(of(picture)[0], 3 * first, rtol=1e-6)
 
 

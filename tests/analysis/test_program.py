@@ -1,5 +1,7 @@
 """Programs written flat: what layers are called, what calls become, and which values depend on the image."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -186,7 +188,7 @@ def test_functions_that_ask_for_values_are_refused(function):
 
 
 def test_a_model_needs_variables():
-    with pytest.raises(ValueError, match=r"the model ConvNet came; pass a function of pictures: lambda x: model.apply"):
+    with pytest.raises(ValueError, match=r"the model ConvNet came; pass a function of pictures, lambda x: model.apply"):
         trace_call(models.ConvNet(), jnp.ones(SHAPE))
 
 
@@ -207,12 +209,61 @@ def test_a_loop_hands_on_its_maps_not_its_counter():
     assert program.shapes[layer.value] == SHAPE
 
 
+def test_a_function_is_read_anew_where_what_it_closes_over_has_changed():
+    weights = [jnp.ones(SHAPE)]
+
+    def function(x):
+        return x * weights[0]
+
+    for value in (1.0, 5.0):
+        weights[0] = jnp.full(SHAPE, value)
+        (known,) = trace(function, SHAPE).constants.values()
+        assert float(known.max()) == value
+
+
+def test_methods_and_classes_are_no_functions_of_pictures():
+    model = models.ConvNet(num_classes=3, features=(8,), hidden=(16,))
+    for shape_or_pictures in ((2, 8, 8, 1), jnp.zeros((2, 8, 8, 1))):
+        trace_it = trace if isinstance(shape_or_pictures, tuple) else trace_call
+        with pytest.raises(ValueError, match="the method apply of the model ConvNet came, which takes variables too"):
+            trace_it(model.apply, shape_or_pictures)
+        with pytest.raises(ValueError, match="the class ConvNet came; make a model of it"):
+            trace_it(models.ConvNet, shape_or_pictures)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((8, 8, 1), r"where it is one picture, give it a batch axis, images\[None\]; .* images\[..., None\]"),
+        ((2, 1, 3, 8), r"with 8 channels; where channels come first, move them, jnp.moveaxis\(images, 1, -1\)"),
+    ],
+    ids=["axes", "channels first"],
+)
+def test_how_axes_are_read_is_told(shape, hint):
+    kernel = jnp.ones((3, 3, 1, 2))
+
+    def net(x):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    for function in (net, models.create("lenet5")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            trace(function, shape)
+        assert re.search(hint, " ".join(caught.value.__notes__))
+
+
 @pytest.mark.usefixtures("unchecked_types")
 def test_what_is_no_function_or_shape_is_refused():
-    with pytest.raises(ValueError, match="'lenet5' is no function; pass a function of pictures"):
+    with pytest.raises(ValueError, match="a str came, which is no function; pass a function of pictures"):
         trace("lenet5", SHAPE)
     with pytest.raises(ValueError, match=r"an array of shape \(2, 4, 3\) came; expected a shape"):
         trace(jnp.sin, jnp.ones(SHAPE))
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("shape", [32, (1, 32.0, 32, 1), "abc"])
+def test_shapes_are_whole_numbers(shape):
+    with pytest.raises(ValueError, match=r"expected whole numbers \(batch, \*spatial, channels\)"):
+        trace(jnp.sin, shape)
 
 
 def test_constants_are_worked_out_when_asked():
