@@ -22,17 +22,20 @@ class MetricsLog:
     """`metrics.jsonl` and TensorBoard event files of a run, one row per logged step.
 
     A row is `{"step", "epoch", "train": {...}, "test": {...}, ...}`. Opened for a run that resumes at `step`, the log
-    forgets what came later, so no step is ever there twice.
+    forgets what came later, so no step is ever there twice; so does that of unreadable examples.
     """
 
     def __init__(self, folder: Path, *, step: int = 0):
         """Opens the log of a run that goes on after `step`."""
         self._path = folder / METRICS
         resumes = self._path.exists()
-        kept = [row for row in read_rows(folder) if row["step"] <= step] if resumes else []
-        rewritten = self._path.with_suffix(".tmp")
-        rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        rewritten.replace(self._path)
+        for path in (self._path, folder / FAULTS):
+            if path.exists():
+                kept = [row for row in _read(path) if row["step"] <= step]
+                rewritten = path.with_suffix(".tmp")
+                rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                rewritten.replace(path)
+        self._path.touch()
         # TensorBoard drops what came after the step; the suffix keeps two logs of one second apart.
         self._events = SummaryWriter(
             str(folder), purge_step=step + 1 if resumes else None, filename_suffix=f".{time.monotonic_ns()}"
@@ -64,7 +67,10 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: another line is damaged.
     """
-    path = folder / METRICS
+    return _read(folder / METRICS)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, 1):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ def write_manifest(
         path.relative_to(folder).as_posix(): _measure(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
     manifest = Manifest(files, dict(arrays), score, dict(record))
+    _write(folder, manifest)
+    return manifest
+
+
+def rate(folder: Path, score: float) -> None:
+    """Writes a score into the manifest of a folder."""
+    _write(folder, replace(read_manifest(folder), score=score))
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
     body = json.dumps(asdict(manifest), indent=1)
     unfinished = folder.parent / f"{folder.name}.{NAME}.tmp"
     with unfinished.open("w", encoding="utf-8") as file:
@@ -58,7 +68,6 @@ def write_manifest(
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(folder / NAME)
-    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
