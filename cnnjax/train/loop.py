@@ -30,7 +30,7 @@ from cnnjax.train.config import Experiment, differences
 from cnnjax.train.diagnosis import lost
 from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import Feed, open_feed
-from cnnjax.train.hosts import from_first_process
+from cnnjax.train.hosts import from_first_process, release
 from cnnjax.train.interruption import describe_signal, interruptible, leave
 from cnnjax.train.log import MetricsLog, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
@@ -195,6 +195,7 @@ def fit(
             if number is not None or evaluation is None:
                 leave(number or signal.SIGTERM)
         best_score = float("nan") if best is None else checkpoints.score(best)
+    release()
     return Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
 
 

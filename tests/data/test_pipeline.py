@@ -185,7 +185,9 @@ if __name__ == "__main__":
 def test_workers_hear_no_signals_share_no_memory_and_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
         assert len(workers) == 2, parent.stderr.read()

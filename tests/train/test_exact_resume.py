@@ -64,27 +64,6 @@ def rows(result):
     return kept, faults.read_text() if faults.exists() else None
 
 
-def signal_in(monkeypatch, owner, name, call):
-    """SIGTERM comes in the given call of a method, counted from 1."""
-    seen = []
-    plain = getattr(owner, name)
-
-    def noted(*arguments, **named):
-        seen.append(None)
-        if len(seen) == call:
-            signal.raise_signal(signal.SIGTERM)
-        return plain(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, noted)
-
-
-def stopped(monkeypatch, owner, name, call, experiment, **parts):
-    with monkeypatch.context() as patch:
-        signal_in(patch, owner, name, call)
-        with pytest.raises(SystemExit):
-            run(experiment, **parts)
-
-
 class Torn(ArraySource):
     """Two examples cannot be read."""
 
@@ -94,48 +73,54 @@ class Torn(ArraySource):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("resident_mib", [0, 1])
-def test_rows_of_a_run_that_was_stopped_are_those_of_one_that_was_not(tmp_path, monkeypatch, resident_mib):
-    """Stopped in the middle of a row, in the test at the end of an epoch before it began, and in the last test."""
+def signal_in_a_row(monkeypatch, seen):
+    """SIGTERM comes in the first of two steps of a row."""
+
+    def add(self, steps, metrics, plain=Span.add):
+        signal.raise_signal(signal.SIGTERM)
+        plain(self, steps, metrics)
+
+    monkeypatch.setattr(Span, "add", add)
+
+
+def signal_in_a_test(monkeypatch, seen):
+    """SIGTERM comes while the second of two batches of the test is read."""
+
+    def once(self, plain=Feed.once):
+        for batch in plain(self):
+            seen.append(int(batch["id"][0]))
+            if seen[-1] == 16:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(Feed, "once", once)
+
+
+@pytest.mark.parametrize(("comes", "resident_mib", "stops_at"), [(signal_in_a_row, 1, 1), (signal_in_a_test, 0, 3)])
+def test_rows_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
+    tmp_path, monkeypatch, comes, resident_mib, stops_at
+):
     sources = [Torn({name: array[:48] for name, array in one.arrays.items()}, one.info) for one in (TRAIN, TEST)]
     parts = {"train_source": sources[0], "test_source": sources[1]}
     loading = Loading(unreadable="skip", resident_mib=resident_mib)
     options = {"epochs": 2.0, "log_every": 2, "devices": 1, "loading": loading}
     straight = run(settings(tmp_path / "straight", **options), **parts)
-    experiment = settings(tmp_path / "run", restartable=True, **options)
-    stopped(monkeypatch, Span, "add", 1, experiment, **parts)
-    # The first two calls are for the samples that the step is compiled for.
-    stopped(monkeypatch, Feed, "once", 3, experiment, **parts)
+    experiment, seen = settings(tmp_path / "run", restartable=True, **options), []
+    with monkeypatch.context() as patch:
+        comes(patch, seen)
+        with pytest.raises(SystemExit):
+            run(experiment, **parts)
+    # The samples of both sources that the step is compiled for, and the two batches; another would not be stopped.
+    assert seen == ([0, 0, 0, 16] if stops_at == 3 else [])
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 3
+        assert checkpoints.latest == stops_at
         with pytest.raises(ValueError, match="has no score"):
-            checkpoints.score(3)
-    stopped(monkeypatch, Feed, "once", 4, experiment, **parts)
+            checkpoints.score(stops_at)
     resumed = run(experiment, **parts)
     assert rows(resumed) == rows(straight)
     assert [row["step"] for row in rows(straight)[0]] == [2, 3, 4, 6]
-    # Two examples of each set: as it is read before the first step, or in each of two epochs.
+    # Two examples of each set: as all are read before the first step, or in each of two epochs.
     assert sum(row["unreadable"] for row in rows(straight)[0]) == (4 if resident_mib else 8)
     assert fingerprint(resumed.state) == fingerprint(straight.state)
     assert resumed.evaluation.summary == straight.evaluation.summary
     assert (resumed.best_step, resumed.best_score) == (straight.best_step, straight.best_score)
-
-
-def test_a_test_is_stopped_between_two_batches(tmp_path, monkeypatch):
-    seen = []
-
-    def once(self, plain=Feed.once):
-        for batch in plain(self):
-            seen.append(batch["id"].tolist())
-            if seen[-1] == [8, 9, 10, 11, 12, 13, 14, 15]:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(Feed, "once", once)
-    with pytest.raises(SystemExit):
-        run(settings(tmp_path / "run", steps=1, batch_size=8, devices=1))
-    # Of 30 test examples, the first eight twice: a sample to compile for, and the first batch of the test.
-    assert seen[-2:] == [list(range(8)), list(range(8, 16))]
-    assert read_rows(tmp_path / "run") == []
-    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 1
