@@ -2,9 +2,17 @@
 
 import logging
 import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
+from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any
 
@@ -149,7 +157,9 @@ def _generate(
     chunks = iter(_grain_dataset(plan, threads, workers))
     info, model, loaded, unreadable = plan.loader.source.info, None, [], set()
     try:
-        for chunk in chunks:
+        with _deaf_children() if workers else nullcontext():  # grain starts the workers with the first chunk
+            first = next(chunks)
+        for chunk in chain([first], chunks):
             loaded += chunk
             if len(loaded) < plan.part.rows:
                 continue
@@ -183,7 +193,42 @@ def _grain_dataset(plan: _Plan, threads: int, workers: int) -> Any:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     buffered = max(1, math.ceil(2 * plan.pieces / workers))
-    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered))
+    # Examples are pickled to this process, never through shared memory: that is faster here, and a segment of shared
+    # memory outlives a run that is killed.
+    unshared = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+    dataset = grain.experimental.WithOptionsIterDataset(dataset, unshared)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered)
+    return dataset.mp_prefetch(options, worker_init_fn=_begin_worker)
+
+
+@contextmanager
+def _deaf_children() -> Generator[None, None, None]:
+    """Processes that are started meanwhile never see the signals that ask a run to stop: it tells them itself.
+
+    Ctrl-C and many a scheduler signal all processes of a run at once, and one whose workers died could not go on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # by itself it would start meanwhile, and unblock two of the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(number: int, count: int) -> None:
+    """Makes a worker end when the process that started it has ended, however that came about."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # a thread, in a Python without a global lock
+        return
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, name="end of the parent", daemon=True).start()
 
 
 def _import_grain() -> ModuleType:

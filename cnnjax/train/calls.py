@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from cnnjax.train.config import Experiment
 
+# Calls handed to the device before the first of them is waited for.
+CALLS_AHEAD = 2
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -29,6 +29,7 @@ from cnnjax.train.state import TrainState
 from cnnjax.train.writer import cause, new_writer, read_like, read_part
 
 _ARRAYS = "state"
+_ROW = "unfinished_row.npz"
 _DELETED = "deleted-"
 
 # A step, or what was written of one before; of both, those that have no manifest.
@@ -102,28 +103,52 @@ class Checkpoints:
         """The plain values that a step was saved with."""
         return manifests.read_manifest(self._at(step)).record
 
-    def save(
-        self, state: TrainState, step: int, *, score: float | None = None, record: Mapping[str, Any] | None = None
-    ) -> None:
-        """Begins to write a state; an earlier write still under way is waited for. A NaN score is the worst.
+    def unfinished_row(self, step: int) -> bytes | None:
+        """What a step was saved with of a row of the log that was not finished then."""
+        path = self._at(step) / _ROW
+        return path.read_bytes() if path.is_file() else None
 
-        A step that is complete already is left as it is.
+    def save(
+        self,
+        state: TrainState,
+        step: int,
+        *,
+        score: float | None = None,
+        record: Mapping[str, Any] | None = None,
+        unfinished_row: bytes | None = None,
+    ) -> None:
+        """Begins to write a state; an earlier write still under way is waited for.
+
+        A step that is complete already is left as it is, but for its score.
+
+        Args:
+            state: What is written.
+            step: Its number.
+            score: How good it is; a NaN is the worst. None where it was not tested.
+            record: Plain values to keep with it.
+            unfinished_row: What was gathered for the next row of the log, as the caller will want it back.
 
         Raises:
             OSError: an earlier write failed.
         """
         self.wait()
+        if score is not None and not math.isfinite(score):
+            score = -math.inf
         if step in self.steps:
+            if score is not None and self._leads:
+                manifests.rate(self._at(step), score)
+                self._delete(set(self.steps) - self._kept())
             return
         folder, plain = self._at(step), _plain(state)
-        worst = score is not None and not math.isfinite(score)
-        told = {"score": -math.inf if worst else score, "record": record or {}}
+        told = {"score": score, "record": record or {}}
         try:
             if self._leads:
                 if folder.exists():
                     aside = self._set_aside(step, "unfinished")
                     self._report(f"what was written of step {step} before is kept as {aside} until it is complete")
                 folder.mkdir()
+                if unfinished_row is not None:
+                    (folder / _ROW).write_bytes(unfinished_row)
             self._writer.save(folder / _ARRAYS, args=ocp.args.StandardSave(plain))
         except Exception as error:
             raise self._failed(step, error) from error

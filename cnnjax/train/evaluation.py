@@ -1,6 +1,7 @@
 """A test set as the model sees it: numbers over all of it, and its first examples beside their predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,8 @@ import jax
 import numpy as np
 
 from cnnjax.data.resident import gather
-from cnnjax.train.feed import Feed
+from cnnjax.train.calls import CALLS_AHEAD
+from cnnjax.train.feed import Batches, Feed
 from cnnjax.train.hosts import from_all_processes
 from cnnjax.train.parallel import Parallel
 from cnnjax.train.recipe import Recipe, merges
@@ -36,10 +38,23 @@ class Evaluator:
     feed: Feed
     _run: Any = field(default=None, init=False)
 
-    def __call__(self, state: TrainState, *, keep: bool) -> Evaluation:
-        """The evaluation of a state, with examples and predictions where they are to be kept."""
+    def __call__(self, state: TrainState, *, keep: bool, asked: Callable[[], int | None]) -> Evaluation | None:
+        """The evaluation of a state, with examples and predictions where they are to be kept.
+
+        Before every batch it is `asked` whether to stop; then there is none.
+        """
+        with closing(self.feed.once()) as batches:
+            return self._evaluate(state, batches, keep, asked)
+
+    def _evaluate(
+        self, state: TrainState, batches: Batches, keep: bool, asked: Callable[[], int | None]
+    ) -> Evaluation | None:
         sums, examples, predictions, kept = [], [], [], 0
-        for batch in self.feed.once():
+        for batch in batches:
+            if asked() is not None:
+                return None
+            # Else all batches would be on their way at once, and none could be called back.
+            jax.block_until_ready(sums[-CALLS_AHEAD - 1 : -CALLS_AHEAD])
             (on_device,) = self.parallel.to_devices([batch])
             on_devices = state, on_device, self.feed.on_device
             if self._run is None:

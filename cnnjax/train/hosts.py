@@ -12,9 +12,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cnnjax.train.config import Experiment
+from cnnjax.train.peers import Peers, meet
 
 # Environment variables by which a launcher says how many processes it started. JAX reads the rest by itself.
 _COUNTS = {"SLURM": "SLURM_NTASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+
+# Of this process, where it was told of the others; a launcher has its own ways of ending what it started.
+_peers: Peers | None = None
 
 # The longest message, such as the path of a folder.
 _LONGEST = 4096
@@ -28,11 +32,18 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
     Kubernetes job; or found by what SLURM, Open MPI or a Cloud TPU say. It must come before JAX's first use of a
     device, and does nothing where the processes are connected already.
 
+    Where the settings or JAX's variables tell of the others, a line says every ten seconds for whom this one waits, and
+    when one of them ends before its time, the rest end too; see `peers`.
+
     Raises:
         ValueError: some of the three settings are given and not all, or they do not fit together.
+        TimeoutError: a process did not come.
         RuntimeError: a device was used before.
     """
+    global _peers
     if jax.distributed.is_initialized():
+        if _peers is not None:
+            _peers.working = True
         return None
     told: dict[str, Any] = {
         "--coordinator": experiment.coordinator,
@@ -50,7 +61,9 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
             raise ValueError(f"process_id={number} of num_processes={count}; expected 0 to {count - 1}")
         if count == 1:
             return None
+        links = meet(coordinator, count, number, bind=environment.get("JAX_COORDINATOR_BIND_ADDRESS"))
         jax.distributed.initialize(coordinator, count, number)
+        _peers = Peers(links, count, number)
         return how
     for name, variable in _COUNTS.items():
         if int(environment.get(variable, "1")) > 1:
@@ -61,6 +74,12 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
         jax.distributed.initialize()
         return "Cloud TPU"
     return None
+
+
+def release() -> None:
+    """Lets the other processes end: nothing of what is left to do needs them."""
+    if _peers is not None:
+        _peers.working = False
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

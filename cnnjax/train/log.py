@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,20 @@ class MetricsLog:
     """`metrics.jsonl` and TensorBoard event files of a run, one row per logged step.
 
     A row is `{"step", "epoch", "train": {...}, "test": {...}, ...}`. Opened for a run that resumes at `step`, the log
-    forgets what came later, so no step is ever there twice.
+    forgets what came later, so no step is ever there twice; so does that of unreadable examples.
     """
 
     def __init__(self, folder: Path, *, step: int = 0):
         """Opens the log of a run that goes on after `step`."""
         self._path = folder / METRICS
         resumes = self._path.exists()
-        kept = [row for row in read_rows(folder) if row["step"] <= step] if resumes else []
-        rewritten = self._path.with_suffix(".tmp")
-        rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        rewritten.replace(self._path)
+        for path, is_sound in ((self._path, _is_row), (folder / FAULTS, _has_step)):
+            if path.exists():
+                kept = [row for row in _read(path, is_sound) if row["step"] <= step]
+                rewritten = path.with_suffix(".tmp")
+                rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                rewritten.replace(path)
+        self._path.touch()
         # TensorBoard drops what came after the step; the suffix keeps two logs of one second apart.
         self._events = SummaryWriter(
             str(folder), purge_step=step + 1 if resumes else None, filename_suffix=f".{time.monotonic_ns()}"
@@ -65,23 +68,30 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: another line is damaged, or is no row.
     """
-    path = folder / METRICS
+    return _read(folder / METRICS, _is_row)
+
+
+def _read(path: Path, is_sound: Callable[[Any], bool]) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             try:
                 row = json.loads(line)
-                if not _is_row(row):
-                    raise ValueError("it is no row with a step, an epoch and metrics")
+                if not is_sound(row):
+                    raise ValueError("it is no row of such a log")
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}, is damaged ({error}); mend or remove the line") from None
             rows.append(row)
     return rows
 
 
+def _has_step(row: Any) -> bool:
+    return isinstance(row, dict) and type(row.get("step")) is int
+
+
 def _is_row(row: Any) -> bool:
     """Whether a value is what `MetricsLog` writes as a row, as far as resumed runs and pages read it."""
-    if not isinstance(row, dict) or type(row.get("step")) is not int or not _is_number(row.get("epoch")):
+    if not _has_step(row) or not _is_number(row.get("epoch")):
         return False
     metrics = [row[split] for split in ("train", "test") if split in row]
     return bool(metrics) and all(isinstance(one, dict) and all(map(_is_number, one.values())) for one in metrics)

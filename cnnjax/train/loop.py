@@ -2,11 +2,14 @@
 
 import io
 import re
+import signal
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +25,23 @@ from cnnjax.data.sources import Source
 from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train import preflight
-from cnnjax.train.calls import Plan
+from cnnjax.train.calls import CALLS_AHEAD, Plan
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.config import Experiment, differences
 from cnnjax.train.diagnosis import lost
 from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.feed import Feed, open_feed
-from cnnjax.train.hosts import from_first_process, on_first_process
-from cnnjax.train.interruption import interruptible, leave
+from cnnjax.train.hosts import from_first_process, on_first_process, release
+from cnnjax.train.interruption import describe_signal, interruptible, leave
 from cnnjax.train.log import MetricsLog, print_text, reporting
 from cnnjax.train.optimizer import make_optimizer, make_schedule
+from cnnjax.train.output import outlasting
 from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh, whole_on
 from cnnjax.train.recipe import Recipe
 from cnnjax.train.run_folder import RECORD, check_run_folder, make_record, open_run_folder, refuse_drift
-from cnnjax.train.span import CALLS_AHEAD, Span
+from cnnjax.train.span import Span
 from cnnjax.train.state import TrainState
-from cnnjax.train.step import eval_step, train_step
+from cnnjax.train.step import StepMetrics, eval_step, train_step
 from cnnjax.view.text import escape_unencodable
 
 
@@ -99,7 +103,7 @@ def fit(
     began = time.perf_counter()
     leads = jax.process_index() == 0
     escape_unencodable()
-    console = (console or Console()) if leads else Console(file=io.StringIO())
+    console, output = outlasting((console or Console()) if leads else Console(file=io.StringIO()))
     if experiment.restartable and experiment.run_dir is not None:
         there = leads and (experiment.run_dir / RECORD).is_file()
         experiment = replace(experiment, resume=from_first_process("yes" if there else "") == "yes")
@@ -116,7 +120,8 @@ def fit(
     sample = train_feed.sample()
     whole = jax.eval_shape(gather, train_feed.examples, sample)
     tested = jax.eval_shape(gather, run.test_feed.examples, run.test_feed.sample())
-    like = whole_on(parallel.mesh, _first_state(run.recipe, whole, tested, experiment.seed))
+    state, of_a_step = _first_state(run.recipe, whole, tested, experiment.seed)
+    like = whole_on(parallel.mesh, state)
     # Nothing is written before everything fits.
     identity = {"model": describe(model), "task": describe(task), "record": dict(record or {})}
     on_first_process(partial(check_run_folder, experiment, identity))
@@ -135,65 +140,81 @@ def fit(
         open_run_folder(experiment, identity, report=say) as (folder, check_lock),
         Checkpoints(folder / "checkpoints", experiment.saving, report=say) as checkpoints,
     ):
-        done = 0
+        done, span = 0, Span()
         if experiment.resume and checkpoints.latest is not None:
             restored = _restored(checkpoints, like, kept, experiment, say)
             state, done = parallel.place(restored), int(restored.step)
+            span = Span.unpack(checkpoints.unfinished_row(done), of_a_step)
+            run.faults.clear()  # what reading all of a source finds was logged when the run began
         say(f"resuming at step {done} in {folder}" if done else f"run folder: {folder}")
-        evaluate, evaluation, span, step = Evaluator(run.recipe, parallel, run.test_feed), None, Span(), done
+        # A run that was stopped in its test goes on with the test and its row.
+        owed = (0,) if span and plan.logs(done) else ()
+        evaluate, evaluation, step = Evaluator(run.recipe, parallel, run.test_feed), None, done
+        of_calls: deque[list[Fault]] = deque()
         with (
-            MetricsLog(folder, step=done) if leads else nullcontext() as log,
+            MetricsLog(folder, step=done - len(owed)) if leads else nullcontext() as log,
             reporting(plan.total, done, console) as report,
-            interruptible(parallel.mesh, report.say) as interruption,
+            interruptible(parallel.mesh, output) as interruption,
             preflight.profiling(folder / "profile" if experiment.profile else None) as profile,
             closing(train_feed.shuffled(seed=experiment.seed, start=done * experiment.batch_size)) as batches,
-            closing(_arriving(batches, run, done)) as arriving,
+            closing(_arriving(batches, run, done, of_calls)) as arriving,
         ):
-            for size in plan.calls(done):
-                profile.call()
-                batch = span.wait_for(arriving)
-                state, metrics = calls[size](state, batch, examples)
-                step += size
-                span.add(size, metrics)
-                report.advance(size)
-                check_lock()
-                checkpoints.check()
-                refused, later = span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
-                if refused >= min(experiment.most_refused, plan.total):
-                    at = step - later
-                    raise lost(
-                        run.recipe, parallel, state, at, refused, train_feed, experiment.seed, run.rate(at), folder
-                    )
-                summary = None
-                if plan.logs(step):
+            for size in chain(owed, plan.calls(done)):
+                if size:
+                    profile.call()
+                    batch = span.wait_for(arriving)
+                    span.faults += of_calls.popleft()
+                    state, metrics = calls[size](state, batch, examples)
+                    step += size
+                    span.add(size, metrics)
+                    report.advance(size)
+                    check_lock()
+                    checkpoints.check()
+                    refused, later = span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
+                    if refused >= min(experiment.most_refused, plan.total):
+                        at = step - later
+                        raise lost(
+                            run.recipe, parallel, state, at, refused, train_feed, experiment.seed, run.rate(at), folder
+                        )
+                tests, score = plan.epoch_ends(step), None
+                if tests:
+                    evaluation = evaluate(parallel.collect(state), keep=step == plan.total, asked=interruption.asked)
+                    if evaluation is not None:  # else the test begins anew
+                        span.faults += run.faults
+                    run.faults.clear()
+                if plan.logs(step) and not (tests and evaluation is None):
                     row = {
                         "step": step,
                         "epoch": plan.epoch(step),
                         "learning_rate": run.rate(step),
                         **span.row(task, batch_size=experiment.batch_size, macs=macs, peak=peak),
                     }
-                    if plan.epoch_ends(step):
-                        evaluation = evaluate(parallel.collect(state), keep=step == plan.total)
-                        row["test"] = summary = evaluation.summary
+                    if tests and evaluation is not None:
+                        row["test"] = evaluation.summary
+                        score = task.score(evaluation.summary)
                     if log is not None:
                         if experiment.loading.unreadable != "raise":
-                            row["unreadable"] = log.faults(step, run.faults)
+                            row["unreadable"] = log.faults(step, span.faults)
                         log.write(row)
-                    run.faults.clear()
                     report.row(row)
                     span = Span()
-                interruption.tell()
-                number = interruption.asked(calls_ago=CALLS_AHEAD)
+                number = interruption.asked()
+                if number is not None:
+                    report.say(f"{describe_signal(number)}: saving step {step}, then leaving; once more leaves at once")
                 # After its row: a run that dies in between repeats the steps, and the log forgets the row.
                 if plan.saves(step) or number is not None:
-                    score = None if summary is None else task.score(summary)
-                    checkpoints.save(parallel.collect(state), step, score=score, record=kept)
+                    begun = span.pack()
+                    checkpoints.save(parallel.collect(state), step, score=score, record=kept, unfinished_row=begun)
                 if number is not None:
                     checkpoints.wait()
                     leave(number)
-            evaluation = evaluation or evaluate(parallel.collect(state), keep=True)
-        best = checkpoints.best
+            if evaluation is None:
+                evaluation = evaluate(parallel.collect(state), keep=True, asked=interruption.asked)
+            number, best = interruption.asked(), checkpoints.best
+            if number is not None or evaluation is None:
+                leave(number or signal.SIGTERM)
         best_score = float("nan") if best is None else checkpoints.score(best)
+        release()
         result = Fit(folder, parallel.collect(state), evaluation, best, best_score, done, time.perf_counter() - began)
         if leads and finish is not None:
             finish(result)
@@ -236,7 +257,7 @@ def _open(
     told = [(s.info.name, remark) for s in (train_source, test_source) for remark in s.info.remarks]
     told += [(train_source.info.name, remark) for remark in remarks]
     for name, remark in dict.fromkeys(told):
-        console.print(f"note: {name}: {remark}", highlight=False, markup=False, soft_wrap=True)
+        print_text(console, f"note: {name}: {remark}")
     faults: list[Fault] = []
     opened = partial(open_feed, experiment=experiment, parallel=parallel, on_fault=faults.append, console=console)
     train_feed, test_feed = opened(train_source, training=True), opened(test_source)
@@ -280,11 +301,11 @@ def _check_processes(*sources: Source) -> None:
             )
 
 
-def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -> TrainState:
-    """The state before the first step, both steps having been traced on batches like theirs."""
+def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -> tuple[TrainState, StepMetrics]:
+    """The state before the first step, and types of what a step reports, both traced on batches like theirs."""
     inputs = jax.eval_shape(lambda batch: recipe.task.inputs(recipe.prepare(batch)), train_batch)
     state = recipe.first_state(inputs, seed=seed)
-    jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
+    _, metrics = jax.eval_shape(partial(train_step, recipe=recipe), state, train_batch)
     try:
         jax.eval_shape(partial(eval_step, recipe=recipe), state, test_batch)
     except Exception as error:
@@ -296,7 +317,7 @@ def _first_state(recipe: Recipe, train_batch: Any, test_batch: Any, seed: int) -
             f"the model does not take the test examples; they and the training examples have the shapes"
             f" {', '.join(differing)}: bring pictures to one size (--image-size N)"
         ) from error
-    return state
+    return state, metrics
 
 
 def _compile(run: _Run, state: Any, sample: Any, examples: Any) -> tuple[dict[int, Any], float]:
@@ -308,10 +329,17 @@ def _compile(run: _Run, state: Any, sample: Any, examples: Any) -> tuple[dict[in
     return calls, time.perf_counter() - began
 
 
-def _arriving(batches: Iterator[Any], run: _Run, done: int) -> Generator[Any, None, None]:
-    """What each call takes, on the devices: a batch, or several as one."""
-    taken = (next(batches) if size == 1 else [next(batches) for _ in range(size)] for size in run.plan.calls(done))
-    yield from run.parallel.to_devices(taken, training=True)
+def _arriving(batches: Iterator[Any], run: _Run, done: int, of_calls: deque[list[Fault]]) -> Generator[Any, None, None]:
+    """What each call takes, on the devices: a batch, or several as one; what was not readable goes to `of_calls`."""
+
+    def taken() -> Generator[Any, None, None]:
+        for size in run.plan.calls(done):
+            batch = next(batches) if size == 1 else [next(batches) for _ in range(size)]
+            of_calls.append(run.faults.copy())
+            run.faults.clear()
+            yield batch
+
+    yield from run.parallel.to_devices(taken(), training=True)
 
 
 def _one(recipe: Recipe, batch: Any) -> tuple[int, ...]:

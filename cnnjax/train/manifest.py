@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,18 @@ def write_manifest(
         path.relative_to(folder).as_posix(): _measure(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
     manifest = Manifest(files, dict(arrays), score, dict(record))
+    _write(folder, manifest)
+    return manifest
+
+
+def rate(folder: Path, score: float) -> None:
+    """Writes a score into the manifest of a folder."""
+    _write(folder, replace(read_manifest(folder), score=score))
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
     body = json.dumps(asdict(manifest), indent=1)
     write_whole(folder / NAME, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
-    return manifest
 
 
 def is_complete(folder: Path) -> bool:

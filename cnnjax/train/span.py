@@ -1,5 +1,7 @@
 """The calls since the last row of a run's log: how long they took, what they reported, and whether they went well."""
 
+import io
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,22 +9,28 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnjax.data.loading import Fault
 from cnnjax.tasks import Task
+from cnnjax.train.calls import CALLS_AHEAD
 from cnnjax.train.evaluation import merge
 from cnnjax.train.preflight import OPERATIONS_PER_MAC
 from cnnjax.train.step import StepMetrics
 
-# Calls handed to the device before the first of them is waited for.
-CALLS_AHEAD = 2
-
 
 class Span:
-    """Calls of the step, whose results stay on the device until a row is made of them."""
+    """Calls of the step, whose results stay on the device until a row is made of them, or a checkpoint.
+
+    Attributes:
+        faults: the examples among them that could not be read.
+    """
 
     def __init__(self) -> None:
         """Begins now, with no call."""
+        self.faults: list[Fault] = []
         self._calls: list[tuple[int, StepMetrics]] = []
+        self._fetched = 0
         self._looked_at = 0
+        self._before = 0.0
         self._waiting = 0.0
         self._began = time.perf_counter()
 
@@ -57,8 +65,8 @@ class Span:
 
         `macs` are those of a step's forward pass.
         """
-        steps = [step for call in jax.device_get(self._calls) for step in _steps(*call)]
-        seconds = (time.perf_counter() - self._began) / len(steps)
+        steps = self._steps()
+        seconds = self._seconds() / len(steps)
         row: dict[str, Any] = {
             "train": task.summarize(merge([part for step in steps for part in step.parts])),
             "gradient_norm": float(np.mean([step.gradient_norm for step in steps])),
@@ -72,9 +80,55 @@ class Span:
             row["refused"] = refused
         return row
 
+    def pack(self) -> bytes | None:
+        """All that the row of these calls will need, for a process that goes on after them; None where it is nothing.
 
-def _steps(count: int, metrics: StepMetrics) -> Sequence[StepMetrics]:
-    """The metrics of a call step by step."""
-    if count == 1:
-        return [metrics]
+        The steps are kept one by one: rounded sums of them, added up in another order, would be another row.
+        """
+        steps = self._steps()
+        if not steps and not self.faults:
+            return None
+        leaves = jax.tree.leaves(jax.tree.map(lambda *leaves: np.stack(leaves), *steps)) if steps else []
+        arrays = {f"leaf {place}": leaf for place, leaf in enumerate(leaves)}
+        told = {"faults": json.dumps(self.faults), "seconds": self._seconds(), "waiting": self._waiting}
+        file = io.BytesIO()
+        np.savez(file, **arrays, **told, steps=len(steps))
+        return file.getvalue()
+
+    @classmethod
+    def unpack(cls, packed: bytes | None, like: StepMetrics) -> "Span":
+        """The span that was packed, whose metrics are of a tree and types like those of one step; a new one of None."""
+        span = cls()
+        if packed is None:
+            return span
+        with np.load(io.BytesIO(packed)) as file:
+            count = int(file["steps"])
+            span.faults = [Fault(*fault) for fault in json.loads(str(file["faults"]))]
+            span._before, span._waiting = float(file["seconds"]), float(file["waiting"])
+            if count:
+                types, tree = jax.tree.flatten(like)
+                # NumPy does not know the names of types such as bfloat16, but keeps their bytes.
+                leaves = [file[f"leaf {place}"].view(leaf.dtype) for place, leaf in enumerate(types)]
+                span._calls = [(1, step) for step in _split(count, jax.tree.unflatten(tree, leaves))]
+        span._fetched = span._looked_at = count
+        return span
+
+    def __bool__(self) -> bool:
+        """Whether there is a call."""
+        return bool(self._calls)
+
+    def _seconds(self) -> float:
+        return self._before + time.perf_counter() - self._began
+
+    def _steps(self) -> list[StepMetrics]:
+        """The metrics of all calls step by step, each fetched from the device once."""
+        self._calls[self._fetched :] = jax.device_get(self._calls[self._fetched :])
+        self._fetched = len(self._calls)
+        return [
+            step for count, metrics in self._calls for step in ([metrics] if count == 1 else _split(count, metrics))
+        ]
+
+
+def _split(count: int, metrics: StepMetrics) -> Sequence[StepMetrics]:
+    """The metrics of several steps, one by one."""
     return [jax.tree.map(lambda leaf, place=place: leaf[place], metrics) for place in range(count)]

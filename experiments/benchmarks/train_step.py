@@ -47,12 +47,13 @@ from cnnjax.data.augment import unchanged
 from cnnjax.report.results import write_results
 from cnnjax.tasks import Classification, Mean
 from cnnjax.train import Experiment, Recipe
-from cnnjax.train.calls import Plan
+from cnnjax.train.calls import CALLS_AHEAD, Plan
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import interruptible
 from cnnjax.train.log import MetricsLog, reporting
+from cnnjax.train.output import Output
 from cnnjax.train.parallel import Parallel, make_mesh
-from cnnjax.train.span import CALLS_AHEAD, Span
+from cnnjax.train.span import Span
 from cnnjax.train.step import StepMetrics
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.json"
@@ -451,7 +452,7 @@ def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 1
             Checkpoints(folder / "checkpoints") as checkpoints,
             MetricsLog(folder) as log,
             reporting(plan.total, 0, console) as report,
-            interruptible(mesh, report.say) as interruption,
+            interruptible(mesh, Output(console.file)) as interruption,
         ):
             began = time.perf_counter()
             for size in plan.calls(0):
@@ -468,8 +469,7 @@ def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 1
                     log.write(row)
                     report.row(row)
                     span = Span()
-                interruption.tell()
-                interruption.asked(calls_ago=CALLS_AHEAD)
+                interruption.asked()
                 plan.saves(step)
             x.block_until_ready()
             return time.perf_counter() - began

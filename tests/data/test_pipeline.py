@@ -1,9 +1,11 @@
 import itertools
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +157,53 @@ def test_workers_close_with_the_iterator():
     while multiprocessing.active_children() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not multiprocessing.active_children()
+
+
+ENDLESS = """
+import multiprocessing, os, signal, sys
+from multiprocessing import shared_memory
+import numpy as np
+from cnnjax.data import ArraySource, train_batches
+shared_memory.SharedMemory.__init__ = None  # a segment cannot even be opened
+if __name__ == "__main__":
+    pictures = ArraySource({"image": np.zeros((64, 8, 8, 3), np.uint8)})
+    batches = train_batches(pictures, batch_size=16, seed=0, threads=1, workers=2)
+    next(batches)
+    workers = [child.pid for child in multiprocessing.active_children()]
+    # As Ctrl-C and schedulers do, which signal the workers as well.
+    for pid in workers:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+    for _ in range(20):
+        next(batches)
+    print(*workers, flush=True)
+    for _ in batches:
+        pass
+"""
+
+
+def test_workers_hear_no_signals_share_no_memory_and_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+        assert len(workers) == 2, parent.stderr.read()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in workers if runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def runs(pid):
+    """Whether there is such a process, one that has ended and is not yet buried left out."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 class Torn(Listed):

@@ -1,12 +1,16 @@
 """N steps straight equal k steps, an interruption, and N - k steps: to the last bit, for every k."""
 
 import shutil
+import signal
 
 import pytest
 
-from cnnjax.train import Loading, Optimizer, Saving
+from cnnjax.data import ArraySource
+from cnnjax.train import Loading, Optimizer, Saving, read_rows
 from cnnjax.train.checkpoint import Checkpoints
-from tests.train.toy_run import fingerprint, run, settings
+from cnnjax.train.feed import Feed
+from cnnjax.train.span import Span
+from tests.train.toy_run import TEST, TRAIN, fingerprint, run, settings
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -48,3 +52,75 @@ def test_several_steps_a_call_are_resumed_from_between_two_calls(tmp_path):
     resumed = run(settings(tmp_path / "half", saving=Saving(every=4), resume=True, **options))
     assert resumed.first_step in (4, 7)  # an epoch ends with step 7
     assert fingerprint(resumed.state) == fingerprint(straight.state)
+
+
+TIMES = ("seconds_per_step", "examples_per_second", "waiting_for_input", "utilisation")
+
+
+def rows(result):
+    """The log but for what depends on the machine, and what could not be read."""
+    kept = [{name: value for name, value in row.items() if name not in TIMES} for row in read_rows(result.run_dir)]
+    faults = result.run_dir / "unreadable.jsonl"
+    return kept, faults.read_text() if faults.exists() else None
+
+
+class Torn(ArraySource):
+    """Two examples cannot be read."""
+
+    def __getitem__(self, index):
+        if index in (3, 20):
+            raise OSError("the file ends early")
+        return super().__getitem__(index)
+
+
+def signal_in_a_row(monkeypatch, seen):
+    """SIGTERM comes in the first of two steps of a row."""
+
+    def add(self, steps, metrics, plain=Span.add):
+        signal.raise_signal(signal.SIGTERM)
+        plain(self, steps, metrics)
+
+    monkeypatch.setattr(Span, "add", add)
+
+
+def signal_in_a_test(monkeypatch, seen):
+    """SIGTERM comes while the second of two batches of the test is read."""
+
+    def once(self, plain=Feed.once):
+        for batch in plain(self):
+            seen.append(int(batch["id"][0]))
+            if seen[-1] == 16:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(Feed, "once", once)
+
+
+@pytest.mark.parametrize(("comes", "resident_mib", "stops_at"), [(signal_in_a_row, 1, 1), (signal_in_a_test, 0, 3)])
+def test_rows_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
+    tmp_path, monkeypatch, comes, resident_mib, stops_at
+):
+    sources = [Torn({name: array[:48] for name, array in one.arrays.items()}, one.info) for one in (TRAIN, TEST)]
+    parts = {"train_source": sources[0], "test_source": sources[1]}
+    loading = Loading(unreadable="skip", resident_mib=resident_mib)
+    options = {"epochs": 2.0, "log_every": 2, "devices": 1, "loading": loading}
+    straight = run(settings(tmp_path / "straight", **options), **parts)
+    experiment, seen = settings(tmp_path / "run", restartable=True, **options), []
+    with monkeypatch.context() as patch:
+        comes(patch, seen)
+        with pytest.raises(SystemExit):
+            run(experiment, **parts)
+    # The samples of both sources that the step is compiled for, and the two batches; another would not be stopped.
+    assert seen == ([0, 0, 0, 16] if stops_at == 3 else [])
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest == stops_at
+        with pytest.raises(ValueError, match="has no score"):
+            checkpoints.score(stops_at)
+    resumed = run(experiment, **parts)
+    assert rows(resumed) == rows(straight)
+    assert [row["step"] for row in rows(straight)[0]] == [2, 3, 4, 6]
+    # Two examples of each set: as all are read before the first step, or in each of two epochs.
+    assert sum(row["unreadable"] for row in rows(straight)[0]) == (4 if resident_mib else 8)
+    assert fingerprint(resumed.state) == fingerprint(straight.state)
+    assert resumed.evaluation.summary == straight.evaluation.summary
+    assert (resumed.best_step, resumed.best_score) == (straight.best_step, straight.best_score)

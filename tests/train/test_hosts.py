@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnjax.train import Experiment, Optimizer, Saving, load_variables, read_rows
+from cnnjax.train import Experiment, Optimizer, Saving, hosts, load_variables, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.hosts import connect, from_all_processes, from_first_process, on_first_process
 from tests.train.toy_run import SignalAfter, run, settings
@@ -23,8 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What JAX is asked to connect, without doing it."""
+    """What JAX is asked to connect, without doing it, nor waiting for others."""
     seen = []
+    monkeypatch.setattr(hosts, "meet", lambda *arguments, **named: {})
+    monkeypatch.setattr(hosts, "Peers", lambda *arguments: None)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments: seen.append(arguments))
     return seen
 
@@ -83,6 +85,7 @@ from rich.console import Console
 from cnnjax.train import Experiment, Optimizer
 from cnnjax.train.hosts import connect
 coordinator, process_id, folder, stop_at = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+number = int(sys.argv[5])
 connect(Experiment(coordinator=coordinator, num_processes=2, process_id=process_id))
 import os, signal
 from tests.train import toy_run
@@ -91,7 +94,7 @@ seen = []
 def add(self, steps, metrics, plain=span.Span.add):
     seen.append(steps)
     if process_id == 1 and len(seen) == stop_at:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
     plain(self, steps, metrics)
 span.Span.add = add
 options = {"steps": 5, "log_every": 1, "restartable": True, "optimizer": Optimizer("momentum", 0.02)}
@@ -101,21 +104,24 @@ np.savez(f"{folder}-{process_id}.npz", *map(np.asarray, leaves), ids=result.eval
 """
 
 
-def two_processes(folder, *, stop_at=0):
-    """The same command twice, with two devices each; exit codes and what was said."""
+def two_processes(folder, *, stop_at=0, number=signal.SIGTERM):
+    """The same command twice, with two devices each; exit codes and what was said.
+
+    In its call `stop_at`, the second process gets a signal.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, coordinator, str(number), str(folder), str(stop_at)],
+            [sys.executable, "-c", SCRIPT, coordinator, str(process), str(folder), str(stop_at), str(int(number))],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for number in (0, 1)
+        for process in (0, 1)
     ]
     said = [process.communicate(timeout=300)[0] for process in started]
     return [process.returncode for process in started], said
@@ -139,6 +145,11 @@ def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_wo
     screen = Console(file=SignalAfter(f"step {stopped + 1}/", signal.SIGTERM), width=200)
     with pytest.raises(SystemExit):
         run(settings(folder, restartable=True, **options), console=screen)
+    # Of two, one is killed: the other ends too, and says so.
+    codes, said = two_processes(folder, stop_at=1, number=signal.SIGKILL)
+    assert codes == [2, -signal.SIGKILL], said
+    assert "error: process 1 of 2 has gone" in said[0].splitlines()[-1]
+    assert "start the same command again" in said[0].splitlines()[-1]
     codes, said = two_processes(folder)
     assert codes == [0, 0], said
     assert "on 4 cpu device(s) of 2 processes by jit" in said[0]

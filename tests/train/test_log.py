@@ -7,6 +7,7 @@ import struct
 import pytest
 from rich.console import Console
 
+from cnnjax.data.loading import Fault
 from cnnjax.train import read_rows
 from cnnjax.train.log import MetricsLog, reporting
 
@@ -82,6 +83,16 @@ def test_a_resumed_log_forgets_what_came_later(tmp_path):
     with MetricsLog(tmp_path, step=20) as log:
         log.write(row(30))
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [10, 20, 30]
+
+
+def test_a_resumed_log_forgets_unreadable_examples_that_came_later_too(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        for step in (10, 20):
+            log.faults(step, [Fault("digits", "train", step, "torn")])
+    with MetricsLog(tmp_path, step=10) as log:
+        log.faults(20, [])
+    (line,) = (tmp_path / "unreadable.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 10, "source": "digits", "split": "train", "index": 10, "message": "torn"}
 
 
 @pytest.mark.parametrize("terminal", [True, False])
