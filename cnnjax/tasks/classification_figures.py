@@ -55,7 +55,7 @@ def most_confused(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
         title = f"No mistakes; the {len(chosen)} least certain"
     columns = min(8, max(len(chosen), 4))
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(1.35 * columns, 1.75 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(1.35 * columns, 6.8), 1.75 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
