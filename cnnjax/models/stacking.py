@@ -178,9 +178,11 @@ def _stack(like: Any, tree: Any, path: str = "") -> Any:
 def _blocks(name: Any, arrays: Any, axis: int = 0) -> list[str]:
     """The names of the blocks that arrays of this name hold along an axis; none where they are no run's."""
     run = RUN.fullmatch(str(name))
-    numbers = range(int(run["first"]), int(run["last"]) + 1) if run else range(0)
+    if run is None:
+        return []
+    numbers = range(int(run["first"]), int(run["last"]) + 1)
     stacked = all(np.shape(leaf)[axis : axis + 1] == (len(numbers),) for leaf in jax.tree.leaves(arrays))
-    return [f"{run['base']}{number}" for number in numbers] if run and stacked else []
+    return [f"{run['base']}{number}" for number in numbers] if stacked else []
 
 
 def _taken(leaf: Any, place: int) -> Any:

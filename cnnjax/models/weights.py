@@ -203,7 +203,7 @@ def _fault(entry: _Entry, array: np.ndarray | None, dtype: Any) -> tuple[str, st
         return "missing", who
     if array.shape != entry.shape:
         return "misshapen", f"{who} is {array.shape}, expected {entry.shape}"
-    if not jnp.issubdtype(array.dtype, jnp.floating):
+    if jnp.issubdtype(dtype, jnp.floating) and not jnp.issubdtype(array.dtype, jnp.floating):
         return "not of floating point", f"{who} is {array.dtype}"
     with np.errstate(over="ignore"):
         finite = np.isfinite(array.astype(dtype, copy=False)).all()

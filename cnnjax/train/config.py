@@ -52,6 +52,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     float: ((int, float), "a number"),
     bool: (bool, "True or False"),
     str: (str, "text"),
+    str | None: (str, "text"),
     Path | None: ((str, Path), "a path"),
     tuple[str, ...]: ((tuple, list), "a tuple of names"),
 }

@@ -67,6 +67,7 @@ def unchecked(kind, **settings):
         ({"run_dir": 5}, "experiment run_dir=5; expected a path"),
         ({"allow_drift": "seed"}, "experiment allow_drift='seed'; expected a tuple of names"),
         ({"optimizer": "sgd"}, "experiment optimizer='sgd'; expected train.Optimizer(...)"),
+        ({"coordinator": True}, "experiment coordinator=True; expected text"),
         ({"seed": True}, "experiment seed=True; expected a whole number"),
     ],
 )
