@@ -19,9 +19,10 @@ import matplotlib as mpl  # noqa: E402
 
 mpl.use("agg")
 
-# What is worked out about data is kept for this run alone.
-os.environ["CNNJAX_CACHE"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
-atexit.register(shutil.rmtree, os.environ["CNNJAX_CACHE"], ignore_errors=True)
+# What tests, libraries and the processes they start put aside goes at the end, and what is worked out about data.
+tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
+atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+os.environ["CNNJAX_CACHE"] = os.path.join(tempfile.tempdir, "cache")
 
 # A program that many tests run is compiled once.
 jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["CNNJAX_CACHE"], "compiled"))

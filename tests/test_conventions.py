@@ -1,7 +1,9 @@
 """The habits: no catch-all rooms, short modules, documented public names, tests where the code is."""
 
 import ast
+import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,14 @@ def test_tests_mirror_the_package(path):
     module = path.relative_to(ROOT / "cnnjax")
     test = COVERED_BY.get(module.as_posix(), (module.parent / f"test_{module.name}").as_posix())
     assert (ROOT / "tests" / test).is_file(), f"nothing tests {module}; expected tests/{test}"
+
+
+def test_what_tests_put_aside_lies_in_a_folder_that_goes_with_them(tmp_path):
+    """Also what a library or a process of its own makes, and what pytest keeps of earlier runs."""
+    own = Path(tempfile.gettempdir())
+    assert own.name.startswith("cnnjax-tests-")
+    assert os.environ["TMPDIR"] == str(own)
+    assert tmp_path.is_relative_to(own.resolve()) or tmp_path.is_relative_to(own.parent.resolve())
 
 
 def test_modules_covered_by_other_tests_exist():

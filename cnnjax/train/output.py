@@ -3,9 +3,8 @@
 import io
 import os
 import select
-import time
 from copy import copy
-from typing import IO
+from typing import IO, cast
 
 from rich.console import Console
 
@@ -15,7 +14,7 @@ PATIENCE = 5.0
 _DROPPED = b"\n(nobody read what came here: it is left out)\n"
 
 
-class Output(io.TextIOBase):
+class Output:
     """A stream of text that drops what cannot be written, and remembers why.
 
     What is written to a file, pipe or terminal goes there at once, past the buffer of the stream. Where its reader
@@ -23,11 +22,13 @@ class Output(io.TextIOBase):
 
     Attributes:
         error: the first error of writing, after which everything is dropped; None while there was none.
+        encoding: that of the stream.
     """
 
     def __init__(self, stream: IO[str] | io.TextIOBase):
         """Writes to `stream`."""
         self.error: OSError | ValueError | None = None
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
         self._stream = stream
         self._dropping = False
         try:
@@ -39,11 +40,6 @@ class Output(io.TextIOBase):
         except (OSError, ValueError) as error:
             self.error = error
 
-    @property
-    def encoding(self) -> str:
-        """That of the stream."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
     def isatty(self) -> bool:
         """Whether it is a terminal."""
         return self.error is None and self._stream.isatty()
@@ -52,10 +48,6 @@ class Output(io.TextIOBase):
         """The number of the stream's file."""
         return self._stream.fileno()
 
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
     def write(self, text: str) -> int:
         """Writes a text, or drops it."""
         if self.error is None:
@@ -63,7 +55,7 @@ class Output(io.TextIOBase):
                 if self._descriptor is None:
                     self._stream.write(text)
                 else:
-                    self._send(text.encode(self.encoding, "backslashreplace"))
+                    self._send(self._descriptor, text.encode(self.encoding, "backslashreplace"))
             except (OSError, ValueError) as error:
                 self.error = error
         return len(text)
@@ -76,24 +68,23 @@ class Output(io.TextIOBase):
             except (OSError, ValueError) as error:
                 self.error = error
 
-    def _send(self, data: bytes) -> None:
-        until = time.monotonic() + (0 if self._dropping else PATIENCE)
+    def _send(self, descriptor: int, data: bytes) -> None:
         poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
+        poll.register(descriptor, select.POLLOUT)
         while data:
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            if not poll.poll(0 if self._dropping else 1000 * PATIENCE):
                 self._dropping = True
                 return
             if self._dropping:
                 data, self._dropping = _DROPPED + data, False
             self._stream.flush()  # what was printed past this object comes first
             # Where there is room for any, there is room for so many bytes: this never waits.
-            data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
 
 
 def outlasting(console: Console) -> tuple[Console, Output]:
     """A console like another, that writes through an `Output`, and this."""
     output = console.file if isinstance(console.file, Output) else Output(console.file)
     like = copy(console)
-    like.file = output
+    like.file = cast("IO[str]", output)
     return like, output
