@@ -247,6 +247,7 @@ def sanity_check(
             return apply(variables, prepare(pictures))
 
         found = explain(noise_key, function, images, targets=chosen, methods=methods, layer=layer)
+        _compiled.cache_clear()  # every net is explained once, and would be held with all its weights
         return {method: np.abs(maps).reshape(len(images), -1) for method, maps in found.maps.items()}
 
     _, chosen, program = attribution.prepared(lambda pictures: apply(variables, prepare(pictures)), images, targets)

@@ -222,10 +222,10 @@ class LayerField:
         if not self.position_axes and position == (0,) * len(self.axes):
             return ()  # the one field of a pooled vector
         if len(position) != len(self.position_axes):
+            axes = ", ".join(map(str, self.position_axes)) or "none"
             raise ValueError(
-                f"position={position}; {self.name} has {len(self.position_axes)} spatial axes"
-                f" ({', '.join(map(str, self.position_axes))} of its shape {self.shape}), and needs as many numbers, in"
-                " this order"
+                f"position={position}; {self.name} has {len(self.position_axes)} spatial axes ({axes} of its shape"
+                f" {self.shape}), and needs as many numbers, in this order"
             )
         for number, (place, count) in enumerate(zip(position, self.positions, strict=True)):
             if place not in range(count):
