@@ -1,6 +1,6 @@
 """Norms whose variances are exact, against the formula of one pass, which loses them to rounding, and against Flax.
 
-Claim: exact variances add nothing to a training step of ResNet-20 that can be told from noise (bar 1.1). A norm by itself
+Claim: exact variances add nothing to a training step of ResNet-20 that can be told from noise (bar 1.1). A norm alone
 takes up to a third more, and up to twice as long where the images' mean is many deviations and one pass is wrong. All
 sides are interleaved in one process; processor time, medians of the rounds and of the rounds' ratios.
 
