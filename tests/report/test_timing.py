@@ -19,6 +19,11 @@ def test_fast_functions_are_called_often_within_a_round():
     assert len(calls) > 3
 
 
+def test_another_clock_tells_the_seconds():
+    ticks = iter(range(100))
+    assert interleaved({"a": lambda: None}, rounds=2, least_seconds=0.0, clock=lambda: next(ticks)) == {"a": [1.0, 1.0]}
+
+
 def test_medians_are_by_function():
     assert medians({"a": [3.0, 1.0, 2.0], "b": [4.0, 2.0]}) == {"a": 2.0, "b": 3.0}
 
