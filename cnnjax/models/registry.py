@@ -47,8 +47,8 @@ def names(pattern: str = "*") -> tuple[str, ...]:
     return tuple(sorted(name for name in _ENTRIES if fnmatchcase(name, pattern)))
 
 
-def create(name: str, **options: Any) -> Model:
-    """Builds a registered model.
+def create(name: str, /, **options: Any) -> Model:
+    """Builds a registered model; within another module, `create("resnet50", name="backbone")` names it as a part.
 
     Options that its builder annotates as `int`, `int | None`, `Sequence[int]`, `float` or `bool` are checked. Whole
     numbers are 1 or more, unless the builder's own default is less.
@@ -62,7 +62,7 @@ def create(name: str, **options: Any) -> Model:
     """
     entry, allowed = _entry(name), options_of(name)
     for option, value in options.items():
-        if option not in allowed:
+        if option not in (*allowed, "name"):
             near = get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
             raise ValueError(f"model {name!r} has no option {option!r}; {hint}")

@@ -57,13 +57,13 @@ def count(variables):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
-def scanned(name, **options):
+def scanned(name, /, **options):
     """The model, its equal blocks scanned where it can: of the same parameters and sooner traced."""
     scan = {"scan": True} if "scan" in models.options_of(name) else {}
     return models.create(name, **scan, **options)
 
 
-def shapes(name, **options):
+def shapes(name, /, **options):
     return jax.eval_shape(scanned(name, **options).init, key(), pictures(name))
 
 
