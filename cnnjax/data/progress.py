@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from cnnjax.view.text import printable
+
 _Item = TypeVar("_Item")
 
 # Seconds after which the progress is shown, and from one line to the next.
@@ -25,7 +27,7 @@ def progress(text: str, total: int, *, console: Console | None = None) -> Genera
     from rich.markup import escape
     from rich.progress import Progress
 
-    console = console or Console(stderr=True)
+    text, console = printable(text), console or Console(stderr=True)
     bar = Progress(console=console, transient=True)
     task = bar.add_task(escape(text), total=total)
     began = time.monotonic()

@@ -22,6 +22,7 @@ import numpy as np
 from cnnjax.models.initialization import inference_options, initialize
 from cnnjax.models.registry import Model, designed_for
 from cnnjax.models.stacking import stack, unstack
+from cnnjax.view.text import printable
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _COUNTERS = ("num_batches_tracked", "n_averaged")
@@ -178,7 +179,8 @@ def from_torch(
             cure = f"; all of its names begin with {'.'.join([*parents, ''])!r}: take that off"
         raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {said}{cure}")
     if extra:
-        warnings.warn(f"{source}: left out {_listed(extra)}, since the model has no such head", stacklevel=2)
+        left_out = printable(f"{source}: left out {_listed(extra)}, since the model has no such head")
+        warnings.warn(left_out, stacklevel=2)
     arrays = {path: jnp.asarray(array, types[path].dtype) for path, array in found.items()}
     return stack(_nested(arrays), like)
 

@@ -58,3 +58,11 @@ def test_without_a_console_the_error_stream_is_told(clock, capsys):
         clock.now += 3
         advance(5)
     assert capsys.readouterr() == ("", "indexing: 5 of 10, 3 s so far, about 3 s left\n")
+
+
+def test_names_do_not_steer_the_terminal(clock):
+    console = Console(file=io.StringIO(), width=200)
+    for _ in counted(range(3), "reading examples of \x1b[2Jpets\u202e", console=console):
+        clock.now += 3
+    assert r"reading examples of \x1b[2Jpets\u202e" in console.file.getvalue()
+    assert "\x1b" not in console.file.getvalue()

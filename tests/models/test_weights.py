@@ -192,6 +192,12 @@ def test_a_model_without_a_head_leaves_the_head_of_the_file(options, left_out):
         load_tiny({**TENSORS, "other.weight": TENSORS["bn.bias"]}, model)
 
 
+def test_names_in_the_warning_of_a_head_do_not_steer_the_terminal(tmp_path):
+    save_weights(Tiny(), TINY, tmp_path / "w\x1b[2J.safetensors", shape=PICTURES)
+    with pytest.warns(UserWarning, match=r"w\\x1b\[2J\.safetensors: left out"):
+        load_torch_weights(Tiny(None), tmp_path / "w\x1b[2J.safetensors", shape=PICTURES)
+
+
 def test_the_head_has_pytorchs_name_where_the_net_has():
     full = ResNet(BasicBlock, (1, 1), num_classes=3)
     tensors = to_torch(full, variables_of(full))
