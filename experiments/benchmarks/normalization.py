@@ -186,6 +186,7 @@ def main(options: Options) -> None:
             for mean in MEANS:
                 arrays = images + mean, *affine
                 name = f"{norm}, {'x'.join(map(str, shape))}, mean {mean:g}"
+                calls: dict[str, Callable[[], Any]]
                 calls = {side: partial(run, *arrays) for side, run in forward.items()}
                 found[f"{name}, forward"] = compare(f"{name}, forward", calls, options.rounds)
                 calls = {side: partial(run, cotangent, *arrays) for side, run in gradient.items()}
