@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnjax.functional import trilinear
 from cnnjax.functional.correlation import Correlation
-from cnnjax.functional.factors import check_alike, check_axes, check_groups, check_images, place, precision_in_force
+from cnnjax.functional.factors import check_alike, check_groups, check_images, place, precision_in_force
 from cnnjax.functional.geometry import Misfit, Padding, per_axis, slide_all_transposed
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "edge", "circular"]
@@ -54,7 +54,6 @@ def correlate(
     """
     images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
-    check_axes(images.shape, kernel.ndim - 2)
     check_alike("images", images, "kernel", kernel)
     check_groups(groups, {"input": images.shape[-1], "output": kernel.shape[-1]})
     if kernel.shape[-2] * groups != images.shape[-1]:
@@ -143,7 +142,6 @@ def conv_transpose(
     """
     images, kernel = jnp.asarray(images), jnp.asarray(kernel)
     check_images("images", images)
-    check_axes(images.shape, kernel.ndim - 2)
     check_alike("images", images, "kernel", kernel)
     check_groups(groups, {"input": images.shape[-1]})
     if kernel.shape[-1] != images.shape[-1]:

@@ -57,7 +57,7 @@ def check_alike(name: str, array: jax.Array, other_name: str, other: jax.Array) 
     if array.ndim != other.ndim:
         raise ValueError(
             f"{name} of shape {array.shape} came with {other_name} of shape {other.shape}; expected one rank, that is"
-            f" as many spatial axes in both (a picture alone needs a batch axis of length 1)"
+            f" as many spatial axes in both (a picture alone needs a batch axis, a grey one a channel axis)"
         )
 
 

@@ -1,6 +1,7 @@
 """Losses where logits are infinite: by hand, and as the limits of the formulas in float64."""
 
 import itertools
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -56,15 +57,19 @@ FINITE = {
 every_loss = pytest.mark.parametrize(("loss", "targets", "formula"), FINITE.values(), ids=FINITE.keys())
 
 
-def modes(loss, logits, targets):
-    """Value, gradient by reverse and by forward mode, and Hessian, all in one program."""
-    targets = jnp.asarray(targets, jnp.int32 if targets.dtype.kind == "i" else jnp.float32)
+@cache
+def program(loss):
+    """Value, gradient by reverse and by forward mode, and Hessian of one example."""
 
-    def of(z):
+    def of(z, targets):
         return loss(z[None], targets)[0]
 
-    run = jax.jit(lambda z: (of(z), jax.grad(of)(z), jax.jacfwd(of)(z), jax.hessian(of)(z)))
-    return run(jnp.asarray(logits, jnp.float32))
+    return jax.jit(lambda z, t: (of(z, t), jax.grad(of)(z, t), jax.jacfwd(of)(z, t), jax.hessian(of)(z, t)))
+
+
+def modes(loss, logits, targets):
+    targets = jnp.asarray(targets, jnp.int32 if targets.dtype.kind == "i" else jnp.float32)
+    return program(loss)(jnp.asarray(logits, jnp.float32), targets)
 
 
 def slopes(formula, step):
@@ -99,21 +104,29 @@ def test_a_target_of_minus_infinity_costs_infinity_and_has_no_nan(loss, targets,
 
 
 @every_loss
-@pytest.mark.parametrize("logits", [[-INF] * 3, [INF] * 3, [INF, 0.0, -INF], [-INF, INF, 0.0], [INF, INF, 0.0]])
-def test_infinities_together_are_never_nan(loss, targets, formula, logits):
-    assert not any(np.isnan(each).any() for each in modes(loss, logits, targets))
+def test_infinities_together_are_never_nan(loss, targets, formula):
+    for logits in ([-INF] * 3, [INF] * 3, [INF, 0.0, -INF], [-INF, INF, 0.0], [INF, INF, 0.0]):
+        assert not any(np.isnan(each).any() for each in modes(loss, logits, targets))
 
 
-def test_a_logit_of_plus_infinity_makes_its_class_sure():
-    for loss in (losses.softmax_cross_entropy, losses.softmax_focal, losses.multiclass_hinge):
-        np.testing.assert_array_equal(loss(jnp.asarray([[INF, 2.0, 1.0]] * 2), jnp.asarray([0, 1])), [0, INF])
-    for loss in (losses.binary_cross_entropy, losses.sigmoid_focal):
-        np.testing.assert_array_equal(
-            loss(jnp.asarray([[INF], [INF], [-INF]]), jnp.asarray([[1], [0], [0]])), [0, INF, 0]
-        )
-    # A tag that is half there is barred by either infinity; with alpha 1, absent tags cost nothing whatever is said.
-    np.testing.assert_array_equal(losses.binary_cross_entropy(jnp.asarray([[INF], [-INF]]), jnp.full((2, 1), 0.5)), INF)
-    assert losses.sigmoid_focal(jnp.asarray([[INF]]), jnp.zeros((1, 1)), alpha=1.0)[0] == 0
+@every_loss
+def test_logits_of_nan_stay_nan(loss, targets, formula):
+    assert np.isnan(modes(loss, [np.nan, 0.0, 0.0], targets)[0])
+
+
+def test_a_logit_of_plus_infinity_is_sure():
+    sure, half = [INF, 2.0, 1.0], np.array([[0.5, 1.0, 1.0]])
+    for name in ("cross_entropy", "focal", "hinge"):
+        loss = FINITE[name][0]
+        assert [modes(loss, sure, np.array([label]))[0] for label in (0, 1)] == [0, INF]
+    for name in ("binary", "sigmoid_focal"):
+        loss = FINITE[name][0]
+        right, wrong = np.array([[1, 0, 1]]), np.array([[1, 1, 1]])
+        assert [modes(loss, [INF, -INF, INF], tags)[0] for tags in (right, wrong)] == [0, INF]
+        # Either infinity bars a tag that is half there.
+        assert [modes(loss, [z, INF, INF], half)[0] for z in (INF, -INF)] == [INF, INF]
+    # With alpha 1, absent tags cost nothing whatever is said.
+    assert losses.sigmoid_focal(jnp.asarray([INF]), jnp.zeros(1), alpha=1.0) == 0
 
 
 def test_scores_of_infinity():
@@ -127,12 +140,6 @@ def test_a_class_without_weight_costs_nothing_though_it_is_barred():
     logits, weights = jnp.asarray([[-INF, 0.0, 0.0]]), jnp.asarray([0.0, 1.0, 1.0])
     for loss in (losses.softmax_cross_entropy, losses.softmax_focal):
         assert loss(logits, jnp.asarray([0]), class_weights=weights)[0] == 0
-
-
-def test_logits_of_nan_stay_nan():
-    logits = jnp.asarray([[np.nan, 0.0, 0.0]])
-    for loss, targets, _ in FINITE.values():
-        assert np.isnan(loss(logits, jnp.asarray(targets))).all()
 
 
 def test_unknown_targets_stay_nan():
@@ -153,15 +160,18 @@ def paths(logits, label):
     return total
 
 
+RUN = jax.jit(jax.value_and_grad(ctc))
+
+
 def test_ctc_with_classes_barred_in_some_frames():
     # Six paths of 1 over three frames of 3, 4 and 4 classes of equal chances.
     frames = np.zeros((3, 4))
     frames[0, 3] = -INF
-    np.testing.assert_allclose(ctc(jnp.asarray(frames)[None], jnp.asarray([[1]])), np.log(48 / 6), rtol=1e-6)
+    np.testing.assert_allclose(RUN(jnp.asarray(frames), jnp.asarray([1]))[0], np.log(48 / 6), rtol=1e-6)
     frames = np.random.default_rng(0).normal(size=(3, 4))
     frames[1, 1] = frames[2, 0] = -INF
-    np.testing.assert_allclose(ctc(jnp.asarray(frames), jnp.asarray([1])), -np.log(paths(frames, 1)), rtol=1e-5)
-    value, gradient = jax.value_and_grad(ctc)(jnp.asarray(frames), jnp.asarray([2]))
+    np.testing.assert_allclose(RUN(jnp.asarray(frames), jnp.asarray([1]))[0], -np.log(paths(frames, 1)), rtol=1e-5)
+    value, gradient = RUN(jnp.asarray(frames), jnp.asarray([2]))
     assert np.isfinite(value)
     assert gradient[1, 1] == gradient[2, 0] == 0
     assert np.isfinite(gradient).all()
@@ -169,23 +179,21 @@ def test_ctc_with_classes_barred_in_some_frames():
     for barred in (np.s_[:, 3], np.s_[1]):
         shut = np.zeros((3, 4))
         shut[barred] = -INF
-        value, gradient = jax.value_and_grad(ctc)(jnp.asarray(shut), jnp.asarray([3]))
+        value, gradient = RUN(jnp.asarray(shut), jnp.asarray([3]))
         assert value == INF
         np.testing.assert_array_equal(gradient, np.zeros((3, 4)))
 
 
 def test_ctc_is_never_below_zero():
-    sure = np.array([[[0.0, 17.0], [0.0, 17.0]]])
+    sure = np.array([[0.0, 17.0], [0.0, 17.0]])
     expected = -np.log1p(-((1 / (1 + np.exp(17.0))) ** 2))
-    value, gradient = jax.value_and_grad(lambda z: ctc(z, jnp.asarray([[1]]))[0])(jnp.asarray(sure, jnp.float32))
+    value, gradient = RUN(jnp.asarray(sure, jnp.float32), jnp.asarray([1]))
     assert 0 <= value <= 1e-7
     # Rounding makes nothing of the loss, and no more of the gradient than that.
     assert np.abs(gradient).max() < 1e-6
     with jax.enable_x64(True):
-        exact = ctc(jnp.asarray(sure), jnp.asarray([[1]])).item()
-        logits = jnp.asarray(np.random.default_rng(1).normal(scale=30, size=(64, 5, 3)))
-        many = ctc(logits, jnp.ones((64, 2), jnp.int32))
+        exact = RUN(jnp.asarray(sure), jnp.asarray([1], jnp.int32))[0].item()
     assert exact >= 0
     assert abs(exact - expected) < 1.7e-15
-    assert (np.asarray(many) >= 0).all()
-    assert (np.asarray(ctc(jnp.asarray(logits, jnp.float32), jnp.ones((64, 2), jnp.int32))) >= 0).all()
+    logits = jnp.asarray(np.random.default_rng(1).normal(scale=30, size=(512, 5, 3)), jnp.float32)
+    assert (np.asarray(jax.jit(ctc)(logits, jnp.ones((512, 2), jnp.int32))) >= 0).all()
