@@ -300,7 +300,9 @@ def end_once(folder: Path, name: str, steps: int, number: int, wait: float) -> d
     def reached() -> bool:
         if kind.moment == "saved":
             return newest(folder) > before
-        return events(folder).exists() and f"{kind.moment}\n" in events(folder).read_text(encoding="utf-8")[heard:]
+        said = events(folder).read_text(encoding="utf-8")[heard:] if events(folder).exists() else ""
+        # Not always in the first test, beyond which such a run would never come.
+        return said.splitlines().count(kind.moment) > (number % 3 if kind.moment == "testing" else 0)
 
     if name == "pipe full":
         fcntl.fcntl(started.output, fcntl.F_SETPIPE_SZ, 4096)
