@@ -77,7 +77,7 @@ KINDS = {
     "training": Kind(),
     "workers": Kind(workers=2),
     "two processes": Kind(processes=2),
-    "testing": Kind(tests=8192, moment="testing", longest=0.3),
+    "testing": Kind(tests=4096, moment="testing", longest=0.3),
     "page": Kind(page=True, moment="page", longest=2.0),
     "pipe closed": Kind(),
     "pipe full": Kind(),
