@@ -77,7 +77,7 @@ KINDS = {
     "training": Kind(),
     "workers": Kind(workers=2),
     "two processes": Kind(processes=2),
-    "testing": Kind(tests=8192, moment="testing", longest=0.3),
+    "testing": Kind(tests=4096, moment="testing", longest=0.3),
     "page": Kind(page=True, moment="page", longest=2.0),
     "pipe closed": Kind(),
     "pipe full": Kind(),
@@ -300,7 +300,9 @@ def end_once(folder: Path, name: str, steps: int, number: int, wait: float) -> d
     def reached() -> bool:
         if kind.moment == "saved":
             return newest(folder) > before
-        return events(folder).exists() and f"{kind.moment}\n" in events(folder).read_text(encoding="utf-8")[heard:]
+        said = events(folder).read_text(encoding="utf-8")[heard:] if events(folder).exists() else ""
+        # Not always in the first test, beyond which such a run would never come.
+        return said.splitlines().count(kind.moment) > (number % 3 if kind.moment == "testing" else 0)
 
     if name == "pipe full":
         fcntl.fcntl(started.output, fcntl.F_SETPIPE_SZ, 4096)
