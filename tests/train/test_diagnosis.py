@@ -83,8 +83,7 @@ def test_a_parameter_and_a_statistic():
 
 
 def test_the_block_of_a_scanned_run_is_named_too():
-    recipe = Recipe(models.PreactResNet(3), TASK, optax.sgd(0.1), unchanged, scaled)
-    recipe = dataclasses.replace(recipe, model=models.PreactResNet(3, num_classes=2))
+    recipe = Recipe(models.PreactResNet(3, num_classes=2, scan=True), TASK, optax.sgd(0.1), unchanged, scaled)
     state = recipe.first_state(jnp.zeros((2, 8, 8, 1)), seed=0)
     params = jax.tree.map(lambda leaf: leaf, state.params)
     kernel = params["stage1"]["block2-3"]["conv2"]["kernel"]
