@@ -174,7 +174,7 @@ def _headers(path: Path) -> dict[str, _Header]:
                     continue
                 with archive.open(entry) as member:
                     start = io.BytesIO(member.read(_HEADER_BYTES))
-                headers[name] = _header(start)
+                headers[name] = _header(name, start)
                 size = start.tell() + math.prod(headers[name].shape) * headers[name].dtype.itemsize
                 if size != entry.file_size and not headers[name].dtype.hasobject:
                     raise ValueError(f"{name} is of {size:,} bytes by its header, and of {entry.file_size:,} here")
@@ -184,12 +184,15 @@ def _headers(path: Path) -> dict[str, _Header]:
     return headers
 
 
-def _header(file: io.BytesIO) -> _Header:
-    version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if read is None:
-        raise ValueError(f"an array has the format {version[0]}.{version[1]}; expected 1.0 or 2.0")
-    shape, _, dtype = read(file)
+def _header(name: str, file: io.BytesIO) -> _Header:
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"it has the format {version[0]}.{version[1]}; expected 1.0 or 2.0")
+        shape, _, dtype = read(file)
+    except Exception as error:  # NumPy reads headers by Python's own parser
+        raise ValueError(f"the header of {name} is damaged: {error}") from error
     return _Header(shape, dtype)
 
 

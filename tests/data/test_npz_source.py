@@ -125,7 +125,9 @@ def test_damaged_headers(tmp_path, change):
     with zipfile.ZipFile(tmp_path / "file.npz", "w") as file:
         file.writestr("image.npy", changed)
         file.writestr("label.npy", label.getvalue())
-    with pytest.raises(ValueError, match=r"image of .*file.npz cannot be read \(.*\); save "):
+    with pytest.raises(
+        ValueError, match=r"file.npz is no intact .npz file \(the header of image is damaged: .*\); save "
+    ):
         open_source(f"npz:{tmp_path / 'file.npz'}", "all")
 
 

@@ -48,7 +48,7 @@ def test_pictures_without_channels_and_pixels_that_are_not_finite_are_told():
         channel_statistics(ArraySource({"image": IMAGES[..., 0]}))
     images = IMAGES.astype(np.float32)
     images[2, 1, 1, 1] = np.nan
-    with pytest.raises(ValueError, match=r"example 2 of arrays \(all\) has pixels that are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"example 2 of arrays \(all\) cannot be read: its picture holds NaN or inf"):
         channel_statistics(ArraySource({"image": images}))
 
 

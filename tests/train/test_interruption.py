@@ -24,6 +24,16 @@ pytestmark = pytest.mark.usefixtures("unchecked_types")
 STEPS = 6
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals as a terminal's programs have them: what is started in the background, or by nohup, ignores some."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    earlier = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number, error):
     options = {"steps": STEPS, "log_every": 1, "devices": 1}
