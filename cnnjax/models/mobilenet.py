@@ -109,7 +109,7 @@ class MobileNetV1(Architecture):
         x: jax.Array = conv(32, (3, 3), strides=2, padding=1, name="conv1")(images)
         x = nn.relu6(norm(name="bn1")(x, train=train))
         for stage, (width, depth) in zip(self.stages, STAGES, strict=True):
-            strides = 1 if stage is self.stages[0] else 2
+            strides = 1 if stage.name == "stage1" else 2
             x = MobileNetStage(width, depth, strides, block, name=stage.name)(x, train=train)
             if maps.take(stage.name, x):
                 return maps.found
