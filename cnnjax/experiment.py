@@ -111,15 +111,16 @@ def run_on(
 
 
 def check_pictures(train: Source, test: Source, pixels: Pixels, experiment: Experiment) -> tuple[int, ...]:
-    """Height, width and channels that a run sees, if the first test picture is like the training pictures.
+    """Height, width and channels that a run sees, if the first readable test picture is like the training pictures.
 
     Raises:
-        ValueError: one cannot be read, or the test picture has another type, or floats on another scale.
+        ValueError: none can be read, or the test picture has another type, or floats on another scale.
     """
     size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    policy = "raise" if experiment.loading.unreadable == "raise" else "substitute"
-    loaded = [Loader(source, size, experiment.fit, unreadable=policy).load(0, 0).example for source in (train, test)]
-    first, other = (example["image"] for example in loaded if example is not None)
+    loading = experiment.loading
+    loaders = [Loader(source, size, experiment.fit, unreadable=loading.unreadable) for source in (train, test)]
+    examples = [loader.model(loading.most_unreadable).example for loader in loaders]
+    first, other = (example["image"] for example in examples if example is not None)
     kind = kind_of(f"the pictures of {test.info.name} ({test.info.split})", other)
     low, high = float(other.min()), float(other.max())
     if kind != pixels.dtype or (kind == "float32" and pixels.differ(low, high)):
