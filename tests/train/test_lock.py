@@ -99,6 +99,7 @@ def test_the_living_of_another_machine_keep_it_and_the_dead_do_not(tmp_path, els
 def test_a_damaged_file_keeps_nobody_out(tmp_path, content):
     (tmp_path / LOCK).write_text(content)
     hold(tmp_path)
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_who_has_lost_it_is_told_and_leaves_the_others_alone(tmp_path, soon):
