@@ -1,4 +1,4 @@
-"""The data room: `sources` by index, `pictures` decoded and sized, `batches`, all on the host; `augment` on the device."""
+"""The data room: `sources` by index, `pictures`, `batches`, all on the host; `augment` on the device."""
 
 from cnnjax.data.batches.pipeline import eval_batches, train_batches
 from cnnjax.data.pictures.decode import decode_image, fit_image
