@@ -28,7 +28,7 @@ from rich.console import Console
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.data import augment, open_source
-from cnnjax.data.statistics import channel_statistics
+from cnnjax.data.pictures.statistics import channel_statistics
 from cnnjax.experiment import make_augment
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.report.results import mean_and_deviation

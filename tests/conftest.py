@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jaxtyping
@@ -35,3 +36,11 @@ def unchecked_types() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def cache_folder(tmp_path_factory, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    folder = tmp_path_factory.mktemp("cache") / "cnnjax"
+    monkeypatch.setenv("CNNJAX_CACHE", str(folder))
+    return folder

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cnnjax import analysis
 from cnnjax.data import ArraySource, Info
-from cnnjax.data.pixels import Pixels
+from cnnjax.data.pictures.pixels import Pixels
 from cnnjax.experiment import check_augmentation, export_run, make_augment, make_task, run, run_on
 from cnnjax.models import registry
 from cnnjax.models.export import load_exported

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cnnjax"
 FLOORS = {
+    "cache": 0,
     "functional": 0,
     "view": 0,
     "layers": 1,

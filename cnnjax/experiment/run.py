@@ -17,11 +17,11 @@ from cnnjax import models
 from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.tracing import trace
 from cnnjax.data import Source, augment, open_source, shared_examples
-from cnnjax.data.class_names import compare_sources
-from cnnjax.data.loading import Loader
-from cnnjax.data.pixels import Pixels, kind_of
-from cnnjax.data.sources import labels_of, tags_of
-from cnnjax.data.statistics import channel_statistics
+from cnnjax.data.batches.loader import Loader
+from cnnjax.data.pictures.pixels import Pixels, kind_of
+from cnnjax.data.pictures.statistics import channel_statistics
+from cnnjax.data.sources.class_names import compare_sources
+from cnnjax.data.sources.source import labels_of, tags_of
 from cnnjax.models.export import export
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import PAGE, write_report

@@ -13,9 +13,9 @@ import numpy as np
 
 from cnnjax import models
 from cnnjax.data import augment, open_source
-from cnnjax.data.opening import is_spelling
-from cnnjax.data.pipeline import eval_batches
-from cnnjax.data.pixels import Pixels
+from cnnjax.data.batches.pipeline import eval_batches
+from cnnjax.data.pictures.pixels import Pixels
+from cnnjax.data.sources.opening import is_spelling
 from cnnjax.models import Model, inference_options
 from cnnjax.train.checkpoint import load_checkpoint
 from cnnjax.train.run_folder import RECORD, drift, read_record

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.resident import gather
+from cnnjax.data.batches.resident import gather
 from cnnjax.models import unstack
 from cnnjax.train.feed import Feed
 from cnnjax.train.hosts import from_all_processes

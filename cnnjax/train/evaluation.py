@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.data.resident import gather
+from cnnjax.data.batches.resident import gather
 from cnnjax.train.calls import CALLS_AHEAD
 from cnnjax.train.feed import Batches, Feed
 from cnnjax.train.hosts import from_all_processes

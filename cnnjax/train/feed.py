@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from cnnjax.data.crop import RandomCrop
-from cnnjax.data.loading import Fault
-from cnnjax.data.order import Order, Part, id_batches
-from cnnjax.data.pipeline import eval_batches, train_batches
-from cnnjax.data.resident import read_all
-from cnnjax.data.sources import Source
+from cnnjax.data.batches.loader import Fault
+from cnnjax.data.batches.order import Order, Part, id_batches
+from cnnjax.data.batches.pipeline import eval_batches, train_batches
+from cnnjax.data.batches.resident import read_all
+from cnnjax.data.pictures.random_crop import RandomCrop
+from cnnjax.data.sources.source import Source
 from cnnjax.train.config import Experiment
 from cnnjax.train.parallel import Parallel, whole_on
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
-from cnnjax.data.loading import Fault
+from cnnjax.data.batches.loader import Fault
 from cnnjax.view.text import printable
 
 METRICS = "metrics.jsonl"

@@ -18,10 +18,10 @@ import numpy as np
 from rich.console import Console
 
 from cnnjax.data.augment import unchanged
-from cnnjax.data.class_names import compare_sources
-from cnnjax.data.loading import Fault
-from cnnjax.data.resident import gather
-from cnnjax.data.sources import Source
+from cnnjax.data.batches.loader import Fault
+from cnnjax.data.batches.resident import gather
+from cnnjax.data.sources.class_names import compare_sources
+from cnnjax.data.sources.source import Source
 from cnnjax.models import Model
 from cnnjax.tasks import Task
 from cnnjax.train import preflight

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from rich.filesize import decimal
 
-from cnnjax.data.cache import private_folder
-from cnnjax.data.fingerprint import fingerprint
+from cnnjax.cache import private_folder
+from cnnjax.data.sources.fingerprint import fingerprint
 from cnnjax.train.config import Precision
 
 # Side of the square matrices whose product measures a device: a few milliseconds' work.

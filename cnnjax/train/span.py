@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.data.loading import Fault
+from cnnjax.data.batches.loader import Fault
 from cnnjax.tasks import Task
 from cnnjax.train.calls import CALLS_AHEAD
 from cnnjax.train.evaluation import merge

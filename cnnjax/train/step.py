@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from cnnjax.data.resident import gather
+from cnnjax.data.batches.resident import gather
 from cnnjax.train.recipe import Recipe, Replicas, learn
 from cnnjax.train.state import Guard, TrainState
 

@@ -98,7 +98,7 @@ def our_side(folder: Path, options: Options) -> Callable[[], float]:
     import jax
 
     from cnnjax.data import augment, open_source, train_batches
-    from cnnjax.data.crop import RandomCrop
+    from cnnjax.data.pictures.random_crop import RandomCrop
 
     source = open_source(f"folder:{folder}", "all")
 
@@ -278,8 +278,8 @@ def measure_resident(options: Options, *, batch_size: int = 128) -> dict[str, An
     import jax.numpy as jnp
 
     from cnnjax import models
-    from cnnjax.data.order import Order, Part, id_batches
-    from cnnjax.data.resident import gather
+    from cnnjax.data.batches.order import Order, Part, id_batches
+    from cnnjax.data.batches.resident import gather
     from cnnjax.report.timing import interleaved, medians
 
     random = np.random.default_rng(0)

@@ -115,7 +115,7 @@ def test_a_run_that_stops_writes_what_it_found(tmp_path):
 
 def order():
     """The ids of each batch of the run, from the pipeline."""
-    from cnnjax.data.order import Order, Part, id_batches
+    from cnnjax.data.batches.order import Order, Part, id_batches
 
     batches = id_batches(Order(len(TRAIN), 0), Part(16))
     return [next(batches)["id"].tolist() for _ in range(7)]

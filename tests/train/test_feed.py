@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cnnjax.data import ArraySource
-from cnnjax.data.resident import gather
+from cnnjax.data.batches.resident import gather
 from cnnjax.train import Augmentation, Experiment, Loading, parallel
 from cnnjax.train.feed import open_feed
 

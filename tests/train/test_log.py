@@ -7,7 +7,7 @@ import struct
 import pytest
 from rich.console import Console
 
-from cnnjax.data.loading import Fault
+from cnnjax.data.batches.loader import Fault
 from cnnjax.train import read_rows
 from cnnjax.train.log import MetricsLog, reporting
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.loading import Fault
+from cnnjax.data.batches.loader import Fault
 from cnnjax.tasks import Classification, Mean, Rows
 from cnnjax.train.span import Span
 from cnnjax.train.step import StepMetrics
