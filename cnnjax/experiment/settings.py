@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import tyro
 
-from cnnjax.settings import NOT_NEGATIVE, SHARE, UNRECORDED, Checked, Training, from_plain, to_plain
+from cnnjax.settings import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Training, from_plain, to_plain
 from cnnjax.tasks.settings import ClassificationSettings, TaggingSettings
 
 Task: TypeAlias = ClassificationSettings | TaggingSettings
@@ -88,14 +88,19 @@ class PictureData(Checked):
     train_split: str = "train"
     """Examples to train on, as a split with an optional slice: train, train[:90%], all[:8000]."""
     validation_split: str | None = None
-    """Examples to test on after every epoch, by which the best checkpoint is chosen. Where None, the validation split
-    that the data has, if any, and otherwise the test split; 'none' for the test split in any case."""
+    """Examples to test on after every epoch, which choose the best checkpoint. Where None, the validation split that the
+    data has, if any, else the test split, as it is when the same split is named for both."""
     test_split: str = "test"
     """Examples to test on at the end; after every epoch where there are no others for that."""
     image_size: int | None = None
     """Side that all pictures are brought to; as they come where None."""
     resize_by: Literal["resize", "cover", "pad", "crop"] = "resize"
     """How pictures are brought to the image size: stretched, scaled to cover it, padded, or cropped."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted from the pixels of each channel, on the scale from 0 to 1 for bytes; that of the training pictures
+    where None. Weights that were trained on other pictures want theirs."""
+    deviation: Annotated[tuple[float, ...] | None, POSITIVE] = None
+    """What each channel is divided by after that; that of the training pictures where None."""
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

@@ -1,11 +1,11 @@
 """The network of a run, read from its folder, as a function of pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,18 @@ from cnnjax.data import augment, open_source
 from cnnjax.data.batches.pipeline import eval_batches
 from cnnjax.data.pictures.pixels import Pixels
 from cnnjax.data.sources.opening import is_spelling
+from cnnjax.data.sources.source import Source
+from cnnjax.experiment.predictions import Predictions, picture_files, read_picture
+from cnnjax.experiment.settings import Experiment, experiment_of
 from cnnjax.models import Model, inference_options
+from cnnjax.tasks import Task
 from cnnjax.train.checkpoint import load_checkpoint
 from cnnjax.train.run_folder import RECORD, drift, read_record
 
 # Of what was changed in a record: lines, and characters of each.
 _MOST_TOLD, _LONGEST_TOLD = 5, 100
 
-# What the record says of a run's pictures, without which its network cannot be called with any.
-_OF_PICTURES = ("classes", "shape", "pixels", "mean", "deviation")
+_OWN_PICTURES = "call the network with pictures of your own, such as source[0]['image'][None]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +40,24 @@ class Trained:
     Attributes:
         model: the Flax model.
         variables: its variables, of the running averages where the run kept them.
+        task: what its output means.
         pixels: type, range, mean and deviation of the run's pictures, by which others are standardised.
         classes: their names, in the order of the logits.
         image_shape: height, width and channels of the run's pictures.
-        settings: the run's, as `config.json` has them.
-        record: what the run noted of its data, as `config.json` has it.
+        experiment: the run's settings; where it and its data lie is not recorded.
+        record: all that `config.json` holds.
+        step: of the checkpoint.
     """
 
     model: Model
     variables: Mapping[str, Any]
+    task: Task
     pixels: Pixels
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
-    settings: Mapping[str, Any]
+    experiment: Experiment
     record: Mapping[str, Any]
+    step: int
 
     def __call__(self, pictures: Any) -> Any:
         """Logits, one for each class.
@@ -67,8 +74,105 @@ class Trained:
             ValueError: the pictures are not like those of the run; it says in what.
         """
         self.pixels.check(pictures)
-        batch = {"image": jnp.asarray(pictures)}
-        return augment.standardize(batch, mean=self.pixels.mean, deviation=self.pixels.deviation)["image"]
+        return self.prepare_batch({"image": jnp.asarray(pictures)})["image"]
+
+    def prepare_batch(self, batch: Any) -> Any:
+        """A batch with its pictures standardised."""
+        return augment.standardize(batch, mean=self.pixels.mean, deviation=self.pixels.deviation)
+
+    def predict(self, pictures: Any, *, batch_size: int = 64) -> Predictions:
+        """What the network says of pictures, with the names of its classes.
+
+        Args:
+            pictures: an array (batch, height, width, channels) like those of the run, of any size that the model takes;
+                or files and folders of pictures, of any size, which are brought to that of the run, as it did.
+            batch_size: pictures that are computed at once.
+
+        Returns:
+            The predictions of the task, such as "probabilities" and "label", which print as a table and save
+            themselves as CSV and JSON.
+
+        Raises:
+            FileNotFoundError: a file or folder is not there, or a folder holds no picture.
+            ValueError: a file is no picture, or the pictures are not like those of the run.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}; expected a number above 0")
+        if isinstance(pictures, str | Path):
+            pictures = [pictures]
+        if isinstance(pictures, Sequence) and all(isinstance(one, str | Path) for one in pictures):
+            names = picture_files([Path(one) for one in pictures])
+            read = partial(read_picture, shape=self.image_shape, resize_by=self.experiment.pictures.resize_by)
+            parts = [
+                np.stack([read(name) for name in names[start : start + batch_size]])
+                for start in range(0, len(names), batch_size)
+            ]
+            if self.pixels.dtype != "uint8" and not self.pixels.from_zero_to_one:
+                raise ValueError(
+                    f"the run was trained on floats from {self.pixels.low:g} to {self.pixels.high:g}, which files do"
+                    " not hold; pass an array"
+                )
+        else:
+            whole = np.asarray(pictures)
+            self.pixels.check(whole)
+            names = [str(number) for number in range(len(whole))]
+            parts = [whole[start : start + batch_size] for start in range(0, len(whole), batch_size)]
+        if not names:
+            raise ValueError("no pictures came; expected at least one")
+        found = [self._predict(part, batch_size) for part in parts]
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        return Predictions(tuple(map(str, names)), joined, tuple(self.task.rows(joined)))
+
+    def _predict(self, pictures: np.ndarray, batch_size: int) -> Any:
+        """Predictions of at most one batch; it is filled up, so that one program serves all."""
+        count = len(pictures)
+        filled = np.concatenate([pictures, np.repeat(pictures[:1], batch_size - count, axis=0)])
+        batch = {"image": filled, "valid": np.arange(batch_size) < count}
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], self._compiled(self.variables, batch))
+
+    @cached_property
+    def _compiled(self) -> Any:
+        def predict(variables: Any, batch: Any) -> Any:
+            batch = self.prepare_batch(batch)
+            inputs = self.task.inputs(batch, train=False)
+            output = self.model.apply(variables, inputs, **inference_options(self.model))
+            return self.task.predict(output, batch)
+
+        return jax.jit(predict)
+
+    def open_split(self, split: str | None = None, *, data: str | None = None, data_dir: Path | None = None) -> Source:
+        """A split of the run's data, or of other data with the same classes.
+
+        Args:
+            split: its name; that of the run's test where None.
+            data: spelling of other data; the run's where None.
+            data_dir: where the data lies, as the run was told; a record says nothing of places.
+
+        Raises:
+            ValueError, OSError: the run's data is not there, is no longer the same, or was given from Python; or other
+                data has other classes.
+        """
+        pictures = self.experiment.pictures
+        told = self.record["sources"]["test"]
+        name, split = data or told["data"], split or told["split"]
+        if not is_spelling(name):
+            raise ValueError(
+                f"the run was tested on {name!r} ({split}), which was given from Python and cannot be opened by its"
+                f" name; {_OWN_PICTURES}"
+            )
+        links = self.experiment.training.loading.follow_links
+        source = open_source(name, split, data_dir=data_dir or pictures.data_dir, follow_links=links)
+        known = self.record["data"]["fingerprints"].get(split)
+        if data is None and known is not None and source.info.fingerprint != known:
+            raise ValueError(
+                f"{name} ({split}) holds other pictures now than those that the run was tested on; {_OWN_PICTURES}"
+            )
+        if tuple(source.info.classes) != self.classes:
+            raise ValueError(
+                f"{name} ({split}) has the classes {', '.join(source.info.classes[:6])}, ..., and the run"
+                f" {', '.join(self.classes[:6])}, ...; expected the same, in one order"
+            )
+        return source
 
     def test_pictures(self, count: int, *, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The first test pictures of the run as floats, from 0 to 1 where they are bytes, and their labels or tags.
@@ -78,73 +182,66 @@ class Trained:
             data_dir: where the data lies, as the run was told; a record says nothing of places.
 
         Raises:
-            ValueError, OSError: the run's data is not there, is no longer the same, or was given from Python.
+            ValueError, OSError: as `open_split`.
         """
-        name, split = self.settings["data"], self.settings["test_split"]
-        cure = "call the network with pictures of your own, such as source[0]['image'][None]"
-        if not is_spelling(name):
-            raise ValueError(
-                f"the run was tested on {name!r} ({split}), which was given from Python and cannot be opened by its"
-                f" name; {cure}"
-            )
-        source = open_source(name, split, data_dir=data_dir, follow_links=self.settings["loading"]["follow_links"])
-        if source.info.fingerprint != self.record.get("fingerprint of the test data"):
-            raise ValueError(f"{name} ({split}) holds other pictures now than those that the run was tested on; {cure}")
-        options = {"image_size": self.image_shape[:2], "fit": self.settings["fit"]}
+        source = self.open_split(data_dir=data_dir)
+        options = {"image_size": self.image_shape[:2], "fit": self.experiment.pictures.resize_by}
         with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
             batch = next(batches)
         images, labels = (batch[name][batch["valid"]] for name in ("image", "label" if "label" in batch else "tags"))
         return (images / 255.0 if images.dtype == np.uint8 else images).astype(np.float32), np.asarray(labels)
 
 
-def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | None = None) -> Trained:
+def load_run(
+    run_dir: Path | str, *, step: int | Literal["best"] | None = None, image_size: int | tuple[int, int] | None = None
+) -> Trained:
     """The network of a run on pictures.
 
     Args:
         run_dir: the folder of the run.
-        step: of the checkpoint; the latest where None.
-        image_size: side of the pictures; that of the run's where None.
+        step: of the checkpoint; the latest where None, "best" for the one of the highest score.
+        image_size: side, or height and width, of the pictures; those of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
         ValueError: the record or the checkpoint is damaged, the record is not the one that the checkpoint was saved
             with or says too little of the pictures, or the model does not take pictures of that size.
     """
-    (variables, saved), record = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
+    (variables, saved, found), path = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
     cure = f"load_variables({str(run_dir)!r}) gives its variables, for a model and a preparation that you make yourself"
     try:
         changed = drift(read_record(Path(run_dir)), saved, allowed=saved.get("allow_drift", ()))
-        settings, data = saved["experiment"], dict(saved["record"])
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{record} is damaged, or is not that of a run ({error})") from None
+        raise ValueError(f"{path} is damaged, or is not that of a run ({error})") from None
     if changed:
         told = [line if len(line) <= _LONGEST_TOLD else f"{line[:_LONGEST_TOLD]} ..." for line in changed]
         more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
         raise ValueError(
-            f"{record} was changed since the checkpoint was saved (there is the file, here the checkpoint:"
+            f"{path} was changed since the checkpoint was saved (there is the file, here the checkpoint:"
             f" {'; '.join([*told[:_MOST_TOLD], *more])}); undo the change"
         )
-    if missing := [name for name in _OF_PICTURES if name not in data]:
+    if missing := [name for name in ("net", "pictures", "data", "built task") if name not in saved]:
         raise ValueError(
-            f"{record} says nothing of {', '.join(missing)}: it is that of a run by train.fit, whose model and"
+            f"{path} says nothing of {', '.join(missing)}: it is that of a run by cnnjax.fit, whose model and"
             f" preparation were given from Python, or of an earlier version; {cure}"
         )
     try:
-        classes, shape = tuple(data["classes"]), tuple(data["shape"])
+        experiment, data = experiment_of(saved, where=str(path)), saved["data"]
         pixels = Pixels(**data["pixels"], mean=tuple(data["mean"]), deviation=tuple(data["deviation"]))
-        shape = (image_size or shape[0], image_size or shape[1], len(pixels.mean))
-        options = {"num_classes": len(classes), "dtype": jnp.dtype(settings["precision"])}
-        name = settings["model"]
+        sides = (image_size, image_size) if isinstance(image_size, int) else image_size or tuple(data["shape"][:2])
+        shape = (*sides, len(pixels.mean))
+        classes = tuple(data["classes"])
+        task = experiment.task.rebuild(saved["built task"])
+        fixed = {"num_classes": len(classes), "dtype": jnp.dtype(experiment.training.precision)}
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{record} is damaged, or is not that of a run on pictures ({error})") from None
+        raise ValueError(f"{path} is damaged, or is not that of a run on pictures ({error})") from None
     try:
-        model = models.create(name, **options)
+        model = models.create(experiment.net.name, **{**experiment.net.options, **fixed})
     except ValueError as error:
-        raise ValueError(f"the model of {record} cannot be made anew: {error}; {cure}") from None
+        raise ValueError(f"the model of {path} cannot be made anew: {error}; {cure}") from None
     pictures = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     models.check_inputs(model, pictures)
     like = jax.eval_shape(partial(model.init, **inference_options(model)), jax.random.key(0), pictures)
     stacked = models.stack(variables, dict(like))
-    return Trained(
-        model, {collection: stacked[collection] for collection in like}, pixels, classes, shape, settings, data
-    )
+    own = {collection: stacked[collection] for collection in like}
+    return Trained(model, own, task, pixels, classes, shape, experiment, saved, found)

@@ -11,7 +11,7 @@ from cnnjax.models.mobilenet import MobileNetV1
 from cnnjax.models.parts.architecture import Architecture, Stage
 from cnnjax.models.parts.auxiliary import AuxiliaryLogits
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, create, image_shape, name_of, names, options_of, register
+from cnnjax.models.registry import Model, builder_of, create, image_shape, name_of, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
@@ -40,6 +40,7 @@ __all__ = [
     "SENet154",
     "Stage",
     "ZFNet",
+    "builder_of",
     "check_inputs",
     "create",
     "image_shape",

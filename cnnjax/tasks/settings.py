@@ -1,9 +1,10 @@
 """Settings of the tasks, which build them from the data; importing this imports no JAX."""
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TYPE_CHECKING, runtime_checkable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from cnnjax.settings import SHARE, Checked
+from cnnjax.settings import SHARE, Checked, from_plain
 
 if TYPE_CHECKING:
     from cnnjax.data import Source
@@ -20,6 +21,10 @@ class TaskSettings(Protocol):
 
     def build(self, source: "Source") -> "Task":
         """The task, with all that it takes from the training data, such as the names of its classes."""
+        ...
+
+    def rebuild(self, plain: Mapping[str, Any]) -> "Task":
+        """The task that was built once, from its own fields as plain values."""
         ...
 
     def model_options(self, source: "Source") -> dict[str, Any]:
@@ -45,7 +50,7 @@ class ClassificationSettings(Checked):
             ValueError: the data has tags and no classes, or names too few; a class that is to be weighed has no
                 examples.
         """
-        from cnnjax.data.sources import labels_of
+        from cnnjax.data.sources.source import labels_of
         from cnnjax.tasks.classification import Classification
         from cnnjax.tasks.imbalance import class_weights
 
@@ -57,6 +62,12 @@ class ClassificationSettings(Checked):
         if self.class_weights == "balanced":
             weights = class_weights(_known(labels_of(source), source, "label"), len(classes))
         return Classification(classes, label_smoothing=self.label_smoothing, class_weights=weights)
+
+    def rebuild(self, plain: Mapping[str, Any]) -> "Classification":
+        """The task of a run's record."""
+        from cnnjax.tasks.classification import Classification
+
+        return from_plain(Classification, plain, where="the record's task")
 
     def model_options(self, source: "Source") -> dict[str, Any]:
         """One output per class."""
@@ -80,7 +91,7 @@ class TaggingSettings(Checked):
         Raises:
             ValueError: the data has classes and no tags; a tag that is to be weighed has no examples.
         """
-        from cnnjax.data.sources import tags_of
+        from cnnjax.data.sources.source import tags_of
         from cnnjax.tasks.imbalance import positive_weights
         from cnnjax.tasks.tagging import Tagging
 
@@ -89,6 +100,12 @@ class TaggingSettings(Checked):
         if self.class_weights == "balanced":
             weights = positive_weights(_known(tags_of(source), source, "tags"))
         return Tagging(source.info.classes, loss_name=self.loss, positive_weights=weights)
+
+    def rebuild(self, plain: Mapping[str, Any]) -> "Tagging":
+        """The task of a run's record."""
+        from cnnjax.tasks.tagging import Tagging
+
+        return from_plain(Tagging, plain, where="the record's task")
 
     def model_options(self, source: "Source") -> dict[str, Any]:
         """One output per tag."""

@@ -15,13 +15,31 @@ from cnnjax.data.batches.pipeline import eval_batches, train_batches
 from cnnjax.data.batches.resident import read_all
 from cnnjax.data.pictures.random_crop import RandomCrop
 from cnnjax.data.sources.source import Source
-from cnnjax.train.config import Experiment
-from cnnjax.train.parallel import Parallel, whole_on
+from cnnjax.settings import Training
+from cnnjax.train.parallel import Parallel, replicate
 
 # So many examples are read, at most, to know what a batch is like.
 _SAMPLED = 256
 
 Batches: TypeAlias = Generator[dict[str, np.ndarray], None, None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are brought to one size.
+
+    Attributes:
+        image_size: height and width; as they come where None.
+        resize_by: how they are brought to it.
+        random_crop: what is drawn from each picture instead; None for the picture.
+    """
+
+    image_size: tuple[int, int] | None = None
+    resize_by: Any = "resize"
+    random_crop: RandomCrop | None = None
+
+
+AS_THEY_COME = Reading()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,34 +95,41 @@ class Feed:
 
 def open_feed(
     source: Source,
-    experiment: Experiment,
+    training: Training,
     parallel: Parallel,
     *,
+    read: Reading,
     on_fault: Callable[[Fault], None],
-    training: bool = False,
+    shuffled: bool = False,
     console: Console | None = None,
 ) -> Feed:
-    """The batches of a source as an experiment asks for them; small sources are read now, to live on the device.
+    """The batches of a source as the settings ask for them; small sources are read now, to live on the device.
 
-    For training, pictures that are cropped at random are always read one after the other.
+    Pictures that are cropped at random are always read one after the other.
+
+    Args:
+        source: the examples.
+        training: the settings of the run.
+        parallel: the devices.
+        read: how pictures are brought to one size.
+        on_fault: is told what could not be read.
+        shuffled: whether they are trained on.
+        console: shows progress.
     """
-    size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    loading = experiment.loading
+    loading = training.loading
     options = {
-        "image_size": size,
-        "fit": experiment.fit,
+        "image_size": read.image_size,
+        "fit": read.resize_by,
         "threads": loading.threads,
         "workers": loading.workers,
         "unreadable": loading.unreadable,
         "most_unreadable": loading.most_unreadable,
         "on_fault": on_fault,
     }
-    changes = experiment.augmentation
-    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
-    limit = 0 if crop else loading.resident_mib * 2**20
+    limit = 0 if read.random_crop else loading.resident_mib * 2**20
     examples = (read_all(source, limit=limit, console=console, **options) if limit else None) or {}
-    on_device = parallel.place(examples) if training else whole_on(parallel.mesh, examples)
-    return Feed(source, experiment.batch_size, options, crop, examples, on_device)
+    on_device = parallel.replicate(examples) if shuffled else replicate(parallel.mesh, examples)
+    return Feed(source, training.batch_size, options, read.random_crop, examples, on_device)
 
 
 def _process() -> dict[str, Any]:

@@ -104,6 +104,26 @@ def splits(data: str | Source, *, data_dir: Path | str | None = None, follow_lin
     return _on_offer(_parts(data, data_dir, follow_links))
 
 
+def validation_split(
+    data: str | Source,
+    *,
+    besides: str = "test",
+    data_dir: Path | str | None = None,
+    follow_links: bool = False,
+) -> str | None:
+    """The name of the split that is meant for validation; None where there is none beside the split `besides`.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: as `splits`.
+    """
+    parts = _parts(data, data_dir, follow_links)
+    test = next((name for name in parts if name == besides.partition("[")[0]), None)
+    found = next((name for name in parts if split_name(name) == "val"), None)
+    if found is None or len(parts) == 1 or (test is not None and parts[test] is parts[found]):
+        return None
+    return found
+
+
 def shared_examples(first: Source, second: Source) -> int:
     """How many examples two opened splits of one data set have in common.
 

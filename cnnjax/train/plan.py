@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cnnjax.train.config import Experiment
+from cnnjax.settings import Training
 
 # Calls handed to the device before the first of them is waited for.
 CALLS_AHEAD = 2
@@ -11,41 +11,44 @@ CALLS_AHEAD = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens after which step of a run.
+    """Decides after which steps the loop logs, evaluates and saves.
 
     Attributes:
-        experiment: its settings.
+        training: the settings of the run.
         examples: the size of its training set.
     """
 
-    experiment: Experiment
+    training: Training
     examples: int
 
     @property
     def total(self) -> int:
         """The last step."""
-        return self.experiment.total_steps(self.examples)
+        return self.training.total_steps(self.examples)
 
     def epoch(self, step: int) -> float:
         """Passes over the training set after a step."""
-        return step * self.experiment.batch_size / self.examples
+        return step * self.training.batch_size / self.examples
 
     def epoch_ends(self, step: int) -> bool:
         """Whether an epoch ends with a step, or the run does: then it is tested, logged and saved."""
+        return step == self.total or self._whole_epochs(step) > self._whole_epochs(step - 1)
 
-        def epochs(steps: int) -> int:
-            return steps * self.experiment.batch_size // self.examples
-
-        return step == self.total or epochs(step) > epochs(step - 1)
+    def is_over(self, step: int, best: int | None) -> bool:
+        """Whether a run ends early after a step: so many epochs after its best one as its patience is."""
+        patience = self.training.patience
+        if patience is None or best is None:
+            return False
+        return self._whole_epochs(step) - self._whole_epochs(best) >= patience
 
     def logs(self, step: int) -> bool:
         """Whether a row is logged after a step."""
-        every = self.experiment.log_every
+        every = self.training.log_every
         return self.epoch_ends(step) or bool(every and step % every == 0)
 
     def saves(self, step: int) -> bool:
         """Whether the state is saved after a step."""
-        every = self.experiment.saving.every
+        every = self.training.saving.every
         return self.epoch_ends(step) or bool(every and step % every == 0)
 
     def calls(self, done: int) -> Iterator[int]:
@@ -53,10 +56,13 @@ class Plan:
 
         A call of several steps ends before or with the step after which something is to be done.
         """
-        most = self.experiment.steps_per_call
+        most = self.training.steps_per_call
         while done < self.total:
             between = range(done + 1, done + most)
             alone = done + most > self.total or any(self.logs(step) or self.saves(step) for step in between)
             size = 1 if alone else most
             yield size
             done += size
+
+    def _whole_epochs(self, steps: int) -> int:
+        return steps * self.training.batch_size // self.examples
