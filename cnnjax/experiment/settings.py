@@ -88,8 +88,8 @@ class PictureData(Checked):
     train_split: str = "train"
     """Examples to train on, as a split with an optional slice: train, train[:90%], all[:8000]."""
     validation_split: str | None = None
-    """Examples to test on after every epoch, which choose the best checkpoint. Where None, the validation split that the
-    data has, if any, else the test split, as it is when the same split is named for both."""
+    """Examples to test on after every epoch, which choose the best checkpoint. Where None, the validation split of the
+    data, if it has one, else the test split, as when the same split is named for both."""
     test_split: str = "test"
     """Examples to test on at the end; after every epoch where there are no others for that."""
     image_size: int | None = None

@@ -37,7 +37,8 @@ def from_plain(kind: type[Settings], plain: Mapping[str, Any], *, where: str = "
     """
     if not isinstance(plain, Mapping):
         raise ValueError(f"{where} holds {type(plain).__name__} in the place of {kind.__name__}; expected settings")
-    hints = get_type_hints(kind, include_extras=True)
+    every = get_type_hints(kind, include_extras=True)
+    hints = {field.name: every[field.name] for field in dataclasses.fields(kind)}
     given = {}
     for name, value in plain.items():
         if name == KIND and KIND not in hints:
