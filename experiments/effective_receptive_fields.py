@@ -159,7 +159,7 @@ def grow(seed: int) -> list[dict[str, Any]]:
                 "size_uniform": uniform.size,
                 "ratio_uniform": uniform.ratio,
                 "ratio_random": random.ratio,
-                "gaussian_fit_uniform": uniform.fit,
+                "gaussian_fit_uniform": uniform.r_squared,
             }
         )
     return records
@@ -178,7 +178,7 @@ def measure(net: str, function: Callable[[Any], Any], images: Any, layers: list[
                 "effective_size": found.size,
                 "ratio": found.ratio,
                 "sigma": float(np.mean(found.sigma)),
-                "gaussian_fit": found.fit,
+                "gaussian_fit": found.r_squared,
             }
         )
     return rows

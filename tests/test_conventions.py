@@ -22,8 +22,8 @@ COVERED_BY = {
         )
     },
     **dict.fromkeys(
-        [f"analysis/{module}.py" for module in ("reach", "placement", "rearranging", "sliding", "step")],
-        "analysis/test_rules.py",
+        [f"analysis/reach/{module}.py" for module in ("intervals", "placement", "rearranging", "sliding", "case")],
+        "analysis/reach/test_rules.py",
     ),
     "models/parts/auxiliary.py": "tasks/test_heads.py",
     "models/parts/units.py": "models/test_all_models.py",

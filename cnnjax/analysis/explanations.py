@@ -11,8 +11,8 @@ import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
 from cnnjax.analysis.compiled import Held, fingerprint
-from cnnjax.analysis.evaluation import rectifiers
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import rectifiers
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program, patterns_of
 from cnnjax.models import Model, inference_options, initialize

@@ -25,7 +25,7 @@ def test_of_a_linear_stack_the_variance_grows_with_depth(depth):
     assert found.field.size == (2 * depth + 1,) * 2
     np.testing.assert_allclose(found.radius, 2 * np.sqrt(depth * 2 / 3), rtol=1e-4)
     if depth == 8:
-        assert found.fit > 0.998  # a Gaussian, by the central limit theorem
+        assert found.r_squared > 0.998  # a Gaussian, by the central limit theorem
 
 
 def test_the_gradient_is_the_kernels_power():
