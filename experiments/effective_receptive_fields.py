@@ -197,7 +197,7 @@ def main(options: Options) -> None:
     for name in track(options.zoo, "fresh weights", console=console, transient=True):
         model, shape = models.create(name), (2, *models.image_shape(name))
         images = jax.random.normal(key, shape)
-        variables = models.initialize(model, key, images)
+        variables = models.initialize(key, model, images)
 
         def apply(x: Any, model: Any = model, variables: Any = variables) -> Any:
             return model.apply(variables, x)
@@ -205,7 +205,7 @@ def main(options: Options) -> None:
         zoo += measure(name, apply, images, stages_of(model))
     trained = trained_network(options.run_dir, QUICK, console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-    fresh = models.initialize(trained.model, key, trained.prepare(pictures))
+    fresh = models.initialize(key, trained.model, trained.prepare(pictures))
     layers = stages_of(trained.model)
 
     def before(x: Any) -> Any:

@@ -239,7 +239,7 @@ def sanity_check(
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True)
     draw_key, noise_key = jax.random.split(key)
-    fresh = initialize(model, draw_key, prepare(images))
+    fresh = initialize(draw_key, model, prepare(images))
     apply = partial(model.apply, **inference_options(model))
 
     def explained(variables: Any) -> dict[str, np.ndarray]:

@@ -163,7 +163,7 @@ def from_torch(
     extra = sorted(name for name in tensors.keys() - names if not name.endswith(_COUNTERS))
     heads = {entry.module for entry, (kind, _) in faults.items() if entry.is_head and kind in ("missing", "misshapen")}
     if fresh_head is not None and heads:
-        start = _flat(unstack(initialize(model, fresh_head, _pictures(model, shape))))
+        start = _flat(unstack(initialize(fresh_head, model, _pictures(model, shape))))
         found |= {entry.path: np.asarray(start[entry.path]) for entry in entries if entry.module in heads}
         faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}
     of_heads = _names_of_heads(model, shape) if extra else set()

@@ -74,7 +74,7 @@ def create_state(
         ValueError: the inputs do not fit the model (see `models.initialize`).
     """
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = initialize(model, init_key, inputs)
+    variables = initialize(init_key, model, inputs)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),

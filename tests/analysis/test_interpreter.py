@@ -21,7 +21,7 @@ def test_equals_the_model(name):
     model = models.create(name, num_classes=3)
     shape = (2, *models.image_shape(name)) if name != "googlenet_bn" else (1, 65, 65, 3)
     images = jax.random.normal(jax.random.key(0), shape)
-    variables = models.initialize(model, jax.random.key(1), images)
+    variables = models.initialize(jax.random.key(1), model, images)
 
     def function(images):
         return model.apply(variables, images)
