@@ -159,7 +159,7 @@ def grow(seed: int) -> list[dict[str, Any]]:
                 "size_uniform": uniform.size,
                 "ratio_uniform": uniform.ratio,
                 "ratio_random": random.ratio,
-                "gaussian_fit_uniform": uniform.fit,
+                "gaussian_fit_uniform": uniform.r_squared,
             }
         )
     return records
@@ -178,7 +178,7 @@ def measure(net: str, function: Callable[[Any], Any], images: Any, layers: list[
                 "effective_size": found.size,
                 "ratio": found.ratio,
                 "sigma": float(np.mean(found.sigma)),
-                "gaussian_fit": found.fit,
+                "gaussian_fit": found.r_squared,
             }
         )
     return rows
@@ -197,7 +197,7 @@ def main(options: Options) -> None:
     for name in track(options.zoo, "fresh weights", console=console, transient=True):
         model, shape = models.create(name), (2, *models.image_shape(name))
         images = jax.random.normal(key, shape)
-        variables = models.initialize(model, key, images)
+        variables = models.initialize(key, model, images)
 
         def apply(x: Any, model: Any = model, variables: Any = variables) -> Any:
             return model.apply(variables, x)
@@ -205,7 +205,7 @@ def main(options: Options) -> None:
         zoo += measure(name, apply, images, stages_of(model))
     trained = trained_network(options.run_dir, QUICK, console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-    fresh = models.initialize(trained.model, key, trained.prepare(pictures))
+    fresh = models.initialize(key, trained.model, trained.prepare(pictures))
     layers = stages_of(trained.model)
 
     def before(x: Any) -> Any:

@@ -93,7 +93,7 @@ def open_net(options: Options, console: Console) -> Net:
         key = jax.random.key(options.seed)
         count = min(options.examples, 8 if options.picture is None else 1)
         pictures = np.asarray(jax.random.uniform(key, (count, *shape)), np.float32)
-        variables = models.initialize(model, key, pictures)
+        variables = models.initialize(key, model, pictures)
         name = f"{options.model} with fresh weights, on noise"
         net = Net(name, lambda x: model.apply(variables, 2 * x - 1), variables["params"], pictures)
     else:

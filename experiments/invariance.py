@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 
 from cnnjax import analysis
-from cnnjax.analysis import transforms
+from cnnjax.analysis import changes
 from cnnjax.cli import one_line_errors
 from cnnjax.experiment import trained_network
 from cnnjax.report.analyses import Part, write_analyses
@@ -71,10 +71,10 @@ class Options:
     out: Path = RESULTS
 
 
-def examples_of(pictures: np.ndarray, changes: tuple[analysis.Transform, ...], seed: int) -> Figure:
-    """The first picture under every transform, at its middle severity."""
+def examples_of(pictures: np.ndarray, tried: tuple[analysis.Change, ...], seed: int) -> Figure:
+    """The first picture under every change, at its middle severity."""
     shown = [plots.Tile(pictures[0], "as it is")]
-    for change in changes:
+    for change in tried:
         severity = change.severities[len(change.severities) // 2]
         changed = change.apply(jax.random.key(seed), jnp.asarray(pictures[:2]), severity)
         shown.append(plots.Tile(np.asarray(changed[0]), f"{change.name}\n{severity:g} {change.unit}"))
@@ -88,19 +88,19 @@ def main(options: Options) -> None:
     pictures, labels = trained.test_pictures(options.examples, data_dir=options.data_dir)
     border = np.concatenate([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], axis=1)
     fill = float(border.mean()) if options.fill is None else options.fill
-    changes = transforms.challenges(min(pictures.shape[1:3]), fill=fill)
+    tried = changes.challenges(min(pictures.shape[1:3]), fill=fill)
     layers = options.layers or tuple(stage.name for stage in getattr(trained.model, "stages", ()))
-    with console.status(f"{len(changes)} changes of {len(pictures)} pictures"):
+    with console.status(f"{len(tried)} changes of {len(pictures)} pictures"):
         found = analysis.invariance(
-            jax.random.key(options.seed), trained, pictures, labels=labels, transforms=changes, layers=layers
+            jax.random.key(options.seed), trained, pictures, labels=labels, changes=tried, layers=layers
         )
     name = f"{trained.settings['model']} on {trained.settings['data']}"
-    drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, changes, options.seed)}
+    drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, tried, options.seed)}
     if layers:
         drawings["equivariance"] = found.draw_equivariance
     part = Part("responses", "Answers to changed pictures", found, "Over the severity of each change.", drawings)
     worst = {
-        change.name: min(r.accuracy or 0.0 for r in found.responses if r.transform == change.name) for change in changes
+        change.name: min(r.accuracy or 0.0 for r in found.responses if r.change == change.name) for change in tried
     }
     measured = {
         "accuracy": found.accuracy,

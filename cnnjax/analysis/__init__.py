@@ -14,34 +14,28 @@ from cnnjax.analysis.attribution import (
     saliency,
     smooth_grad,
 )
+from cnnjax.analysis.changes import Change, challenges
 from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus
+from cnnjax.analysis.context import Context, LayerContext, context
 from cnnjax.analysis.cost import Cost, LayerCost, cost
 from cnnjax.analysis.effective import EffectiveField, effective_receptive_field
 from cnnjax.analysis.explanations import Explanations, SanityCheck, explain, sanity_check
 from cnnjax.analysis.feature_maps import feature_maps, first_kernel
-from cnnjax.analysis.fields import AxisField, LayerField
 from cnnjax.analysis.invariance import Invariance, Response, equivariance_error, invariance
+from cnnjax.analysis.layer_statistics import FeatureStatistics, LayerStatistics, feature_statistics
 from cnnjax.analysis.maximization import activation_maximization
 from cnnjax.analysis.occlusion import occlusion
+from cnnjax.analysis.parameter_sharing import LayerSharing, Sharing, parameter_sharing
 from cnnjax.analysis.patches import Neighbours, Patch, TopPatches, nearest_examples, top_patches
+from cnnjax.analysis.reach.fields import AxisField, LayerField
 from cnnjax.analysis.receptive_field import ReceptiveFields, receptive_field
 from cnnjax.analysis.similarity import Similarity, cka, similarity
-from cnnjax.analysis.statistics import FeatureStatistics, LayerStatistics, feature_statistics
-from cnnjax.analysis.structure import (
-    Context,
-    LayerContext,
-    LayerSharing,
-    Sharing,
-    Superposition,
-    context,
-    parameter_sharing,
-    superposition,
-)
 from cnnjax.analysis.summary import Summary, summary
-from cnnjax.analysis.transforms import Transform, challenges
+from cnnjax.analysis.superposition import Superposition, superposition
 
 __all__ = [
     "AxisField",
+    "Change",
     "Context",
     "Cost",
     "EffectiveField",
@@ -63,7 +57,6 @@ __all__ = [
     "Summary",
     "Superposition",
     "TopPatches",
-    "Transform",
     "activation_maximization",
     "challenges",
     "cka",

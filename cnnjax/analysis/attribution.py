@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from cnnjax.analysis.evaluation import evaluate, only_output, rectified_input, rectifiers
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import evaluate, rectified_input, rectifiers
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.tracing import trace_call
 
@@ -250,7 +250,7 @@ def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Ta
     """
     images = as_pictures(images, axes=4)
     program = trace_call(function, images)
-    shape = program.shapes[only_output(program)]
+    shape = program.shapes[program.only_output()]
     if len(shape) != 2 or shape[0] != len(images) or (targets is not None and np.shape(targets) != (len(images),)):
         raise ValueError(
             f"images {images.shape}, scores {shape}, targets {None if targets is None else np.shape(targets)}; expected"
@@ -322,7 +322,7 @@ def _through_rectifiers(
     found = {*rectifiers(program)}
     if not found:
         raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
-    output = [only_output(program)]
+    output = [program.only_output()]
 
     def guide(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
         place = rectified_input(program, equation) if equation in found else None

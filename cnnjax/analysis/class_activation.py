@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.analysis.attribution import Pictures, Scores, Targets, prepared, score_of
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.receptive_field import fields_of
 
@@ -86,9 +86,9 @@ def last_layer_with_positions(program: Program) -> str:
 
 def _maps_and_gradients(function: Scores, images: Any, targets: Any, layer: str | None) -> tuple[jax.Array, jax.Array]:
     images, targets, program = prepared(function, images, targets)
-    found = one_layer(program, layer or last_layer_with_positions(program))
+    found = program.layer(layer or last_layer_with_positions(program))
     fields_of(program)[found.name].check_rows_and_columns()
-    output = only_output(program)
+    output = program.only_output()
     (maps,) = evaluate(program, [images], [found.value])
 
     def score(maps: Any) -> jax.Array:

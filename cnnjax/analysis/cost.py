@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.constants import carried, constants_by_layer
-from cnnjax.analysis.counting import multiply_accumulates, uncounted
+from cnnjax.analysis.counting import data_dependent_loops, multiply_accumulates
 from cnnjax.analysis.memory import bytes_of, kept_in_training, live_bytes
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.tracing import trace
@@ -56,7 +56,7 @@ class Cost(Result):
         kept_bytes: what the backward pass of a training step keeps, the picture with it; None where it was not asked
             for, or of a plain function.
         padding: whether taps on padding are counted.
-        uncounted: loops that run as often as the data says, one turn of which is counted.
+        data_dependent_loops: loops that run as often as the data says, one turn of which is counted.
         from_constants: whether `params` are elements of the arrays that a function carries along: its weights, but also
             running statistics of norms, counts of pools, or a mean that it takes off its pictures.
     """
@@ -69,7 +69,7 @@ class Cost(Result):
     forward_bytes: int
     kept_bytes: int | None
     padding: bool
-    uncounted: tuple[str, ...]
+    data_dependent_loops: tuple[str, ...]
     from_constants: bool
 
     @property
@@ -130,7 +130,7 @@ class Cost(Result):
                 f"{format_cell(outside / _KIB)} KiB of what is kept are the picture, and what is made between layers,"
                 " as by activations."
             )
-        return notes + constant_notes(self) + loop_notes(self.uncounted)
+        return notes + constant_notes(self) + loop_notes(self.data_dependent_loops)
 
     def draw(self) -> Figure:
         """Bars of each layer's own multiply-accumulates, parameters and activations."""
@@ -227,14 +227,14 @@ def cost_of(
         forward_bytes=max(live, default=0),
         kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
-        uncounted=uncounted(program),
+        data_dependent_loops=data_dependent_loops(program),
         from_constants=variables is None,
     )
 
 
-def loop_notes(uncounted: Sequence[str]) -> list[str]:
+def loop_notes(data_dependent_loops: Sequence[str]) -> list[str]:
     """What is said of loops that run as often as the data says."""
-    return [f"Of each {' and '.join(uncounted)} loop one turn is counted."] if uncounted else []
+    return [f"Of each {' and '.join(data_dependent_loops)} loop one turn is counted."] if data_dependent_loops else []
 
 
 def constant_notes(cost: Cost) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_field, only_output
-from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.inputs import as_pictures
+from cnnjax.analysis.interpreter import evaluate
+from cnnjax.analysis.reach.fields import LayerField
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.view.result import Figure, Result
@@ -71,8 +71,8 @@ class EffectiveField(Result):
         return shape * (self.gradient * shape).sum() / max((shape**2).sum(), 1e-30)
 
     @property
-    def fit(self) -> float:
-        """The share of the gradient's variance that the Gaussian explains (R squared)."""
+    def r_squared(self) -> float:
+        """The share of the gradient's variance that the Gaussian explains."""
         residual = ((self.gradient - self.gaussian) ** 2).sum()
         return float(1 - residual / max(((self.gradient - self.gradient.mean()) ** 2).sum(), 1e-30))
 
@@ -89,7 +89,7 @@ class EffectiveField(Result):
                 "theoretical_size": self.field.size[axis],
                 "effective_size": self.size,
                 "ratio": self.ratio,
-                "gaussian_fit": self.fit,
+                "gaussian_r_squared": self.r_squared,
             }
             for axis in range(len(self.sigma))
         ]
@@ -129,9 +129,9 @@ def effective_receptive_field(
     images = as_pictures(images)
     program = trace_call(function, images)
     if layer is None:
-        value, field = only_output(program), only_field(program)
+        value, field = program.only_output(), fields_of(program).only_output()
     else:
-        found = one_layer(program, layer)
+        found = program.layer(layer)
         field, value = fields_of(program)[found.name], found.value
     if any(axis.reach.axis is None for axis in field.axes):
         raise ValueError(

@@ -11,8 +11,8 @@ import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
 from cnnjax.analysis.compiled import Held, fingerprint
-from cnnjax.analysis.evaluation import rectifiers
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import rectifiers
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program, patterns_of
 from cnnjax.models import Model, inference_options, initialize
@@ -239,7 +239,7 @@ def sanity_check(
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True)
     draw_key, noise_key = jax.random.split(key)
-    fresh = initialize(model, draw_key, prepare(images))
+    fresh = initialize(draw_key, model, prepare(images))
     apply = partial(model.apply, **inference_options(model))
 
     def explained(variables: Any) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from cnnjax.analysis.evaluation import evaluate
 from cnnjax.analysis.inputs import as_floats
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.program import check_patterns, patterns_of
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.tracing import trace_call
 
 
@@ -60,7 +60,7 @@ def activation_maximization(
             " and one of 0 or more"
         )
     program = trace_call(function, jax.ShapeDtypeStruct((max(len(channels), 1), *shape), jnp.float32))
-    value = only_output(program) if layer is None else one_layer(program, layer).value
+    value = program.only_output() if layer is None else program.layer(layer).value
     count = program.shapes[value][-1]
     if not channels or any(not 0 <= channel < count for channel in channels):
         raise ValueError(f"channels={channels}; {layer or 'the output'} has {count}, counted from 0")

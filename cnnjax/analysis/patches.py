@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.reach.fields import LayerField
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.visible import scale_of, visible
 

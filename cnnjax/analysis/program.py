@@ -129,6 +129,28 @@ class Program:
         check_patterns(patterns, [layer.name for layer in self.layers()])
         return tuple(layer for layer in self.layers() if any(fnmatchcase(layer.name, each) for each in patterns))
 
+    def layer(self, name: str) -> Layer:
+        """The layer of a name.
+
+        Raises:
+            ValueError: it matches none, or as a pattern several.
+        """
+        found = [layer for layer in self.layers() if layer.name == name] or self.matching(name)
+        if len(found) > 1:
+            raise ValueError(f"{name!r} matches {', '.join(layer.name for layer in found)}; expected one layer")
+        return found[0]
+
+    def only_output(self) -> int:
+        """The value of the one array that the function gives.
+
+        Raises:
+            ValueError: it gives several, or none.
+        """
+        if len(self.outputs) != 1:
+            names = ", ".join(name for name, _ in self.outputs) or "nothing"
+            raise ValueError(f"the function gives {len(self.outputs)} arrays ({names}); expected one: choose it")
+        return self.outputs[0][1]
+
     @cached_property
     def _maker(self) -> dict[int, Equation]:
         return {value: equation for equation in self.equations for value in equation.outputs}

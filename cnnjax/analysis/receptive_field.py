@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.fields import LayerField, layer_field
-from cnnjax.analysis.holes import may_have_holes, seen_pixels
 from cnnjax.analysis.program import Program, near_matches
-from cnnjax.analysis.propagation import propagate
+from cnnjax.analysis.reach.fields import LayerField, layer_field
+from cnnjax.analysis.reach.holes import may_have_holes, seen_pixels
+from cnnjax.analysis.reach.propagation import propagate
 from cnnjax.analysis.tracing import trace
 from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
@@ -54,6 +54,19 @@ class ReceptiveFields(Result):
     def get(self, name: str) -> LayerField | None:
         """The layer of that name; None where there is none that sees the picture."""
         return self._by_name.get(name)
+
+    def only_output(self) -> LayerField:
+        """The field of the one array that the function gives.
+
+        Raises:
+            ValueError: it gives several, or one that does not depend on the input.
+        """
+        if len(self.outputs) > 1:
+            names = ", ".join(output.name for output in self.outputs)
+            raise ValueError(f"the function gives {len(self.outputs)} arrays ({names}); expected one: choose it")
+        if not self.outputs:
+            raise ValueError("what the function gives does not depend on its input")
+        return self.outputs[0]
 
     @cached_property
     def _by_name(self) -> dict[str, LayerField]:

@@ -57,7 +57,7 @@ class Summary(Result):
             if varying
             else []
         )
-        return [*notes, *self.fields.notes(), *constant_notes(self.cost), *loop_notes(self.cost.uncounted)]
+        return [*notes, *self.fields.notes(), *constant_notes(self.cost), *loop_notes(self.cost.data_dependent_loops)]
 
     def draw(self) -> Figure:
         """Bars of each layer's cost."""

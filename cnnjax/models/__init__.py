@@ -8,6 +8,7 @@ from cnnjax.models.inception_v3 import InceptionV3
 from cnnjax.models.initialization import check_inputs, inference_options, initialize, smallest_image_size
 from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
+from cnnjax.models.network import Bound, Network, bind
 from cnnjax.models.parts.architecture import Architecture, Stage
 from cnnjax.models.parts.auxiliary import AuxiliaryLogits
 from cnnjax.models.preact_resnet import PreactResNet
@@ -25,6 +26,7 @@ __all__ = [
     "AlexNetOWT",
     "Architecture",
     "AuxiliaryLogits",
+    "Bound",
     "CifarResNet",
     "ConvNet",
     "DenseNet",
@@ -34,12 +36,14 @@ __all__ = [
     "LeNet5Of1998",
     "MobileNetV1",
     "Model",
+    "Network",
     "PreactResNet",
     "ResNet",
     "ResNet9",
     "SENet154",
     "Stage",
     "ZFNet",
+    "bind",
     "builder_of",
     "check_inputs",
     "create",

@@ -168,7 +168,7 @@ def from_torch(
     heads = {entry.module for entry, (kind, _) in faults.items() if entry.is_head and kind in ("missing", "misshapen")}
     fresh = sorted(heads) if fresh_head is not None else []
     if fresh:
-        start = _flat(unstack(initialize(model, fresh_head, _pictures(model, shape))))
+        start = _flat(unstack(initialize(fresh_head, model, _pictures(model, shape))))
         found |= {entry.path: np.asarray(start[entry.path]) for entry in entries if entry.module in heads}
         faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}
     of_heads = _names_of_heads(model, shape) if extra else set()

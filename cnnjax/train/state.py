@@ -1,7 +1,6 @@
 """What a training run carries from step to step."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -92,7 +91,7 @@ def create_state(
             model; the message lists what differs.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = initialize(model, init_key, inputs) if variables is None else fitting(model, variables, inputs)
+    variables = initialize(init_key, model, inputs) if variables is None else fitting(model, variables, inputs)
     # What a module notes for whoever looks at it is no state.
     model_state = {name: tree for name, tree in variables.items() if name not in ("params", "intermediates")}
     params = variables["params"]
@@ -120,7 +119,7 @@ def fitting(model: Model, variables: Mapping[str, Any], inputs: Any) -> dict[str
         ValueError: a collection or an array is missing, left over or of another shape; the message lists them.
     """
     check_inputs(model, inputs)
-    like = dict(jax.eval_shape(partial(initialize, model), jax.random.key(0), inputs))
+    like = dict(jax.eval_shape(lambda key: initialize(key, model, inputs), jax.random.key(0)))
     like.pop("intermediates", None)
     given = {name: tree for name, tree in variables.items() if name in like or jax.tree.leaves(tree)}
     there, here = (describe_shapes(unstack(tree)) for tree in (given, like))

@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from cnnjax import analysis, models
-from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.cli import one_line_errors
 from cnnjax.report.results import write_results

@@ -31,7 +31,7 @@ def test_each_array_is_counted_once_where_it_first_meets_the_image():
 def bound(name):
     model = models.create(name)
     shape = (1, *models.image_shape(name))
-    variables = models.initialize(model, jax.random.key(0), jnp.zeros(shape))
+    variables = models.initialize(jax.random.key(0), model, jnp.zeros(shape))
     return (lambda x: model.apply(variables, x)), variables, shape
 
 

@@ -97,7 +97,7 @@ def test_what_is_compiled_is_kept_until_something_changes():
 
 def test_weights_drawn_anew_from_the_output_down():
     model = models.ConvNet(num_classes=3, features=(8,), hidden=(16,))
-    variables = models.initialize(model, jax.random.key(1), IMAGES)
+    variables = models.initialize(jax.random.key(1), model, IMAGES)
     methods = ("saliency", "gradient x input")
     found = sanity_check(KEY, model, variables, IMAGES, methods=methods)
     assert found.randomized[0] == "nothing"
@@ -105,7 +105,7 @@ def test_weights_drawn_anew_from_the_output_down():
     assert found.randomized[-1] == "conv1"
     # Rank correlation with itself is one; with all weights new it is what SciPy finds.
     assert [line[0] for line in found.correlations.values()] == [1, 1]
-    fresh = models.initialize(model, jax.random.split(KEY)[0], IMAGES)
+    fresh = models.initialize(jax.random.split(KEY)[0], model, IMAGES)
     targets = model.apply(variables, IMAGES).argmax(-1)
     maps = [
         np.abs(np.asarray(attribution.saliency(lambda x, w=weights: model.apply(w, x), IMAGES, targets)).sum(-1))

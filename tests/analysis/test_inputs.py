@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax import analysis
-from cnnjax.analysis import transforms
+from cnnjax.analysis import changes
 from cnnjax.analysis.inputs import as_pictures, check_finite
 
 
@@ -53,8 +53,8 @@ def test_every_analysis_takes_bytes_as_floats_from_0_to_1(dtype):
         yield from analysis.explain(key, net, given, methods=("gradient x input",)).maps.values()
         yield analysis.effective_receptive_field(lambda x: x[:, ::2] ** 2, given).gradient
         yield analysis.superposition(net, given, given[::-1]).deviations
-        yield analysis.equivariance_error(key, lambda x: x**2, given, transforms.mirror(), 1.0)
-        yield analysis.invariance(key, net, given, transforms=[transforms.mirror()]).responses[0].output_change
+        yield analysis.equivariance_error(key, lambda x: x**2, given, changes.mirror(), 1.0)
+        yield analysis.invariance(key, net, given, changes=[changes.mirror()]).responses[0].output_change
         yield analysis.nearest_examples(np.eye(2), given, count=1).images
 
     given = pictures if dtype == np.uint8 else (pictures / 255).astype(np.float32)

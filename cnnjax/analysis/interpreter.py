@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.fields import LayerField
-from cnnjax.analysis.program import Call, Equation, Layer, Program
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.program import Call, Equation, Program
 
 # Computes an equation otherwise: its arrays to its outputs, or None to have it computed as it is.
 Replacement: TypeAlias = Callable[[Equation, Sequence[Any]], Sequence[Any] | None]
@@ -91,41 +89,3 @@ def rectified_input(program: Program, equation: Equation) -> int | None:
         if known is not None and not isinstance(known, jax.core.Tracer) and np.shape(known) == () and known == 0:
             return 1 - place
     return None
-
-
-def only_output(program: Program) -> int:
-    """The value of the one array that a function gives.
-
-    Raises:
-        ValueError: it gives several, or none.
-    """
-    if len(program.outputs) != 1:
-        names = ", ".join(name for name, _ in program.outputs) or "nothing"
-        raise ValueError(f"the function gives {len(program.outputs)} arrays ({names}); expected one: choose it")
-    return program.outputs[0][1]
-
-
-def only_field(program: Program) -> LayerField:
-    """The receptive field of the one array that a function gives.
-
-    Raises:
-        ValueError: it gives several, or one that does not depend on the input.
-    """
-    only_output(program)
-    fields = fields_of(program).outputs
-    if not fields:
-        raise ValueError("what the function gives does not depend on its input")
-    return fields[0]
-
-
-def one_layer(program: Program, name: str) -> Layer:
-    """The layer of a name.
-
-    Raises:
-        ValueError: it matches none, or as a pattern several.
-    """
-    exact = [layer for layer in program.layers() if layer.name == name]
-    found = exact or program.matching(name)
-    if len(found) > 1:
-        raise ValueError(f"{name!r} matches {', '.join(layer.name for layer in found)}; expected one layer")
-    return found[0]

@@ -1,6 +1,6 @@
 """What may happen to a picture without its meaning changing, by severity: the challenges of image classification.
 
-A transform is a function of a key, pictures and a severity. Those that move what a picture shows have a matrix too, by
+A change is a function of a key, pictures and a severity. Those that move what a picture shows have a matrix too, by
 which feature maps can be moved back.
 """
 
@@ -24,7 +24,7 @@ _GREY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Transform:
+class Change:
     """A change of pictures, and by how much it is tried.
 
     Attributes:
@@ -47,14 +47,14 @@ class Transform:
 
 def moving(
     name: str, unit: str, severities: tuple[float, ...], matrix: Callable[[float, int, int], Matrix], fill: float = 0.0
-) -> Transform:
-    """A transform that moves the points of a picture by a matrix; `fill` comes in."""
+) -> Change:
+    """A change that moves the points of a picture by a matrix; `fill` comes in."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
         height, width = pictures.shape[1:3]
         return move(pictures, matrix(severity, height, width), fill=fill)
 
-    return Transform(name, unit, severities, apply, matrix)
+    return Change(name, unit, severities, apply, matrix)
 
 
 def move(pictures: Pictures, matrix: Matrix, *, fill: float = 0.0) -> Pictures:
@@ -76,14 +76,14 @@ def roll(pictures: Pictures, pixels: float, axis: int = 2) -> Pictures:
     return shifted if part == 0 else (1 - part) * shifted + part * jnp.roll(pictures, whole + 1, axis)
 
 
-def shift(*severities: float, fill: float = 0.0) -> Transform:
+def shift(*severities: float, fill: float = 0.0) -> Change:
     """To the right, by pixels or parts of one."""
     return moving("shift", "pixels", severities, lambda severity, *_: _translation(severity), fill)
 
 
-def circular_shift(*severities: float) -> Transform:
+def circular_shift(*severities: float) -> Change:
     """To the right, by pixels or parts of one; what leaves the picture comes in at the left."""
-    return Transform(
+    return Change(
         "circular shift",
         "pixels",
         severities,
@@ -93,26 +93,26 @@ def circular_shift(*severities: float) -> Transform:
     )
 
 
-def rotation(*severities: float, fill: float = 0.0) -> Transform:
+def rotation(*severities: float, fill: float = 0.0) -> Change:
     """About the centre, against the clock, by degrees."""
     return moving("rotation", "degrees", severities, lambda turn, *size: _affine(*size, degrees=turn), fill)
 
 
-def scale(*severities: float, fill: float = 0.0) -> Transform:
+def scale(*severities: float, fill: float = 0.0) -> Change:
     """Enlarged about the centre, by a factor."""
     return moving("scale", "times", severities, lambda factor, *size: _affine(*size, factor=factor), fill)
 
 
-def mirror() -> Transform:
+def mirror() -> Change:
     """Left and right exchanged."""
 
     def matrix(severity: float, height: int, width: int) -> Matrix:
         return matrix_of([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
-    return Transform("reflection", "", (1.0,), lambda key, pictures, severity: pictures[:, :, ::-1], matrix)
+    return Change("reflection", "", (1.0,), lambda key, pictures, severity: pictures[:, :, ::-1], matrix)
 
 
-def viewpoint(*severities: float, fill: float = 0.0) -> Transform:
+def viewpoint(*severities: float, fill: float = 0.0) -> Change:
     """A plane turned about the vertical line through its centre, by degrees, seen from twice its width away."""
 
     def matrix(severity: float, height: int, width: int) -> Matrix:
@@ -126,24 +126,24 @@ def viewpoint(*severities: float, fill: float = 0.0) -> Transform:
     return moving("viewpoint", "degrees", severities, matrix, fill)
 
 
-def illumination(*severities: float) -> Transform:
+def illumination(*severities: float) -> Change:
     """All light times a factor; what becomes brighter than white is white."""
-    return Transform(
+    return Change(
         "illumination", "times", severities, lambda key, pictures, severity: jnp.clip(pictures * severity, 0.0, 1.0)
     )
 
 
-def deformation(*severities: float, fill: float = 0.0) -> Transform:
+def deformation(*severities: float, fill: float = 0.0) -> Change:
     """Bent by a smooth random field, whose displacements have a deviation in pixels along each axis."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
         sigma = max(4.0, max(pictures.shape[1:3]) / 10.0)
         return augment.elastic(key, pictures, alpha=severity * sigma / 0.163, sigma=sigma, fill=fill)
 
-    return Transform("deformation", "pixels", severities, apply)
+    return Change("deformation", "pixels", severities, apply)
 
 
-def covering(*severities: float, fill: float = _GREY) -> Transform:
+def covering(*severities: float, fill: float = _GREY) -> Change:
     """A square somewhere in each picture is covered, by a share of its area."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
@@ -154,10 +154,10 @@ def covering(*severities: float, fill: float = _GREY) -> Transform:
         covered = _squares(key, len(pictures), (height, width), (down, along))
         return jnp.where(covered[..., None], jnp.float32(fill), pictures)
 
-    return Transform("occlusion", "share of area", severities, apply)
+    return Change("occlusion", "share of area", severities, apply)
 
 
-def clutter(*severities: float) -> Transform:
+def clutter(*severities: float) -> Change:
     """So many pieces of the batch's other pictures are pasted in, each a quarter of the height and width."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
@@ -173,29 +173,29 @@ def clutter(*severities: float) -> Transform:
             result = jnp.where(pasted[..., None], pictures[others], result)
         return result
 
-    return Transform("clutter", "pieces", severities, apply)
+    return Change("clutter", "pieces", severities, apply)
 
 
-def pixelation(*severities: float) -> Transform:
+def pixelation(*severities: float) -> Change:
     """Cut down to blocks of so many pixels, each the mean of its pixels; parts of a pixel count in part."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
         down, along = (jnp.asarray(_block_means(size, severity), jnp.float32) for size in pictures.shape[1:3])
         return jnp.einsum("bhwc,ih,jw->bijc", pictures, down, along, precision=jax.lax.Precision.HIGHEST)
 
-    return Transform("pixelation", "pixels a block", severities, apply)
+    return Change("pixelation", "pixels a block", severities, apply)
 
 
-def noise(*severities: float) -> Transform:
+def noise(*severities: float) -> Change:
     """Gaussian noise of a deviation is added to every value; white is 1."""
 
     def apply(key: jax.Array, pictures: Pictures, severity: float) -> Pictures:
         return jnp.clip(pictures + severity * jax.random.normal(key, pictures.shape), 0.0, 1.0)
 
-    return Transform("noise", "deviation", severities, apply)
+    return Change("noise", "deviation", severities, apply)
 
 
-def challenges(size: int, *, fill: float = 0.0) -> tuple[Transform, ...]:
+def challenges(size: int, *, fill: float = 0.0) -> tuple[Change, ...]:
     """All of them, with severities that suit pictures of `size` pixels; `fill` comes in where pictures move."""
     shifts = (0.25, 0.5, 1.0, 2.0, 4.0, *(8.0 * 2**step for step in range(max(0, int(math.log2(max(size, 32) / 64))))))
     return (

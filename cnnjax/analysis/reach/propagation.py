@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnjax.analysis import reach as reaching
-from cnnjax.analysis import rules
 from cnnjax.analysis.program import Equation, Program
-from cnnjax.analysis.reach import Reach
-from cnnjax.analysis.step import Step
+from cnnjax.analysis.reach import intervals, rules
+from cnnjax.analysis.reach.case import Case
+from cnnjax.analysis.reach.intervals import Reach
 from cnnjax.analysis.tracing import scan_inputs
 
 # Turns of a loop after which it is taken to see the whole input.
@@ -43,7 +42,7 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
     shape = program.shapes[program.image]
     walk = _Walk({}, {}, {}, gates)
     per_axis = [
-        walk.through(program, {program.image: reaching.of_input(len(shape), axis, shape[axis])}, shape[axis])
+        walk.through(program, {program.image: intervals.of_input(len(shape), axis, shape[axis])}, shape[axis])
         for axis in range(1, len(shape) - 1)
     ]
     reaches = tuple(
@@ -75,30 +74,30 @@ class _Walk:
             # Values without elements (the edges of a padding by zero) see nothing.
             if not any(found) or all(0 in program.shapes[value] for value in equation.outputs):
                 continue
-            step = Step(program, equation, tuple(found))
-            if not self.gates and rules.joins(step):
-                step = Step(program, equation, _without_gates(found))
-            for value, reach in zip(equation.outputs, self._rule(step, extent), strict=True):
+            case = Case(program, equation, tuple(found))
+            if not self.gates and rules.joins(case):
+                case = Case(program, equation, _without_gates(found))
+            for value, reach in zip(equation.outputs, self._rule(case, extent), strict=True):
                 reaches[value] = None if 0 in program.shapes[value] else reach
         return reaches
 
-    def _rule(self, step: Step, extent: int) -> Sequence[Reach | None]:
-        if step.equation.inner:
+    def _rule(self, case: Case, extent: int) -> Sequence[Reach | None]:
+        if case.equation.inner:
             # Where branches meet inside of it, it is told as a whole.
             inside = _Walk(self.unknown, {}, {}, self.gates)
-            loop = {"cond": inside._cond, "while": inside._while, "scan": inside._scan}[step.equation.primitive]
-            outputs = loop(step, extent)
+            loop = {"cond": inside._cond, "while": inside._while, "scan": inside._scan}[case.equation.primitive]
+            outputs = loop(case, extent)
             if inside.misaligned:
-                self.misaligned[step.equation] = None
-            if inside.loops or step.equation.primitive != "cond":
-                self.loops[step.equation] = None
+                self.misaligned[case.equation] = None
+            if inside.loops or case.equation.primitive != "cond":
+                self.loops[case.equation] = None
             return outputs
-        rule = rules.find(step.equation.primitive)
-        if rule is None or (outputs := rule(step)) is None:
-            self.unknown[step.equation.primitive] = None
-            return rules.see_all(step)
-        if rules.joins(step) and not _aligned(step.present, extent):
-            self.misaligned[step.equation] = None
+        rule = rules.find(case.equation.primitive)
+        if rule is None or (outputs := rule(case)) is None:
+            self.unknown[case.equation.primitive] = None
+            return rules.see_all(case)
+        if rules.joins(case) and not _aligned(case.present, extent):
+            self.misaligned[case.equation] = None
         return outputs
 
     def _inner(self, program: Program, inputs: Sequence[Reach | None], extent: int) -> list[Reach | None]:
@@ -106,38 +105,40 @@ class _Walk:
         reaches = self.through(program, given, extent)
         return [reaches[value] for _, value in program.outputs]
 
-    def _cond(self, step: Step, extent: int) -> list[Reach | None]:
-        chosen, *inputs = step.inputs
-        known = None if chosen is not None else step.constant(0)
-        possible = step.equation.inner
+    def _cond(self, case: Case, extent: int) -> list[Reach | None]:
+        chosen, *inputs = case.inputs
+        known = None if chosen is not None else case.constant(0)
+        possible = case.equation.inner
         if known is not None:
             place = min(max(int(known), 0), len(possible) - 1)
             possible = possible[place : place + 1]
         branches = [self._inner(branch, inputs, extent) for branch in possible]
         return [
             _union([*outputs, _for_all(chosen, len(shape))])
-            for outputs, shape in zip(zip(*branches, strict=True), step.after, strict=True)
+            for outputs, shape in zip(zip(*branches, strict=True), case.after, strict=True)
         ]
 
-    def _while(self, step: Step, extent: int) -> list[Reach | None]:
-        condition, body = step.equation.inner
-        checked, fixed = step.equation.params["cond_nconsts"], step.equation.params["body_nconsts"]
-        constants, carry = step.inputs[checked:][:fixed], list(step.inputs[checked + fixed :])
+    def _while(self, case: Case, extent: int) -> list[Reach | None]:
+        condition, body = case.equation.inner
+        checked, fixed = case.equation.params["cond_nconsts"], case.equation.params["body_nconsts"]
+        constants, carry = case.inputs[checked:][:fixed], list(case.inputs[checked + fixed :])
 
         def turn(carry: list[Reach | None]) -> list[Reach | None]:
-            (goes_on,) = self._inner(condition, [*step.inputs[:checked], *carry], extent)
+            (goes_on,) = self._inner(condition, [*case.inputs[:checked], *carry], extent)
             changed = self._inner(body, [*constants, *carry], extent)
             return [
-                _union([reach, _for_all(goes_on, len(shape))]) for reach, shape in zip(changed, step.after, strict=True)
+                _union([reach, _for_all(goes_on, len(shape))]) for reach, shape in zip(changed, case.after, strict=True)
             ]
 
-        return self._settle(carry, step.after, turn, extent)
+        return self._settle(carry, case.after, turn, extent)
 
-    def _scan(self, step: Step, extent: int) -> list[Reach | None]:
-        (body,) = step.equation.inner
-        parts = scan_inputs(step.equation.params, range(len(step.inputs)))
-        fixed, carry, scanned = ([step.inputs[place] for place in part] for part in parts)
-        taken = [None if r is None else reaching.rearrange(reaching.reduce(r, [0]), range(1, r.rank)) for r in scanned]
+    def _scan(self, case: Case, extent: int) -> list[Reach | None]:
+        (body,) = case.equation.inner
+        parts = scan_inputs(case.equation.params, range(len(case.inputs)))
+        fixed, carry, scanned = ([case.inputs[place] for place in part] for part in parts)
+        taken = [
+            None if r is None else intervals.rearrange(intervals.reduce(r, [0]), range(1, r.rank)) for r in scanned
+        ]
         shapes = [body.shapes[value] for _, value in body.outputs]
 
         def turn(outputs: list[Reach | None]) -> list[Reach | None]:
@@ -145,7 +146,7 @@ class _Walk:
 
         outputs = self._settle([*carry, *[None] * (len(shapes) - len(carry))], shapes, turn, extent)
         collected = [
-            None if reach is None else reaching.rearrange(reach, [None, *range(reach.rank)])
+            None if reach is None else intervals.rearrange(reach, [None, *range(reach.rank)])
             for reach in outputs[len(carry) :]
         ]
         return [*outputs[: len(carry)], *collected]
@@ -164,7 +165,7 @@ class _Walk:
                 return grown
             values = grown
         return [
-            None if reach is None else reaching.everything(len(shape), extent)
+            None if reach is None else intervals.everything(len(shape), extent)
             for reach, shape in zip(values, shapes, strict=True)
         ]
 
@@ -181,16 +182,16 @@ def _without_gates(reaches: Sequence[Reach | None]) -> tuple[Reach | None, ...]:
 
 def _union(reaches: Sequence[Reach | None]) -> Reach | None:
     present = [reach for reach in reaches if reach is not None]
-    return reaching.join(present) if present else None
+    return intervals.join(present) if present else None
 
 
 def _for_all(reach: Reach | None, rank: int) -> Reach | None:
     """What a scalar sees, for every element of a value."""
-    return None if reach is None else reaching.hull(reach, rank)
+    return None if reach is None else intervals.hull(reach, rank)
 
 
 def _same(one: Reach | None, other: Reach | None) -> bool:
-    return one is other or (one is not None and other is not None and reaching.same(one, other))
+    return one is other or (one is not None and other is not None and intervals.same(one, other))
 
 
 def _aligned(reaches: Sequence[Reach], extent: int) -> bool:
@@ -202,7 +203,7 @@ def _aligned(reaches: Sequence[Reach], extent: int) -> bool:
         (line.plane_low + line.plane_high).ravel()
         for reach in reaches
         if reach.axis is not None
-        for line in [reaching.line(reach, reach.axis)]
+        for line in [intervals.line(reach, reach.axis)]
         if (line.plane_low <= line.plane_high).all() and ((line.plane_low > 0) | (line.plane_high < extent - 1)).any()
     ]
     return all(np.array_equal(centres[0], other) for other in centres[1:] if len(other) == len(centres[0]))

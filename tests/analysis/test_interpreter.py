@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_field, only_output, rectifiers
+from cnnjax.analysis.interpreter import evaluate, rectifiers
 from cnnjax.analysis.tracing import trace_call
 from tests.analysis.goldens_net import IMAGES, net
 
@@ -21,7 +21,7 @@ def test_equals_the_model(name):
     model = models.create(name, num_classes=3)
     shape = (2, *models.image_shape(name)) if name != "googlenet_bn" else (1, 65, 65, 3)
     images = jax.random.normal(jax.random.key(0), shape)
-    variables = models.initialize(model, jax.random.key(1), images)
+    variables = models.initialize(jax.random.key(1), model, images)
 
     def function(images):
         return model.apply(variables, images)
@@ -81,25 +81,6 @@ def test_loops_and_choices_run():
     x = jnp.ones((1, 2, 1))
     program = trace_call(function, x)
     np.testing.assert_array_equal(evaluate(program, [x], outputs(program))[0], function(x))
-
-
-def test_what_does_not_depend_on_the_input_has_no_field():
-    program = trace_call(lambda x: jnp.ones((1, 2)), jnp.ones((1, 2, 1)))
-    with pytest.raises(ValueError, match="does not depend on its input"):
-        only_field(program)
-
-
-def test_one_output_is_expected():
-    program = trace_call(lambda x: {"a": x, "b": x}, jnp.ones((1, 2, 1)))
-    with pytest.raises(ValueError, match=r"gives 2 arrays \(\['a'\], \['b'\]\); expected one: choose it"):
-        only_output(program)
-
-
-def test_one_layer_by_name():
-    program = trace_call(net, IMAGES)
-    assert one_layer(program, "second").name == "second"
-    with pytest.raises(ValueError, match=r"'\*o\*' matches second, output; expected one layer"):
-        one_layer(program, "*o*")
 
 
 @jax.custom_vjp

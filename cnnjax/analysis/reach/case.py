@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cnnjax.analysis.program import Equation, Program
-from cnnjax.analysis.reach import Reach
+from cnnjax.analysis.reach.intervals import Reach
 
 Shape: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Case:
     """An equation, and what its inputs see along one axis of the image; None sees nothing of it."""
 
     program: Program
@@ -46,4 +46,4 @@ class Step:
 
 
 # A rule gives what each output sees, or None where it does not know.
-Rule: TypeAlias = Callable[[Step], list[Reach] | None]
+Rule: TypeAlias = Callable[[Case], list[Reach] | None]

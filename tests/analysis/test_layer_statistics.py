@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.analysis.statistics import effective_rank, feature_statistics
+from cnnjax.analysis.layer_statistics import effective_rank, feature_statistics
 
 
 def one(array):

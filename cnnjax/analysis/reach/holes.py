@@ -1,6 +1,6 @@
 """The holes of receptive fields: which pixels between the ends of a field a unit does not depend on.
 
-Dilated windows leave holes, and so do strides larger than a window. A field is an interval (see `reach`); here its
+Dilated windows leave holes, and so do strides larger than a window. A field is an interval (see `intervals`); here its
 pixels are told apart one by one. A second program reads as many pictures as there are pixels along an axis, the one
 pixel of each that is asked about marked with 0 and all others with 1: the least mark that a unit sees tells whether it
 sees that pixel.
@@ -15,8 +15,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.program import Program
-from cnnjax.analysis.propagation import reach_along
-from cnnjax.analysis.reach import Reach, of_input
+from cnnjax.analysis.reach.intervals import Reach, of_input
+from cnnjax.analysis.reach.propagation import reach_along
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnjax.analysis.reach import NOWHERE, Bound, Reach, bounds_of, compress, line, nowhere, whole
+from cnnjax.analysis.reach.intervals import NOWHERE, Bound, Reach, bounds_of, compress, line, nowhere, whole
 
 # Steps that repeat themselves after more elements than this are told by the ratio of the sizes.
 _LONGEST_PERIOD = 64

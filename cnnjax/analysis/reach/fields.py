@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cnnjax.analysis import reach as reaching
-from cnnjax.analysis.reach import Reach
+from cnnjax.analysis.reach import intervals
+from cnnjax.analysis.reach.intervals import Reach
 from cnnjax.view.table import format_extent
 
 
@@ -47,7 +47,7 @@ class AxisField:
 
         Where no axis runs along the input, every element stands for itself.
         """
-        reach = self.reach if self.reach.axis is None else reaching.line(self.reach, self.reach.axis)
+        reach = self.reach if self.reach.axis is None else intervals.line(self.reach, self.reach.axis)
         return reach.plane_low.ravel(), reach.plane_high.ravel()
 
     @property

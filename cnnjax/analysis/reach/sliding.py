@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnjax.analysis.reach import NOWHERE, Reach
+from cnnjax.analysis.reach.intervals import NOWHERE, Reach
 
 
 def tap_positions(outputs: int, window: int, *, stride: int, before: int, dilation: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from cnnjax.analysis import effective_receptive_field, grad_cam, receptive_field, top_patches
+from cnnjax.analysis.changes import rotation
 from cnnjax.analysis.invariance import equivariance_error
-from cnnjax.analysis.transforms import rotation
 from cnnjax.functional import correlate, max_pool
 from tests.analysis.probes import probe
 
