@@ -24,24 +24,12 @@ from rich.console import Console
 
 from cnnjax import analysis
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
+from cnnjax.experiment import QUICK, trained_network
 from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
 RESULTS = Path(__file__).parent / "results" / "attribution"
-
-QUICK = Experiment(
-    model="convnet",
-    data="digits",
-    image_size=28,
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Options:
 def main(options: Options) -> None:
     """Explains, checks and writes the folder."""
     console, key = Console(), jax.random.key(options.seed)
-    trained = trained_network(options.run_dir, QUICK, console=console)
+    trained = trained_network(options.run_dir, QUICK["convnet"], console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     with console.status("explaining"):
         found = analysis.explain(key, trained, pictures, layer=options.layer, classes=trained.classes)
@@ -105,7 +93,7 @@ def main(options: Options) -> None:
 
     total = found.maps["integrated gradients"].reshape(len(pictures), -1).sum(axis=1)
     incomplete = float(np.abs(total - gained).max() / np.abs(gained).max())
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
+    name = trained.title
     parts = [
         Part("explanations", "What the answers rest on", found, drawings={"ideal_pictures": draw_ideal}),
         Part("sanity", "With weights drawn anew", check, "From the output down to the first layer."),

@@ -32,25 +32,13 @@ from rich.progress import track
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
+from cnnjax.experiment import QUICK, trained_network
 from cnnjax.functional import correlate
 from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "effective_receptive_fields"
-
-# Trained where no run is given: a minute on two cores.
-QUICK = Experiment(
-    model="resnet20",
-    data="digits",
-    epochs=15,
-    batch_size=128,
-    optimizer=Optimizer(name="nesterov", learning_rate=0.1, weight_decay=5e-4),
-    schedule=Schedule(name="linear", warmup=0.2),
-    augmentation=Augmentation(shift=2),
-)
 
 DEPTHS = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 
@@ -203,7 +191,7 @@ def main(options: Options) -> None:
             return model.apply(variables, x)
 
         zoo += measure(name, apply, images, stages_of(model))
-    trained = trained_network(options.run_dir, QUICK, console=console)
+    trained = trained_network(options.run_dir, QUICK["resnet20"], console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     fresh = models.initialize(key, trained.model, trained.prepare(pictures))
     layers = stages_of(trained.model)
@@ -213,7 +201,7 @@ def main(options: Options) -> None:
 
     lines = measure("before training", before, pictures, layers) + measure("after training", trained, pictures, layers)
     last = [analysis.effective_receptive_field(net, pictures, layer=layers[-1]) for net in (before, trained)]
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
+    name = trained.title
     title = f"{name}, before and after training"
     parts = [
         Part(

@@ -30,22 +30,11 @@ from rich.console import Console
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.data.pictures.decode import decode_image, fit_image
-from cnnjax.experiment import trained_network
+from cnnjax.experiment import QUICK, trained_network
 from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.view import figures
 
 RESULTS = Path(__file__).parent / "results" / "feature_maps"
-
-QUICK = Experiment(
-    model="lenet5",
-    data="digits",
-    epochs=30,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 # Layers that are compared and drawn; of more, so many spread evenly.
 MOST_LAYERS = 12
@@ -97,9 +86,9 @@ def open_net(options: Options, console: Console) -> Net:
         name = f"{options.model} with fresh weights, on noise"
         net = Net(name, lambda x: model.apply(variables, 2 * x - 1), variables["params"], pictures)
     else:
-        trained = trained_network(options.run_dir, QUICK, console=console)
+        trained = trained_network(options.run_dir, QUICK["lenet5"], console=console)
         pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-        name = f"{trained.settings['model']} trained on {trained.settings['data']}"
+        name = f"trained {trained.title}"
         net = Net(name, trained, trained.variables["params"], pictures)
     if options.picture is None:
         return net

@@ -28,24 +28,12 @@ from rich.console import Console
 from cnnjax import analysis
 from cnnjax.analysis import changes
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
+from cnnjax.experiment import QUICK, trained_network
 from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
 RESULTS = Path(__file__).parent / "results" / "invariance"
-
-QUICK = Experiment(
-    model="convnet",
-    data="digits",
-    image_size=28,
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ def examples_of(pictures: np.ndarray, tried: tuple[analysis.Change, ...], seed: 
 def main(options: Options) -> None:
     """Changes the pictures in every way and writes the folder."""
     console = Console()
-    trained = trained_network(options.run_dir, QUICK, console=console)
+    trained = trained_network(options.run_dir, QUICK["convnet"], console=console)
     pictures, labels = trained.test_pictures(options.examples, data_dir=options.data_dir)
     border = np.concatenate([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], axis=1)
     fill = float(border.mean()) if options.fill is None else options.fill
@@ -94,7 +82,7 @@ def main(options: Options) -> None:
         found = analysis.invariance(
             jax.random.key(options.seed), trained, pictures, labels=labels, changes=tried, layers=layers
         )
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
+    name = trained.title
     drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, tried, options.seed)}
     if layers:
         drawings["equivariance"] = found.draw_equivariance

@@ -16,8 +16,6 @@ from cnnjax.tasks.settings import TASKS
 _DECIDED = ("num_classes", "dtype", "param_dtype")
 _KINDS = (bool, int, float, str, int | None, float | None)
 
-Task = Literal[tuple(task.kind for task in TASKS)]
-
 
 @dataclasses.dataclass(frozen=True)
 class Parser:
@@ -62,10 +60,10 @@ class Parser:
         options = None if self.model is None else _options_class(self.model, default)
         parameters = [
             *extra,
-            _parameter("experiment", Annotated[Experiment, tyro.conf.arg(name="")], default),
-            _parameter("config", Annotated[Path | None, tyro.conf.arg(help=_CONFIG_HELP)], None),
-            _parameter("task", Annotated[Task, tyro.conf.arg(help=_TASK_HELP)], default.task.kind),
-            _parameter("task_settings", Annotated[type(default.task), tyro.conf.arg(name="")], default.task),
+            _parameter("experiment", _annotated(Experiment, name=""), default),
+            _parameter("config", _annotated(Path | None, help=_CONFIG_HELP), None),
+            _parameter("task", _annotated(Literal[*(task.kind for task in TASKS)], help=_TASK_HELP), default.task.kind),
+            _parameter("task_settings", _annotated(type(default.task), name=""), default.task),
         ]
         if options is not None:
             parameters.append(_parameter("net", options, options()))
@@ -84,7 +82,7 @@ class Parser:
                 experiment = dataclasses.replace(experiment, net=net)
             return run(experiment, **given)
 
-        command.__signature__ = inspect.Signature(parameters)  # ty: ignore
+        vars(command)["__signature__"] = inspect.Signature(parameters)
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__doc__ = run.__doc__
         return command
@@ -92,6 +90,10 @@ class Parser:
 
 _CONFIG_HELP = "Start from the settings of a run: its config.json. What is given beside it changes them."
 _TASK_HELP = "What the model's output means; its settings are shown by --task NAME --help."
+
+
+def _annotated(kind: Any, **options: Any) -> Any:
+    return Annotated[kind, tyro.conf.arg(**options)]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -136,7 +138,7 @@ def _options_class(model: str, default: Experiment) -> type:
         value = given.get(name, variant.get(name, parameter.default))
         if value is inspect.Parameter.empty:
             continue
-        shown = Annotated[kind, tyro.conf.arg(help=texts.get(name, ""))]
+        shown = _annotated(kind, help=texts.get(name, ""))
         fields.append((name, shown, dataclasses.field(default=value)))
     made = dataclasses.make_dataclass("Options", fields, frozen=True)
     made.__doc__ = f"Options of {model}."

@@ -59,6 +59,11 @@ class Trained:
     record: Mapping[str, Any]
     step: int
 
+    @property
+    def title(self) -> str:
+        """Model and data in words, such as "lenet5 on digits"."""
+        return f"{self.experiment.net.name} on {self.record['sources']['training']['data']}"
+
     def __call__(self, pictures: Any) -> Any:
         """Logits, one for each class.
 
@@ -228,8 +233,9 @@ def load_run(
     try:
         experiment, data = experiment_of(saved, where=str(path)), saved["data"]
         pixels = Pixels(**data["pixels"], mean=tuple(data["mean"]), deviation=tuple(data["deviation"]))
-        sides = (image_size, image_size) if isinstance(image_size, int) else image_size or tuple(data["shape"][:2])
-        shape = (*sides, len(pixels.mean))
+        own = data["shape"][0], data["shape"][1]
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size or own
+        shape = (height, width, len(pixels.mean))
         classes = tuple(data["classes"])
         task = experiment.task.rebuild(saved["built task"])
         fixed = {"num_classes": len(classes), "dtype": jnp.dtype(experiment.training.precision)}
@@ -243,5 +249,5 @@ def load_run(
     models.check_inputs(model, pictures)
     like = jax.eval_shape(partial(model.init, **inference_options(model)), jax.random.key(0), pictures)
     stacked = models.stack(variables, dict(like))
-    own = {collection: stacked[collection] for collection in like}
-    return Trained(model, own, task, pixels, classes, shape, experiment, saved, found)
+    needed = {collection: stacked[collection] for collection in like}
+    return Trained(model, needed, task, pixels, classes, shape, experiment, saved, found)
