@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -62,7 +62,7 @@ class Parser:
             *extra,
             _parameter("experiment", _annotated(Experiment, name=""), default),
             _parameter("config", _annotated(Path | None, help=_CONFIG_HELP), None),
-            _parameter("task", _annotated(Literal[*(task.kind for task in TASKS)], help=_TASK_HELP), default.task.kind),
+            _parameter("task", _annotated(_one_of(task.kind for task in TASKS), help=_TASK_HELP), default.task.kind),
             _parameter("task_settings", _annotated(type(default.task), name=""), default.task),
         ]
         if options is not None:
@@ -90,6 +90,11 @@ class Parser:
 
 _CONFIG_HELP = "Start from the settings of a run: its config.json. What is given beside it changes them."
 _TASK_HELP = "What the model's output means; its settings are shown by --task NAME --help."
+
+
+def _one_of(choices: Iterable[str]) -> Any:
+    literal: Any = Literal
+    return literal[tuple(choices)]
 
 
 def _annotated(kind: Any, **options: Any) -> Any:
