@@ -16,12 +16,13 @@ from rich.console import Console
 from cnnjax import models
 from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.tracing import trace
-from cnnjax.data import Source, augment, open_source, shared_examples
+from cnnjax.data import ReadPictures, Source, augment, open_source, shared_examples
 from cnnjax.data.batches.loader import Loader
 from cnnjax.data.pictures.pixels import Pixels, kind_of
 from cnnjax.data.pictures.statistics import channel_statistics
 from cnnjax.data.sources.class_names import compare_sources
-from cnnjax.data.sources.source import labels_of, tags_of
+from cnnjax.data.sources.source import labels_of
+from cnnjax.image_size import Size
 from cnnjax.models.export import export
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.report.run_report import PAGE, write_report
@@ -116,9 +117,8 @@ def check_pictures(train: Source, test: Source, pixels: Pixels, experiment: Expe
     Raises:
         ValueError: none can be read, or the test picture has another type, or floats on another scale.
     """
-    size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    loading = experiment.loading
-    loaders = [Loader(source, size, experiment.fit, unreadable=loading.unreadable) for source in (train, test)]
+    loading, read = experiment.loading, ReadPictures(experiment.image_size, experiment.resize_by)
+    loaders = [Loader(source, read, loading.unreadable) for source in (train, test)]
     examples = [loader.model(loading.most_unreadable).example for loader in loaders]
     first, other = (example["image"] for example in examples if example is not None)
     kind = kind_of(f"the pictures of {test.info.name} ({test.info.split})", other)
@@ -173,7 +173,7 @@ def trained_network(run_dir: Path | None, default: Experiment, *, console: Conso
         return load_run(run(dataclasses.replace(default, run_dir=Path(folder) / "run"), console=console).fit.run_dir)
 
 
-def export_run(run_dir: Path, *, step: int | None = None, image_size: int | None = None) -> bytes:
+def export_run(run_dir: Path, *, step: int | None = None, image_size: int | Size | None = None) -> bytes:
     """The bytes of an exported file (see `models.export`) with the network of a run, which takes pictures as it did.
 
     Its inputs are of the type that the run's pictures had: bytes (uint8), or floats on their scale, which `about.json`
@@ -183,7 +183,7 @@ def export_run(run_dir: Path, *, step: int | None = None, image_size: int | None
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None.
-        image_size: side of the pictures; that of the run's where None.
+        image_size: one number, or height and width, of the pictures; that of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
@@ -216,7 +216,7 @@ def make_task(source: Source, experiment: Experiment) -> Classification | Taggin
         raise ValueError(f"{info.name} names {len(info.classes)} classes; classification needs at least two")
     known = None
     if weighted:
-        known = labels_of(source) if wanted == "label" else tags_of(source)
+        known = labels_of(source) if wanted == "label" else source.column("tags")
         if known is None:
             raise ValueError(f"{info.name} does not tell its {wanted} before training; leave out class_weights")
     if experiment.task == "tagging":

@@ -36,7 +36,7 @@ MNIST = replace(
     train_split="all[:8000]",
     test_split="all[8000:]",
     image_size=32,
-    fit="pad",
+    resize_by="pad",
     epochs=30,
 )
 

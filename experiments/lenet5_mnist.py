@@ -20,7 +20,7 @@ EXPERIMENT = Experiment(
     train_split="all[:8000]",
     test_split="all[8000:]",
     image_size=32,
-    fit="pad",
+    resize_by="pad",
     epochs=15,
     batch_size=64,
     optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),

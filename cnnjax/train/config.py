@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import tyro
 
+from cnnjax.image_size import ImageSize, Size, height_and_width
 from cnnjax.train.settings import Augmentation, Loading, Optimizer, Saving, Schedule
 
 # Settings that say where a run and its data lie, who reads, who computes together and who watches.
@@ -38,7 +39,6 @@ _POSITIVE = (
     "steps",
     "batch_size",
     "devices",
-    "image_size",
     "log_every",
     "accumulate",
     "steps_per_call",
@@ -49,6 +49,7 @@ _POSITIVE = (
 _KINDS: dict[Any, tuple[Any, str]] = {
     int: (int, "a whole number"),
     int | None: (int, "a whole number"),
+    int | Size | None: ((int, tuple, list), "a number of pixels, or height and width: (40, 64)"),
     float: ((int, float), "a number"),
     bool: (bool, "True or False"),
     str: (str, "text"),
@@ -80,10 +81,11 @@ class Experiment:
     """Examples to train on, as a split with an optional slice: train, train[:90%], all[:8000]."""
     test_split: str = "test"
     """Examples to test on after every epoch."""
-    image_size: int | None = None
-    """Side that all pictures are brought to; as they come where None."""
-    fit: Literal["resize", "cover", "pad", "crop"] = "resize"
-    """How pictures are brought to the image size: stretched, scaled to cover it, padded, or cropped."""
+    image_size: ImageSize = None
+    """Size that all pictures are brought to: one number, or height x width; as they come where None."""
+    resize_by: Literal["resize", "cover", "letterbox", "pad", "crop"] = "resize"
+    """How pictures are brought to the image size. resize: stretched; cover: scaled until they cover it, and cut;
+    letterbox: scaled until they fit into it, and padded with zeros; pad, crop: padded or cut as they are."""
     epochs: float = 20.0
     """Passes over the training examples."""
     steps: int | None = None
@@ -147,6 +149,8 @@ class Experiment:
         """Refuses settings that no run can have."""
         for part in (self, self.optimizer, self.schedule, self.augmentation, self.loading, self.saving):
             _check_types(part)
+        if (size := height_and_width(self.image_size)) is not None:
+            object.__setattr__(self, "image_size", size[0] if size[0] == size[1] else size)
         for name in ("run_dir", "data_dir"):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, Path(value))
@@ -235,6 +239,8 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
         del settings[name]
     for name in ("threads", "workers", "resident_mib"):
         del settings["loading"][name]
+    if isinstance(settings["image_size"], tuple):
+        settings["image_size"] = list(settings["image_size"])
     return settings
 
 

@@ -14,6 +14,7 @@ from cnnjax.data.batches.order import Order, Part, id_batches
 from cnnjax.data.batches.pipeline import eval_batches, train_batches
 from cnnjax.data.batches.resident import read_all
 from cnnjax.data.pictures.random_crop import RandomCrop
+from cnnjax.data.pictures.read import ReadPictures
 from cnnjax.data.sources.source import Source
 from cnnjax.train.config import Experiment
 from cnnjax.train.parallel import Parallel, whole_on
@@ -32,7 +33,6 @@ class Feed:
         source: what they are of.
         batch_size: examples in each, over all devices.
         options: how examples are read, as `eval_batches` takes it.
-        random_crop: what is drawn from every picture for training, or None for the picture.
         examples: all of the source on the host, where it is small enough to live on the device; empty otherwise.
         on_device: the same on the device, which every step gets beside its batch.
     """
@@ -40,7 +40,6 @@ class Feed:
     source: Source
     batch_size: int
     options: Mapping[str, Any]
-    random_crop: RandomCrop | None = None
     examples: Mapping[str, Any] = field(default_factory=dict)
     on_device: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,8 +47,8 @@ class Feed:
         """Endless batches for training, from the example at place `start` of the stream on; see `train_batches`."""
         if self.examples:
             return id_batches(Order(len(self.source), seed), Part(self.batch_size, start, **_process()))
-        crop = {"random_crop": self.random_crop, "seed": seed, "start": start}
-        return train_batches(self.source, batch_size=self.batch_size, **crop, **_process(), **self.options)
+        place = {"seed": seed, "start": start}
+        return train_batches(self.source, batch_size=self.batch_size, **place, **_process(), **self.options)
 
     def once(self) -> Batches:
         """Every example once, in the order of the source; see `eval_batches`."""
@@ -88,23 +87,20 @@ def open_feed(
 
     For training, pictures that are cropped at random are always read one after the other.
     """
-    size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    loading = experiment.loading
+    loading, changes = experiment.loading, experiment.augmentation
+    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
     options = {
-        "image_size": size,
-        "fit": experiment.fit,
+        "read": ReadPictures(experiment.image_size, experiment.resize_by, crop, experiment.seed),
         "threads": loading.threads,
         "workers": loading.workers,
         "unreadable": loading.unreadable,
         "most_unreadable": loading.most_unreadable,
         "on_fault": on_fault,
     }
-    changes = experiment.augmentation
-    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
     limit = 0 if crop else loading.resident_mib * 2**20
     examples = (read_all(source, limit=limit, console=console, **options) if limit else None) or {}
     on_device = parallel.place(examples) if training else whole_on(parallel.mesh, examples)
-    return Feed(source, experiment.batch_size, options, crop, examples, on_device)
+    return Feed(source, experiment.batch_size, options, examples, on_device)
 
 
 def _process() -> dict[str, Any]:

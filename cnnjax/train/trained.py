@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import models
-from cnnjax.data import augment, open_source
+from cnnjax.data import ReadPictures, augment, open_source
 from cnnjax.data.batches.pipeline import eval_batches
 from cnnjax.data.pictures.pixels import Pixels
 from cnnjax.data.sources.opening import is_spelling
+from cnnjax.image_size import Size, height_and_width
 from cnnjax.models import Model, inference_options
 from cnnjax.train.checkpoint import load_checkpoint
 from cnnjax.train.run_folder import RECORD, drift, read_record
@@ -90,26 +91,27 @@ class Trained:
         source = open_source(name, split, data_dir=data_dir, follow_links=self.settings["loading"]["follow_links"])
         if source.info.fingerprint != self.record.get("fingerprint of the test data"):
             raise ValueError(f"{name} ({split}) holds other pictures now than those that the run was tested on; {cure}")
-        options = {"image_size": self.image_shape[:2], "fit": self.settings["fit"]}
-        with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
+        read = ReadPictures(self.image_shape[:2], self.settings["resize_by"])
+        with closing(eval_batches(source, batch_size=min(count, len(source)), read=read)) as batches:
             batch = next(batches)
         images, labels = (batch[name][batch["valid"]] for name in ("image", "label" if "label" in batch else "tags"))
         return (images / 255.0 if images.dtype == np.uint8 else images).astype(np.float32), np.asarray(labels)
 
 
-def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | None = None) -> Trained:
+def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | Size | None = None) -> Trained:
     """The network of a run on pictures.
 
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None.
-        image_size: side of the pictures; that of the run's where None.
+        image_size: one number, or height and width, of the pictures; that of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
         ValueError: the record or the checkpoint is damaged, the record is not the one that the checkpoint was saved
             with or says too little of the pictures, or the model does not take pictures of that size.
     """
+    size = height_and_width(image_size)
     (variables, saved), record = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
     cure = f"load_variables({str(run_dir)!r}) gives its variables, for a model and a preparation that you make yourself"
     try:
@@ -132,7 +134,8 @@ def load_run(run_dir: Path | str, *, step: int | None = None, image_size: int | 
     try:
         classes, shape = tuple(data["classes"]), tuple(data["shape"])
         pixels = Pixels(**data["pixels"], mean=tuple(data["mean"]), deviation=tuple(data["deviation"]))
-        shape = (image_size or shape[0], image_size or shape[1], len(pixels.mean))
+        height, width = size or shape[:2]
+        shape = (height, width, len(pixels.mean))
         options = {"num_classes": len(classes), "dtype": jnp.dtype(settings["precision"])}
         name = settings["model"]
     except (IndexError, KeyError, TypeError, ValueError) as error:

@@ -50,7 +50,12 @@ def unchecked(kind, **settings):
         ({"loading": Loading(workers=-1)}, "loading.workers=-1; expected at least 0"),
         ({"augmentation": Augmentation(random_crop=True)}, "random_crop needs the size of the crops: pass image_size"),
         ({"task": "tagging", "label_smoothing": 0.1}, "label_smoothing is for classes, not for tags"),
-        ({"fit": "stretch"}, "experiment fit='stretch' is unknown; expected one of resize, cover, pad, crop"),
+        (
+            {"resize_by": "stretch"},
+            "experiment resize_by='stretch' is unknown; expected one of resize, cover, letterbox, pad, crop",
+        ),
+        ({"image_size": (40, 0)}, "image_size=(40, 0); expected a number of pixels above 0, or height and width"),
+        ({"image_size": "40x64"}, "experiment image_size='40x64'; expected a number of pixels, or height and width"),
         ({"optimizer": unchecked(Optimizer, name="adamm")}, "optimizer name='adamm' is unknown; did you mean 'adam'"),
         ({"schedule": unchecked(Schedule, name="cosin")}, "schedule name='cosin' is unknown; did you mean 'cosine'"),
         ({"steps": 2.5}, "experiment steps=2.5; expected a whole number"),

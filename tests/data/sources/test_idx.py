@@ -133,7 +133,7 @@ def test_emnist_is_upright_and_its_classes_are_named(tmp_path, name, classes, la
         write_as(tmp_path, names_of(stem, prefix=f"emnist-{name}-"), labels)
     source = open_source(f"idx:{tmp_path}", "test")
     assert "".join(source.info.classes) == classes
-    assert source.labels().tolist() == expected
+    assert source.column("label").tolist() == expected
     assert source[0]["image"][..., 0].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert source.info.remarks == ("EMNIST's pictures are turned upright",)
 

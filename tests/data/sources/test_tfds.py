@@ -21,7 +21,7 @@ def test_tfds_examples_are_renamed_and_their_pictures_decode(tfds_root, name):
     assert source[0]["image"].startswith(b"\x89PNG")
     examples = [read_example(source, i) for i in range(len(source))]
     assert sorted(int(e["number"]) for e in examples) == list(range(20))
-    assert source.labels().tolist() == [int(e["number"]) % 3 for e in examples]
+    assert source.column("label").tolist() == [int(e["number"]) % 3 for e in examples]
     for example in examples:
         number = int(example["number"])
         np.testing.assert_array_equal(example["image"], np.full((4 + 2 * (number % 2), 5, 3), number))
