@@ -148,6 +148,12 @@ def test_analyze(capsys, tmp_path):
     assert (tmp_path / "tables" / "lenet5_layers.csv").read_text().splitlines()[1].startswith("c1,1x36x36x6,156,194400")
 
 
+@pytest.mark.parametrize("size", [["--image-size", "40", "64"], ["--image-size", "40x64"], ["--image-size=40x64"]])
+def test_analyze_of_an_oblong_picture(capsys, size):
+    main(["analyze", *size, "convnet"])
+    assert "convnet on one picture of 40x64x" in capsys.readouterr().out
+
+
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"cnnjax {cnnjax.__version__}\n"
@@ -180,6 +186,8 @@ def test_models(capsys):
         ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
         ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
         ("analyze lenet5 --image-size 0", "image_size=0"),
+        ("analyze lenet5 --image-size 40 64 3", "'40x64x3'; expected a number of pixels, such as 224, or height x"),
+        ("train lenet5 --image-size small", "'small'; expected a number of pixels, such as 224, or height x width"),
         ("export empty --out empty/file.zip", "empty holds no checkpoints; pass the folder of a run"),
         ("models nothing", "no model matches 'nothing'; there are alexnet"),
         ("trian", "unknown command 'trian'; did you mean train?"),

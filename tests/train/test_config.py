@@ -118,6 +118,16 @@ def test_saved_settings_are_plain_and_leave_out_where_things_lie_and_who_reads()
     assert to_json(dataclasses.replace(experiment, **elsewhere)) == saved
 
 
+def test_a_size_is_saved_as_it_is_read_back():
+    """One number for a square, however it was given; a list elsewhere, as JSON has it."""
+    for given, saved in (((40, 64), [40, 64]), ([40, 64], [40, 64]), ((48, 48), 48), (48, 48), (None, None)):
+        experiment = unchecked(Experiment, image_size=given)
+        experiment.__post_init__()
+        assert to_json(experiment)["image_size"] == saved
+        assert differences(json.loads(json.dumps(to_json(experiment))), to_json(experiment)) == []
+    assert unchecked(Experiment, image_size=(40, 64)) == Experiment(image_size=(40, 64))
+
+
 def test_differences_name_the_setting():
     old = to_json(Experiment())
     new = to_json(Experiment(seed=3, optimizer=Optimizer(learning_rate=0.1)))

@@ -289,7 +289,7 @@ def _check_integers(labels: np.ndarray, info: Info) -> None:
 
 
 def _check_channels_last(shape: tuple[int, ...], info: Info) -> None:
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+    if len(shape) == 4 and ((shape[1] == 1 and shape[2] == shape[3] > 4) or (shape[1] == 3 and min(shape[2:]) > 4)):
         raise ValueError(
             f"pictures of {info.name} have the shape {shape}, with their channels first; expected (number, height,"
             " width, channels): pass np.moveaxis(pictures, 1, -1)"

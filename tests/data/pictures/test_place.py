@@ -140,10 +140,20 @@ def test_boxes_masks_and_key_points_move_with_their_picture(how, size):
     np.testing.assert_allclose(back, [4.5, 1.5, 1])
 
 
-@pytest.mark.parametrize(("how", "size"), [("resize", (8, 18)), ("resize", (3, 5)), ("cover", (5, 5)), ("pad", (9, 9))])
-@pytest.mark.parametrize("box", [None, Box(1, 2, 3, 3)])
-def test_the_host_moves_as_the_device_does_by_the_same_matrix(how, size, box):
-    """Both on a canvas that holds the picture and the result; its border is the result's where boxes are cut."""
+@pytest.mark.parametrize(
+    ("how", "size"),
+    [
+        ("resize", (8, 18)),
+        ("resize", (3, 5)),
+        ("cover", (5, 5)),
+        ("letterbox", (9, 12)),
+        ("pad", (9, 9)),
+        ("crop", (3, 3)),
+        (Box(1, 2, 3, 3), (5, 12)),
+    ],
+)
+def test_the_host_moves_as_the_device_does_by_the_same_matrix(how, size):
+    """The device on a canvas that holds the picture and the result, whose border boxes are then cut at."""
     generator = np.random.default_rng(0)
     low = generator.uniform(-1, 4, (6, 2))
     example = {
@@ -152,8 +162,8 @@ def test_the_host_moves_as_the_device_does_by_the_same_matrix(how, size, box):
         "keypoints": generator.uniform(-1, 7, (5, 2)).astype(np.float32),
         "masks": generator.integers(1, 5, (4, 6, 2)).astype(np.int32),
     }
-    found = place(example, size, how) if box is None else crop(example, size, box)
-    side = max(*size, 6)
+    found = crop(example, size, how) if isinstance(how, Box) else place(example, size, how)
+    side = 18
     canvas = np.zeros((1, side, side, 1), np.uint8)
     masks = np.zeros((1, side, side, 2), np.int32)
     masks[0, :4, :6] = example["masks"]
