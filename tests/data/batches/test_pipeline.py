@@ -79,10 +79,9 @@ def test_any_step_can_be_the_first(batch_size):
         assert ids(resumed) == ids(straight[start : start + 2])
 
 
-def test_a_far_step_costs_nothing():
-    began = time.perf_counter()
+def test_a_far_step_is_the_first_that_is_made():
+    """Whoever went through those before it would never come there."""
     (batch,) = first(train_batches(TEN, batch_size=4, seed=1, start=4 * 10**12), 1)
-    assert time.perf_counter() - began < 5
     epoch, place = divmod(4 * 10**12, 10)
     words = np.random.PCG64(np.random.SeedSequence(1, spawn_key=(epoch,))).random_raw(10).tolist()
     assert batch["id"].tolist() == sorted(range(10), key=words.__getitem__)[place : place + 4]
@@ -152,9 +151,8 @@ def test_workers_close_with_the_iterator():
     next(batches)
     assert len(multiprocessing.active_children()) >= 2
     batches.close()
-    deadline = time.monotonic() + 20
-    while multiprocessing.active_children() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    for child in multiprocessing.active_children():
+        child.join(timeout=60)
     assert not multiprocessing.active_children()
 
 
@@ -366,9 +364,8 @@ def test_a_dropped_iterator_leaves_no_thread():
     next(batches)
     assert loaders()
     del batches
-    deadline = time.monotonic() + 5
-    while loaders() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    for thread in loaders():
+        thread.join(timeout=60)
     assert not loaders()
 
 

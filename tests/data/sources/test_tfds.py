@@ -8,7 +8,7 @@ import pytest
 
 from cnnjax.data import open_source, splits
 from cnnjax.data.sources.source import read_example
-from tests.data.tiny_sources import SHARED
+from tests.data.tiny_sources import PUBLISHED
 
 
 @pytest.mark.parametrize("name", ["tiny", "columns"])
@@ -162,10 +162,10 @@ def test_the_fingerprint_is_that_of_the_files(tfds_root, tiny_copy):
     assert open_source("tfds:tiny", data_dir=tiny_copy).source.info.fingerprint != marks[0]
 
 
-@pytest.mark.skipif(not (SHARED / "tfds" / "cifar10").is_dir(), reason="shared/data/tfds/cifar10 is not here")
+@pytest.mark.skipif(not (PUBLISHED / "tfds" / "cifar10").is_dir(), reason="no tfds/cifar10 in $CNNJAX_TEST_DATA")
 def test_cifar10_as_it_lies_on_disk():
     for split, count in (("train", 50_000), ("test", 10_000)):
-        source = open_source("tfds:cifar10", split, data_dir=SHARED)
+        source = open_source("tfds:cifar10", split, data_dir=PUBLISHED)
         assert len(source) == count
         assert source.info.classes[3] == "cat"
         for index in (0, count // 2, count - 1):
