@@ -29,7 +29,7 @@ from rich.console import Console
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.data.pictures.decode import decode_image, fit_image
+from cnnjax.data import decode_image, fit_image
 from cnnjax.experiment import QUICK, trained_network
 from cnnjax.report.analyses import Part, write_analyses
 from cnnjax.view import figures

@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jaxtyping
@@ -20,6 +19,7 @@ from cnnjax.experiment import Outcome
 from cnnjax.models.export import load_exported
 from cnnjax.train import Evaluation, Experiment, Fit, load_variables, read_rows
 from cnnjax.train.state import TrainState
+from tests.data.tiny_sources import PUBLISHED
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +148,12 @@ def test_analyze(capsys, tmp_path):
     assert (tmp_path / "tables" / "lenet5_layers.csv").read_text().splitlines()[1].startswith("c1,1x36x36x6,156,194400")
 
 
+@pytest.mark.parametrize("size", [["--image-size", "40", "64"], ["--image-size", "40x64"], ["--image-size=40x64"]])
+def test_analyze_of_an_oblong_picture(capsys, size):
+    main(["analyze", *size, "convnet"])
+    assert "convnet on one picture of 40x64x" in capsys.readouterr().out
+
+
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"cnnjax {cnnjax.__version__}\n"
@@ -180,6 +186,8 @@ def test_models(capsys):
         ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
         ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
         ("analyze lenet5 --image-size 0", "image_size=0"),
+        ("analyze lenet5 --image-size 40 64 3", "'40x64x3'; expected a number of pixels, such as 224, or height x"),
+        ("train lenet5 --image-size small", "'small'; expected a number of pixels, such as 224, or height x width"),
         ("export empty --out empty/file.zip", "empty holds no checkpoints; pass the folder of a run"),
         ("models nothing", "no model matches 'nothing'; there are alexnet"),
         ("trian", "unknown command 'trian'; did you mean train?"),
@@ -219,7 +227,7 @@ def test_pictures_of_28_need_a_size(capsys, tmp_path, monkeypatch):
     message = refused(capsys, "train", "lenet5", "--data", "idx:mnist", "--batch-size", "8")
     assert "pictures of 28x28 are too small for LeNet5" in message
     assert "--image-size 32" in message
-    options = "--train-split all[:30] --test-split all[25:] --batch-size 8 --steps 1 --image-size 32 --fit pad"
+    options = "--train-split all[:30] --test-split all[25:] --batch-size 8 --steps 1 --image-size 32 --resize-by pad"
     main(f"train lenet5 --data idx:mnist {options} --run-dir run".split())
     assert "warning: 5 of the 15 test examples are also trained on" in capsys.readouterr().out
     assert read_rows(tmp_path / "run")[-1]["step"] == 1
@@ -268,13 +276,10 @@ def test_other_errors_are_not_dressed_up():
         raise KeyError("bug")
 
 
-MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist"
-
-
-@pytest.mark.skipif(not MNIST.is_dir(), reason="the shared MNIST digits are not here")
+@pytest.mark.skipif(not (PUBLISHED / "mnist").is_dir(), reason="no mnist in $CNNJAX_TEST_DATA")
 def test_real_digits_from_idx_files(tmp_path):
     main(
-        f"train lenet5 --data idx:{MNIST} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
+        f"train lenet5 --data idx:{PUBLISHED / 'mnist'} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
         " --fit pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
     )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

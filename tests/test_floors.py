@@ -10,6 +10,7 @@ PACKAGE = ROOT / "cnnjax"
 FLOORS = {
     "cache": 0,
     "functional": 0,
+    "image_size": 0,
     "view": 0,
     "layers": 1,
     "models": 2,

@@ -15,6 +15,7 @@ from cnnjax.cli.elsewhere import settings_of_elsewhere
 from cnnjax.cli.errors import one_line_errors
 from cnnjax.cli.parsing import Parser
 from cnnjax.experiment.settings import Experiment
+from cnnjax.image_size import ImageSize, height_and_width, joined_sizes
 from cnnjax.view.text import printable
 
 
@@ -94,7 +95,7 @@ def predict(
 
 def analyze(
     model: tyro.conf.Positional[str],
-    image_size: int | None = None,
+    image_size: ImageSize = None,
     channels: int | None = None,
     gates: bool = False,
     save: Path | None = None,
@@ -103,7 +104,7 @@ def analyze(
 
     Args:
         model: name of a registered model; `cnnjax models` lists them.
-        image_size: side of the square picture; the paper's where left out.
+        image_size: one number, or height x width, of the picture; the paper's where left out.
         channels: channels of the picture; the paper's where left out.
         gates: count what is seen through squeeze-and-excitation gates, which is the whole picture.
         save: folder to write the table to, as CSV and JSON, with a picture of it.
@@ -115,10 +116,9 @@ def analyze(
 
     built = models.create(model)
     height, width, depth = models.image_shape(model)
-    for name, value in (("image_size", image_size), ("channels", channels)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}; expected a number above 0")
-    shape = (1, image_size or height, image_size or width, channels or depth)
+    if channels is not None and channels < 1:
+        raise ValueError(f"channels={channels}; expected a number above 0")
+    shape = (1, *(height_and_width(image_size) or (height, width)), channels or depth)
     models.check_inputs(built, jax.ShapeDtypeStruct(shape, jnp.float32))
     summary = analysis.summary(built, shape, gates=gates)
     print(f"{model} on one picture of {'x'.join(map(str, shape[1:]))}\n\n{summary}")
@@ -131,7 +131,7 @@ def export(
     run_dir: tyro.conf.Positional[Path],
     out: Path,
     step: int | Literal["best"] | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize = None,
 ) -> None:
     """Write the network of a run as one file that needs neither Flax nor this package.
 
@@ -139,7 +139,7 @@ def export(
         run_dir: the folder of the run.
         out: the file to write, a ZIP archive.
         step: of the checkpoint; the latest where left out, "best" for the one of the highest score.
-        image_size: side of the pictures; the run's where left out.
+        image_size: one number, or height x width, of the pictures; the run's where left out.
     """
     from cnnjax.experiment import export_run
 
@@ -187,7 +187,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `cnnjax` command."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = joined_sizes(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"cnnjax {cnnjax.__version__}")
         return
@@ -219,7 +219,7 @@ def experiment_main(
         arguments: of the command line; those of the process where None.
         **variants: other defaults by name.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = joined_sizes(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in variants:
         variant = arguments.pop(0)
         default, results = variants[variant], results.with_stem(f"{results.stem}_{variant}")

@@ -12,7 +12,7 @@ from cnnjax.data.batches.loader import Fault
 from cnnjax.data.sources.source import Source
 from cnnjax.experiment.trained import Trained
 from cnnjax.train.evaluation import Evaluation, Evaluator
-from cnnjax.train.feed import Reading, open_feed
+from cnnjax.train.feed import open_feed
 from cnnjax.train.parallel import Parallel, make_mesh, replicate
 from cnnjax.train.recipe import Recipe
 from cnnjax.train.state import TrainState
@@ -36,9 +36,8 @@ def evaluate(
     training = replace(training, batch_size=batch_size or training.batch_size)
     parallel = Parallel(make_mesh(1))
     recipe = Recipe(trained.model, trained.task, optax.identity(), unchanged, trained.prepare_batch)
-    read = Reading(trained.image_shape[:2], trained.experiment.pictures.resize_by)
     faults: list[Fault] = []
-    feed = open_feed(source, training, parallel, read=read, on_fault=faults.append, console=console)
+    feed = open_feed(source, training, parallel, read=trained.read, on_fault=faults.append, console=console)
     params, model_state = dict(trained.variables), {}
     model_state = {name: params[name] for name in params if name != "params"}
     state = TrainState(jnp.int32(trained.step), params["params"], model_state, (), (), (), {})

@@ -6,10 +6,13 @@ from typing import Literal
 import jax.numpy as jnp
 
 from cnnjax.experiment.trained import load_run
+from cnnjax.image_size import Size
 from cnnjax.models.export import export
 
 
-def export_run(run_dir: Path, *, step: int | Literal["best"] | None = None, image_size: int | None = None) -> bytes:
+def export_run(
+    run_dir: Path, *, step: int | Literal["best"] | None = None, image_size: int | Size | None = None
+) -> bytes:
     """The bytes of an exported file (see `models.export`) with the network of a run, which takes pictures as it did.
 
     Its inputs are of the type that the run's pictures had: bytes (uint8), or floats on their scale, which `about.json`
@@ -19,7 +22,7 @@ def export_run(run_dir: Path, *, step: int | Literal["best"] | None = None, imag
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None, and "best" for that of the highest score.
-        image_size: side of the pictures; that of the run's where None.
+        image_size: one number, or height and width, of the pictures; that of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.

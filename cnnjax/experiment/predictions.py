@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.pictures.decode import decode_image, fit_image
+from cnnjax.data.pictures.decode import open_picture
+from cnnjax.data.pictures.read import Read
 from cnnjax.data.sources.folder_listing import Folder, list_below
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import as_csv, as_json
@@ -77,13 +78,13 @@ def picture_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_picture(path: Path, *, shape: tuple[int, int, int], resize_by: Any) -> np.ndarray:
-    """The picture of a file as bytes, of a height, a width and channels.
+def read_picture(path: Path, *, read: Read, channels: int) -> np.ndarray:
+    """The picture of a file as bytes, brought to a size by a reader.
 
     Raises:
         ValueError: the file is no picture, or cannot be brought to that size in that way; the message names it.
     """
     try:
-        return fit_image(decode_image(path.read_bytes(), channels=shape[2]), shape[:2], resize_by)
+        return read({"image": open_picture(path.read_bytes(), channels=channels)}, 0)["image"]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -16,10 +16,9 @@ from rich.console import Console
 from cnnjax import models
 from cnnjax.analysis.counting import multiply_accumulates
 from cnnjax.analysis.tracing import trace
-from cnnjax.data import Source, augment, open_source, shared_examples
+from cnnjax.data import RandomCrop, ReadPictures, Source, augment, open_source, shared_examples
 from cnnjax.data.batches.loader import Loader
 from cnnjax.data.pictures.pixels import Pixels, kind_of
-from cnnjax.data.pictures.random_crop import RandomCrop
 from cnnjax.data.pictures.statistics import channel_statistics
 from cnnjax.data.sources.class_names import compare_sources
 from cnnjax.data.sources.opening import validation_split
@@ -32,7 +31,7 @@ from cnnjax.models import Model
 from cnnjax.report.run_report import PAGE, write_run
 from cnnjax.settings import Loading, Training, to_plain
 from cnnjax.tasks import Task
-from cnnjax.train import Reading, TrainResult
+from cnnjax.train import TrainResult
 from cnnjax.train import fit as train
 from cnnjax.train.hosts import connect
 from cnnjax.train.progress import print_text
@@ -130,7 +129,7 @@ def run_on(
     pixels = channel_statistics(train_source, skip_unreadable=training.loading.unreadable != "raise")
     pixels = standardised_by(pixels, pictures)
     check_augmentation(pictures.augmentation, pixels)
-    read, read_training = readings(pictures)
+    read, read_training = readers(pictures, training.seed)
     shape = check_pictures(train_source, tested, pixels, read, training.loading)
     say = partial(print_text, console)
     variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
@@ -202,13 +201,13 @@ def fit(
     return train(model, task, train_source, test_source, training, **given)
 
 
-def readings(pictures: PictureData) -> tuple[Reading, Reading]:
-    """How pictures are read to be tested, and how to be trained on."""
-    size = None if pictures.image_size is None else (pictures.image_size,) * 2
-    read = Reading(size, pictures.resize_by)
+def readers(pictures: PictureData, seed: int) -> tuple[ReadPictures, ReadPictures | None]:
+    """What reads pictures to be tested; and to be trained on, where that is another, because crops are drawn."""
+    read = ReadPictures(pictures.image_size, pictures.resize_by)
     changes = pictures.augmentation
-    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if changes.random_crop else None
-    return read, dataclasses.replace(read, random_crop=crop)
+    if not changes.random_crop:
+        return read, None
+    return read, dataclasses.replace(read, random_crop=RandomCrop(area=(changes.smallest_crop, 1.0)), seed=seed)
 
 
 def standardised_by(pixels: Pixels, pictures: PictureData) -> Pixels:
@@ -231,7 +230,7 @@ def standardised_by(pixels: Pixels, pictures: PictureData) -> Pixels:
 
 
 def check_pictures(
-    train: Source, tested: list[Source], pixels: Pixels, read: Reading, loading: Loading
+    train: Source, tested: list[Source], pixels: Pixels, read: ReadPictures, loading: Loading
 ) -> tuple[int, ...]:
     """Height, width and channels that a run sees, if the first readable tested pictures are like those of training.
 
@@ -250,7 +249,7 @@ def check_pictures(
     """
 
     def first_picture(source: Source) -> Any:
-        loader = Loader(source, read.image_size, read.resize_by, unreadable=loading.unreadable)
+        loader = Loader(source, read, loading.unreadable)
         return (loader.model(loading.most_unreadable).example or {})["image"]
 
     for test in tested:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import tyro
 
+from cnnjax.image_size import ImageSize, height_and_width
 from cnnjax.settings import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Training, from_plain, to_plain
 from cnnjax.tasks.settings import ClassificationSettings, TaggingSettings
 
@@ -92,10 +93,11 @@ class PictureData(Checked):
     data, if it has one, else the test split, as when the same split is named for both."""
     test_split: str = "test"
     """Examples to test on at the end; after every epoch where there are no others for that."""
-    image_size: int | None = None
-    """Side that all pictures are brought to; as they come where None."""
-    resize_by: Literal["resize", "cover", "pad", "crop"] = "resize"
-    """How pictures are brought to the image size: stretched, scaled to cover it, padded, or cropped."""
+    image_size: ImageSize = None
+    """Size that all pictures are brought to: one number, or height x width; as they come where None."""
+    resize_by: Literal["resize", "cover", "letterbox", "pad", "crop"] = "resize"
+    """How pictures are brought to the image size. resize: stretched; cover: scaled until they cover it, and cut;
+    letterbox: scaled until they fit into it, and padded with zeros; pad, crop: padded or cut as they are."""
     mean: tuple[float, ...] | None = None
     """Subtracted from the pixels of each channel, on the scale from 0 to 1 for bytes; that of the training pictures
     where None. Weights that were trained on other pictures want theirs."""
@@ -106,6 +108,8 @@ class PictureData(Checked):
     def __post_init__(self) -> None:
         """Refuses crops without a size."""
         super().__post_init__()
+        if (size := height_and_width(self.image_size)) is not None:
+            object.__setattr__(self, "image_size", size[0] if size[0] == size[1] else size)
         if self.augmentation.random_crop and self.image_size is None:
             raise ValueError("augmentation.random_crop needs the size of the crops: pass image_size (--image-size N)")
 

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import models
-from cnnjax.data import augment, open_source
+from cnnjax.data import ReadPictures, augment, open_source
 from cnnjax.data.batches.pipeline import eval_batches
 from cnnjax.data.pictures.pixels import Pixels
 from cnnjax.data.sources.opening import is_spelling
 from cnnjax.data.sources.source import Source
 from cnnjax.experiment.predictions import Predictions, picture_files, read_picture
 from cnnjax.experiment.settings import Experiment, experiment_of
+from cnnjax.image_size import Size, height_and_width
 from cnnjax.models import Model, inference_options
 from cnnjax.tasks import Task
 from cnnjax.train.checkpoint import load_checkpoint
@@ -64,6 +65,11 @@ class Trained:
         """Model and data in words, such as "lenet5 on digits"."""
         return f"{self.experiment.net.name} on {self.record['sources']['training']['data']}"
 
+    @property
+    def read(self) -> ReadPictures:
+        """What brings pictures to the size of the run's, as it did."""
+        return ReadPictures(self.image_shape[:2], self.experiment.pictures.resize_by)
+
     def __call__(self, pictures: Any) -> Any:
         """Logits, one for each class.
 
@@ -107,7 +113,7 @@ class Trained:
             pictures = [pictures]
         if isinstance(pictures, Sequence) and all(isinstance(one, str | Path) for one in pictures):
             names = picture_files([Path(one) for one in pictures])
-            read = partial(read_picture, shape=self.image_shape, resize_by=self.experiment.pictures.resize_by)
+            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
             parts = [
                 np.stack([read(name) for name in names[start : start + batch_size]])
                 for start in range(0, len(names), batch_size)
@@ -190,28 +196,28 @@ class Trained:
             ValueError, OSError: as `open_split`.
         """
         source = self.open_split(data_dir=data_dir)
-        options = {"image_size": self.image_shape[:2], "fit": self.experiment.pictures.resize_by}
-        with closing(eval_batches(source, batch_size=min(count, len(source)), **options)) as batches:
+        with closing(eval_batches(source, batch_size=min(count, len(source)), read=self.read)) as batches:
             batch = next(batches)
         images, labels = (batch[name][batch["valid"]] for name in ("image", "label" if "label" in batch else "tags"))
         return (images / 255.0 if images.dtype == np.uint8 else images).astype(np.float32), np.asarray(labels)
 
 
 def load_run(
-    run_dir: Path | str, *, step: int | Literal["best"] | None = None, image_size: int | tuple[int, int] | None = None
+    run_dir: Path | str, *, step: int | Literal["best"] | None = None, image_size: int | Size | None = None
 ) -> Trained:
     """The network of a run on pictures.
 
     Args:
         run_dir: the folder of the run.
         step: of the checkpoint; the latest where None, "best" for the one of the highest score.
-        image_size: side, or height and width, of the pictures; those of the run's where None.
+        image_size: one number, or height and width, of the pictures; those of the run's where None.
 
     Raises:
         FileNotFoundError: the folder holds no checkpoint, or none of that step.
         ValueError: the record or the checkpoint is damaged, the record is not the one that the checkpoint was saved
             with or says too little of the pictures, or the model does not take pictures of that size.
     """
+    size = height_and_width(image_size)
     (variables, saved, found), path = load_checkpoint(run_dir, step=step), Path(run_dir) / RECORD
     cure = f"load_variables({str(run_dir)!r}) gives its variables, for a model and a preparation that you make yourself"
     try:
@@ -233,8 +239,7 @@ def load_run(
     try:
         experiment, data = experiment_of(saved, where=str(path)), saved["data"]
         pixels = Pixels(**data["pixels"], mean=tuple(data["mean"]), deviation=tuple(data["deviation"]))
-        own = data["shape"][0], data["shape"][1]
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size or own
+        height, width = size or data["shape"][:2]
         shape = (height, width, len(pixels.mean))
         classes = tuple(data["classes"])
         task = experiment.task.rebuild(saved["built task"])

@@ -91,14 +91,13 @@ class TaggingSettings(Checked):
         Raises:
             ValueError: the data has classes and no tags; a tag that is to be weighed has no examples.
         """
-        from cnnjax.data.sources.source import tags_of
         from cnnjax.tasks.imbalance import positive_weights
         from cnnjax.tasks.tagging import Tagging
 
         _check_column(source, "tags", self.kind, other=ClassificationSettings.kind)
         weights = None
         if self.class_weights == "balanced":
-            weights = positive_weights(_known(tags_of(source), source, "tags"))
+            weights = positive_weights(_known(source.column("tags"), source, "tags"))
         return Tagging(source.info.classes, loss_name=self.loss, positive_weights=weights)
 
     def rebuild(self, plain: Mapping[str, Any]) -> "Tagging":

@@ -1,6 +1,5 @@
 from .checkpoint import load_variables
 from .evaluation import Evaluation
-from .feed import Reading
 from .gradient import Replicas
 from .log import format_metric, read_rows
 from .loop import TrainResult
@@ -12,7 +11,6 @@ from .training import fit
 
 __all__ = [
     "Evaluation",
-    "Reading",
     "Recipe",
     "Replicas",
     "StepMetrics",

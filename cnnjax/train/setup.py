@@ -13,12 +13,13 @@ from rich.console import Console
 from cnnjax.data.augment import unchanged
 from cnnjax.data.batches.loader import Fault
 from cnnjax.data.batches.resident import gather
+from cnnjax.data.pictures.read import Read, decode_example
 from cnnjax.data.sources.class_names import compare_sources
 from cnnjax.data.sources.source import Source
 from cnnjax.models import Model
 from cnnjax.settings import Precision, Training
 from cnnjax.tasks import Task
-from cnnjax.train.feed import AS_THEY_COME, Feed, Reading, open_feed
+from cnnjax.train.feed import Feed, open_feed
 from cnnjax.train.optimizer import by_path, make_optimizer, make_schedule
 from cnnjax.train.parallel import Parallel, check_batch_size, make_mesh
 from cnnjax.train.plan import Plan
@@ -58,8 +59,8 @@ class Inputs:
     variables: Mapping[str, Any] | None = None
     optimizer: optax.GradientTransformation | None = None
     schedule: optax.Schedule | None = None
-    read: Reading = AS_THEY_COME
-    read_training: Reading | None = None
+    read: Read = decode_example
+    read_training: Read | None = None
     prepare: Callable[[Any], Any] = lambda batch: batch
     augment: Callable[[jax.Array, Any], Any] = unchanged
 
@@ -165,7 +166,12 @@ def set_up(inputs: Inputs, training: Training, console: Console) -> Setup:
     )
     faults: list[Fault] = []
     opened = partial(open_feed, training=training, parallel=parallel, on_fault=faults.append, console=console)
-    train_feed = opened(inputs.train_source, read=inputs.read_training or inputs.read, shuffled=True)
+    train_feed = opened(
+        inputs.train_source,
+        read=inputs.read_training or inputs.read,
+        shuffled=True,
+        anew=inputs.read_training is not None,
+    )
     test_feed = epoch_feed = opened(inputs.test_source, read=inputs.read)
     if inputs.validation_source is not None:
         epoch_feed = opened(inputs.validation_source, read=inputs.read)

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from cnnjax.data.augment import unchanged
+from cnnjax.data.pictures.read import Read, decode_example
 from cnnjax.data.sources.source import Source
 from cnnjax.models import Model
 from cnnjax.settings import Training, differences
 from cnnjax.tasks import Task
 from cnnjax.train import throughput
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.feed import AS_THEY_COME, Reading
 from cnnjax.train.hosts import from_first_process, on_first_process, release
 from cnnjax.train.interruption import interruptible
 from cnnjax.train.log import MetricsLog
@@ -48,8 +48,8 @@ def fit(
     variables: Mapping[str, Any] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     schedule: optax.Schedule | None = None,
-    read: Reading = AS_THEY_COME,
-    read_training: Reading | None = None,
+    read: Read = decode_example,
+    read_training: Read | None = None,
     prepare: Callable[[Any], Any] = lambda batch: batch,
     augment: Callable[[jax.Array, Any], Any] = unchanged,
     name: str | None = None,
@@ -77,8 +77,8 @@ def fit(
         variables: to start from, all collections of the model; drawn where None. A run that resumes needs none.
         optimizer: an Optax rule of your own, in the place of that of the settings.
         schedule: learning rate by step, of your own; it is only logged where `optimizer` is given.
-        read: how examples are read.
-        read_training: how training examples are read, where by draws of their own, such as random crops.
+        read: makes arrays of an example, such as `data.ReadPictures(224)`.
+        read_training: the same for training, where every reading draws anew, as random crops do.
         prepare: changes every batch on the device, after `augment`.
         augment: (key, batch) to batch: changes training batches on the device.
         name: what log and folder call the model; its class's name where None.

@@ -97,8 +97,7 @@ def our_side(folder: Path, options: Options) -> Callable[[], float]:
     """Seconds for all pictures through `train_batches` and a compiled step that flips and normalises."""
     import jax
 
-    from cnnjax.data import augment, open_source, train_batches
-    from cnnjax.data.pictures.random_crop import RandomCrop
+    from cnnjax.data import RandomCrop, ReadPictures, augment, open_source, train_batches
 
     source = open_source(f"folder:{folder}", "all")
 
@@ -113,8 +112,7 @@ def our_side(folder: Path, options: Options) -> Callable[[], float]:
             source,
             batch_size=options.batch_size,
             seed=0,
-            image_size=(224, 224),
-            random_crop=RandomCrop(),
+            read=ReadPictures(224, random_crop=RandomCrop()),
             threads=1 if options.workers else options.cores,
             workers=options.workers,
         )

@@ -50,7 +50,12 @@ def unchecked(kind, **settings):
         ({"loading": Loading(workers=-1)}, "loading.workers=-1; expected at least 0"),
         ({"augmentation": Augmentation(random_crop=True)}, "random_crop needs the size of the crops: pass image_size"),
         ({"task": "tagging", "label_smoothing": 0.1}, "label_smoothing is for classes, not for tags"),
-        ({"fit": "stretch"}, "experiment fit='stretch' is unknown; expected one of resize, cover, pad, crop"),
+        (
+            {"resize_by": "stretch"},
+            "experiment resize_by='stretch' is unknown; expected one of resize, cover, letterbox, pad, crop",
+        ),
+        ({"image_size": (40, 0)}, "image_size=(40, 0); expected a number of pixels above 0, or height and width"),
+        ({"image_size": "40x64"}, "experiment image_size='40x64'; expected a number of pixels, or height and width"),
         ({"optimizer": unchecked(Optimizer, name="adamm")}, "optimizer name='adamm' is unknown; did you mean 'adam'"),
         ({"schedule": unchecked(Schedule, name="cosin")}, "schedule name='cosin' is unknown; did you mean 'cosine'"),
         ({"steps": 2.5}, "experiment steps=2.5; expected a whole number"),
@@ -111,6 +116,16 @@ def test_saved_settings_are_plain_and_leave_out_where_things_lie_and_who_reads()
     assert not {"run_dir", "resume", "data_dir"} & saved.keys()
     elsewhere = {"run_dir": None, "data_dir": Path("moved"), "loading": Loading(threads=1, workers=2, resident_mib=0)}
     assert to_json(dataclasses.replace(experiment, **elsewhere)) == saved
+
+
+def test_a_size_is_saved_as_it_is_read_back():
+    """One number for a square, however it was given; a list elsewhere, as JSON has it."""
+    for given, saved in (((40, 64), [40, 64]), ([40, 64], [40, 64]), ((48, 48), 48), (48, 48), (None, None)):
+        experiment = unchecked(Experiment, image_size=given)
+        experiment.__post_init__()
+        assert to_json(experiment)["image_size"] == saved
+        assert differences(json.loads(json.dumps(to_json(experiment))), to_json(experiment)) == []
+    assert unchecked(Experiment, image_size=(40, 64)) == Experiment(image_size=(40, 64))
 
 
 def test_differences_name_the_setting():

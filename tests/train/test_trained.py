@@ -19,7 +19,8 @@ from cnnjax.train.manifest import read_manifest
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    experiment = Experiment(model="convnet", data="digits", image_size=16, steps=2, batch_size=16, run_dir=folder)
+    oblong = {"image_size": (16, 24), "resize_by": "letterbox"}
+    experiment = Experiment(model="convnet", data="digits", **oblong, steps=2, batch_size=16, run_dir=folder)
     return run(experiment, console=Console(quiet=True))
 
 
@@ -32,14 +33,18 @@ def test_it_answers_as_the_run_did(outcome):
         shares / shares.sum(-1, keepdims=True), predictions["probabilities"], rtol=1e-4, atol=1e-6
     )
     assert trained.classes == tuple("0123456789")
-    assert trained.image_shape == (16, 16, 1)
+    assert trained.image_shape == (16, 24, 1)
+    assert load_run(outcome.fit.run_dir, image_size=(20, 32)).image_shape == (20, 32, 1)
+    assert load_run(outcome.fit.run_dir, image_size=20).image_shape == (20, 20, 1)
 
 
 def test_pictures_as_floats_are_those_as_bytes(outcome):
     trained = load_run(outcome.fit.run_dir)
     pictures, labels = trained.test_pictures(5)
     source = open_source("digits", "test")
-    assert (pictures.shape, pictures.dtype) == ((5, 16, 16, 1), np.float32)
+    assert (pictures.shape, pictures.dtype) == ((5, 16, 24, 1), np.float32)
+    # A square in the middle of an oblong.
+    assert (pictures[:, :, 4:20].max(), pictures[:, :, :4].max(), pictures[:, :, 20:].max()) == (pictures.max(), 0, 0)
     assert 0 <= pictures.min() < pictures.max() <= 1
     assert labels.tolist() == [int(source[number]["label"]) for number in range(5)]
     as_bytes = outcome.fit.evaluation.examples["image"][:5]

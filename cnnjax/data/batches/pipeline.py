@@ -20,8 +20,7 @@ import numpy as np
 
 from cnnjax.data.batches.loader import Fault, Loaded, Loader, Unreadable, stack_examples
 from cnnjax.data.batches.order import Order, Part
-from cnnjax.data.pictures.decode import Fit
-from cnnjax.data.pictures.random_crop import RandomCrop
+from cnnjax.data.pictures.read import Read, decode_example
 from cnnjax.data.sources.source import Source, check_labels
 
 # A thread loads this many examples at a time: grain's cost per task is 0.2 ms, many times that of a small picture.
@@ -36,9 +35,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     start: int = 0,
-    image_size: tuple[int, int] | None = None,
-    fit: Fit = "resize",
-    random_crop: RandomCrop | None = None,
+    read: Read = decode_example,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
@@ -56,18 +53,17 @@ def train_batches(
     skipped).
 
     Args:
-        source: The examples. Every element must have one shape; images may differ if `image_size` is given.
+        source: The examples. Every element must have one shape once it is read.
         batch_size: The size of the global batch.
-        seed: Decides every permutation, together with the number of the epoch, and every random crop.
+        seed: Decides every permutation, together with the number of the epoch.
         start: The place in the stream, counted in examples, that comes first; going there costs nothing.
-        image_size: The height and width to bring "image" to.
-        fit: How to bring it there, see `fit_image`.
-        random_crop: Instead, a part of the picture drawn for every place of the stream, brought to `image_size`.
+        read: What makes arrays of an example and its place in the stream, such as `ReadPictures(image_size)`, which
+            brings pictures of different sizes to one; by default pictures are decoded as they come.
         process_index: Which of the equal, contiguous parts of every global batch to give.
         process_count: How many parts there are.
         threads: How many threads load examples, two batches ahead of the one in use; 0 loads in the caller.
-        workers: How many processes load examples, each with these threads; 0 loads in this one. The source is
-            pickled to each, and a script needs its `if __name__ == "__main__":`.
+        workers: How many processes load examples, each with these threads; 0 loads in this one. The source and `read`
+            are pickled to each, and a script needs its `if __name__ == "__main__":`.
         unreadable: What to do about an example that cannot be read, see `Loader`.
         most_unreadable: How many examples may be unreadable before it is an error after all.
         on_fault: Called with every fault, in the order of the stream; by default they are logged.
@@ -78,7 +74,7 @@ def train_batches(
     """
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
-    loader = Loader(source, image_size, fit, random_crop, seed, unreadable)
+    loader = Loader(source, read, unreadable)
     part = Part(batch_size, start, process_index, process_count)
     plan = _Plan(loader, Order(len(source), seed), part, None)
     return _batches(plan, threads, workers, most_unreadable, on_fault)
@@ -88,8 +84,7 @@ def eval_batches(
     source: Source,
     *,
     batch_size: int,
-    image_size: tuple[int, int] | None = None,
-    fit: Fit = "resize",
+    read: Read = decode_example,
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 4,
@@ -103,7 +98,7 @@ def eval_batches(
     The last batch is filled up with repetitions of the last example whose "valid" is False. Elements, arguments
     and errors are those of `train_batches`.
     """
-    loader = Loader(source, image_size, fit, unreadable=unreadable)
+    loader = Loader(source, read, unreadable)
     part = Part(batch_size, 0, process_index, process_count)
     plan = _Plan(loader, Order(len(source)), part, math.ceil(len(source) / batch_size))
     return _batches(plan, threads, workers, most_unreadable, on_fault)

@@ -24,7 +24,7 @@ def read_all(
     "valid" among them is False for examples that were skipped. The size is that of the first readable example times
     their number. `options` are those of `eval_batches`, whose errors are raised too. What takes long is shown.
     """
-    loading = {name: options[name] for name in ("image_size", "fit", "unreadable") if name in options}
+    loading = {name: options[name] for name in ("read", "unreadable") if name in options}
     first = Loader(source, **loading).model(options.get("most_unreadable", 100)).example
     if len(source) * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(first)) > limit:
         return None

@@ -1,17 +1,15 @@
-"""Encoded pictures to arrays that mean what the picture shows, and arrays to one common size."""
+"""Encoded pictures to arrays that mean what the picture shows."""
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError, features
 from PIL.JpegImagePlugin import JpegImageFile
-
-Fit = Literal["resize", "cover", "pad", "crop"]
 
 # The formats that are read, by the suffixes of their files.
 _SUFFIXES_OF = {
@@ -32,6 +30,10 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", "La", *_SIXTEEN_BIT)
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 MAX_PIXELS = 100_000_000
+
+
+# Top, left, height and width in pixels, or parts of pixels.
+Window: TypeAlias = tuple[float, float, float, float]
 
 
 class Box(NamedTuple):
@@ -68,140 +70,14 @@ def decode_image(
     Raises:
         ValueError: If the bytes are no such picture, are damaged, or hold more than `max_pixels` pixels.
     """
-    _check_channels(channels)
-    if at_least is not None:
-        _check_size("at_least", at_least)
-    with _explained(data, max_pixels):
-        stored = _open(data, channels, max_pixels)
-        if at_least is not None:
-            _reduce(stored, stored.turn.sides(at_least), stored.image.size[::-1])
-        return _pixels(_in_mode(stored.image, stored.mode), stored.turn)
+    return open_picture(data, channels=channels, max_pixels=max_pixels).whole(at_least)[0]
 
 
-def decode_box(
-    data: bytes,
-    choose: Callable[[int, int], Box],
-    size: tuple[int, int],
-    *,
-    channels: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> UInt8[np.ndarray, "height width channels"]:
-    """Decodes the part of a picture that `choose(height, width)` names, stretched to `size`.
-
-    It is `fit_image(decode_image(data)[part], size)` with the work left out that does not show: colours are converted
-    in the part alone, and a JPEG whose part is at least twice `size` each way is decoded at a half, a quarter or an
-    eighth of its size. Without such a reduction the two are equal; with it they differ by one to two grey levels of
-    255 in the mean (0.8 to 1.7 over the crops of two photographs, 4 in the one that differed most).
-
-    Args:
-        data: The encoded file.
-        choose: From the height and width of the upright picture, the part wanted.
-        size: The height and width of the result.
-        channels: As for `decode_image`.
-        max_pixels: As for `decode_image`.
-
-    Raises:
-        ValueError: As `decode_image` does, or if the part is empty or not within the picture.
-    """
-    _check_channels(channels)
-    _check_size("size", size)
-    with _explained(data, max_pixels):
-        stored = _open(data, channels, max_pixels)
-    sides = stored.image.size[::-1]
-    height, width = stored.turn.sides(sides)
-    chosen = choose(height, width)
-    if min(chosen) < 0 or 0 in chosen[2:] or chosen.top + chosen.height > height or chosen.left + chosen.width > width:
-        raise ValueError(f"{chosen} was chosen of a picture of {height}x{width}; expected a part of it, not empty")
-    with _explained(data, max_pixels):
-        part, wanted = stored.turn.box(chosen, sides), stored.turn.sides(size)
-        factor = _reduce(stored, wanted, (part.height, part.width))
-        # The pixels that the part touches: at a reduced size its edges may lie within pixels.
-        top, left = part.top // factor, part.left // factor
-        bottom, right = -(-(part.top + part.height) // factor), -(-(part.left + part.width) // factor)
-        touched = stored.image.crop((left, top, right, bottom))
-        window = part.top / factor - top, part.left / factor - left, part.height / factor, part.width / factor
-        return _pixels(_resize(_in_mode(touched, stored.mode), wanted, window), stored.turn)
-
-
-def fit_image(
-    image: Shaped[np.ndarray, "height width channels"],
-    size: tuple[int, int],
-    how: Fit = "resize",
-    *,
-    share: float = 1.0,
-) -> Shaped[np.ndarray, "new_height new_width channels"]:
-    """Brings an image of any number of channels to one size.
-
-    Args:
-        image: Height, width, channels. "resize" and "cover" take uint8 only; "pad" and "crop" take any dtype.
-        size: The height and width wanted.
-        how: "resize" stretches, bilinear with antialiasing; "cover" scales likewise, but both sides alike, until
-            the image covers `size`, and takes the centre; "pad" centres the image on zeros; "crop" takes the
-            centre. Where the difference is odd, the extra row or column is at the bottom or the right.
-        share: For "cover" alone: how much of the side that fits is kept. 0.875 with a size of (224, 224) scales the
-            shorter side to 256, the way ImageNet's classifiers are usually evaluated.
-
-    Raises:
-        ValueError: If the image is larger than `size` when padding, or smaller when cropping, or not uint8
-            when scaling, or `share` is not above 0 and at most 1, or is given where nothing is covered.
-    """
-    if how not in get_args(Fit):
-        raise ValueError(f"how is {how!r}; expected one of {', '.join(get_args(Fit))}")
-    _check_size("size", size)
-    if not 0 < share <= 1 or (share != 1 and how != "cover"):
-        raise ValueError(f'share is {share} with "{how}"; expected above 0 and at most 1, and 1 except with "cover"')
-    height, width = image.shape[:2]
-    if (height, width) == tuple(size) and share == 1:
-        return image
-    if how in ("resize", "cover"):
-        if image.dtype != np.uint8:
-            raise ValueError(f'"{how}" takes uint8 images, this one is {image.dtype}; use "pad" or "crop"')
-        window = _covering(height, width, size, share) if how == "cover" else None
-        if image.shape[2] in (1, 3):
-            return _pixels(_resize(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image), size, window))
-        # Channel by channel, because Pillow would weigh the colours of a four-channel picture by its alpha.
-        planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[2])]
-        return np.concatenate([_pixels(_resize(plane, size, window)) for plane in planes], axis=-1)
-    rows, columns = size[0] - height, size[1] - width
-    if how == "pad":
-        if rows < 0 or columns < 0:
-            raise ValueError(
-                f"an image of {height}x{width} does not fit into {size[0]}x{size[1]} by padding; "
-                'use "resize" or "crop", or a larger size'
-            )
-        top, left = rows // 2, columns // 2
-        return np.pad(image, ((top, rows - top), (left, columns - left), (0, 0)))
-    if rows > 0 or columns > 0:
-        raise ValueError(
-            f"an image of {height}x{width} is too small to crop {size[0]}x{size[1]} from; "
-            'use "resize", "cover" or "pad", or a smaller size'
-        )
-    top, left = -rows // 2, -columns // 2
-    return image[top : top + size[0], left : left + size[1]]
-
-
-def _covering(height: int, width: int, size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
-    """Top, left, height and width of what "cover" shows, in pixels of the image before it is scaled."""
-    rows, columns = round(size[0] / share), round(size[1] / share)
-    # The side that fits is exact and the other is cut down to a whole number, as torchvision's Resize does.
-    if height * columns <= width * rows:
-        columns = rows * width // height
-    else:
-        rows = columns * height // width
-    top, left = (rows - size[0]) // 2, (columns - size[1]) // 2
-    tall, wide = height / rows, width / columns
-    return top * tall, left * wide, size[0] * tall, size[1] * wide
-
-
-def _resize(
-    picture: Image.Image, size: tuple[int, int], window: tuple[float, float, float, float] | None = None
-) -> Image.Image:
-    """A window (top, left, height, width) of a grey or RGB picture, stretched to a size; the whole where None."""
-    box = None
-    if window is not None:
-        top, left, height, width = window
-        # The sums of floats may pass the last pixel by an ulp, which Pillow refuses.
-        box = left, top, min(left + width, picture.width), min(top + height, picture.height)
+def resize_window(picture: Image.Image, size: tuple[int, int], window: Window) -> Image.Image:
+    """A window of a grey or RGB picture stretched to a height and a width, bilinear with antialiasing."""
+    top, left, height, width = window
+    # The sums of floats may pass the last pixel by an ulp, which Pillow refuses.
+    box = left, top, min(left + width, picture.width), min(top + height, picture.height)
     return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
 
 
@@ -227,6 +103,16 @@ class _Turn:
         left = sides[1] - left - width if self.columns_reversed else left
         return Box(top, left, height, width)
 
+    def shown(self, sides: tuple[int, int], factor: int) -> Window:
+        """The part of an upright picture that was decoded at 1 / factor which the stored one, of `sides`, fills.
+
+        Its last row and column are filled in part only where the sides are no multiples of the factor.
+        """
+        height, width = sides[0] / factor, sides[1] / factor
+        top = -(-sides[0] // factor) - height if self.rows_reversed else 0.0
+        left = -(-sides[1] // factor) - width if self.columns_reversed else 0.0
+        return (left, top, width, height) if self.exchanged else (top, left, height, width)
+
 
 _ORIENTATION_TAG = 0x0112
 _AS_STORED = _Turn()
@@ -241,29 +127,98 @@ _TURNS = {
 }
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A picture as it lies in its file, the mode it is wanted in ("L" or "RGB"), and how it is made upright."""
+@dataclass(frozen=True, eq=False)
+class OpenPicture:
+    """An encoded picture of which the header is read, to be decoded once: the whole of it, or a part.
 
+    Attributes:
+        sides: height and width of the picture, upright.
+        image: as it lies in its file.
+        mode: what it is wanted in, "L" or "RGB".
+        turn: how it is made upright.
+        data: the encoded file.
+        max_pixels: as for `decode_image`.
+    """
+
+    sides: tuple[int, int]
     image: Image.Image
     mode: str
-    turn: _Turn
+    turn: "_Turn"
+    data: bytes
+    max_pixels: int
+
+    def whole(
+        self, at_least: tuple[int, int] | None = None
+    ) -> tuple[UInt8[np.ndarray, "height width channels"], Window]:
+        """All pixels, and the part of them that the picture fills: a little less than all if it is decoded smaller.
+
+        Raises:
+            ValueError: As `decode_image`.
+        """
+        if at_least is not None:
+            check_size("at_least", at_least)
+        with _explained(self.data, self.max_pixels):
+            sides = self.image.size[::-1]
+            factor = 1 if at_least is None else self._reduce(self.turn.sides(at_least), sides)
+            return pixels_of(_in_mode(self.image, self.mode), self.turn), self.turn.shown(sides, factor)
+
+    def part(self, box: Box, size: tuple[int, int]) -> UInt8[np.ndarray, "height width channels"]:
+        """A part of the upright picture, stretched to `size`.
+
+        It is the part of `decode_image(data)`, resized, with the work left out that does not show: colours are
+        converted in the part alone, and a JPEG whose part is at least twice `size` each way is decoded at a half, a
+        quarter or an eighth of its size. Without such a reduction the two are equal; with it they differ by one to two
+        grey levels of 255 in the mean (0.8 to 1.7 over the crops of two photographs, 4 in the one that differed most).
+
+        Raises:
+            ValueError: As `decode_image`, or if the part is empty or not within the picture.
+        """
+        check_size("size", size)
+        height, width = self.sides
+        if min(box) < 0 or 0 in box[2:] or box.top + box.height > height or box.left + box.width > width:
+            raise ValueError(f"{box} was chosen of a picture of {height}x{width}; expected a part of it, not empty")
+        with _explained(self.data, self.max_pixels):
+            part, wanted = self.turn.box(box, self.image.size[::-1]), self.turn.sides(size)
+            factor = self._reduce(wanted, (part.height, part.width))
+            # The pixels that the part touches: at a reduced size its edges may lie within pixels.
+            top, left = part.top // factor, part.left // factor
+            bottom, right = -(-(part.top + part.height) // factor), -(-(part.left + part.width) // factor)
+            touched = self.image.crop((left, top, right, bottom))
+            window = part.top / factor - top, part.left / factor - left, part.height / factor, part.width / factor
+            return pixels_of(resize_window(_in_mode(touched, self.mode), wanted, window), self.turn)
+
+    def _reduce(self, wanted: tuple[int, int], part: tuple[int, int]) -> int:
+        """Has a JPEG decoded at 1/2, 1/4 or 1/8 if a part of it stays as large as wanted; returns 2, 4 or 8, or 1."""
+        height, width = self.image.size[::-1]
+        for factor in (8, 4, 2):
+            if part[0] >= factor * wanted[0] and part[1] >= factor * wanted[1]:
+                # Without a mode, which would have grey taken from other values than a full decode's.
+                return factor if self.image.draft(None, (width // factor, height // factor)) else 1
+        return 1
 
 
-def _open(data: bytes, channels: int | None, max_pixels: int) -> _Stored:
-    """Reads the header of a JPEG, and all of any other."""
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    if image.width * image.height > max_pixels:
-        raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels")
-    if image.mode not in _GREY + _COLOUR:
-        raise ValueError(f"pictures of Pillow's mode {image.mode!r} have no exact 8-bit form")
-    packing = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
-    grey = image.mode in _GREY or packing.startswith("LA")
-    _scale_clear(image, packing)
-    if not isinstance(image, JpegImageFile):
-        # Only then PNG knows its EXIF, which may follow the pixels, and TIFF is upright by itself.
-        image.load()
-    return _Stored(image, "L" if channels == 1 or (channels is None and grey) else "RGB", _turn(image))
+def open_picture(data: bytes, *, channels: int | None = None, max_pixels: int = MAX_PIXELS) -> OpenPicture:
+    """Reads the header of a JPEG, and all of any other format; the arguments are those of `decode_image`.
+
+    Raises:
+        ValueError: As `decode_image`.
+    """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or None (as the picture is)")
+    with _explained(data, max_pixels):
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.width * image.height > max_pixels:
+            raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels")
+        if image.mode not in _GREY + _COLOUR:
+            raise ValueError(f"pictures of Pillow's mode {image.mode!r} have no exact 8-bit form")
+        packing = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
+        grey = image.mode in _GREY or packing.startswith("LA")
+        _scale_clear(image, packing)
+        if not isinstance(image, JpegImageFile):
+            # Only then PNG knows its EXIF, which may follow the pixels, and TIFF is upright by itself.
+            image.load()
+        mode, turn = "L" if channels == 1 or (channels is None and grey) else "RGB", _turn(image)
+        return OpenPicture(turn.sides(image.size[::-1]), image, mode, turn, data, max_pixels)
 
 
 @contextlib.contextmanager
@@ -293,16 +248,6 @@ def _turn(image: Image.Image) -> _Turn:
     # EXIF that cannot be read says nothing; Pillow passes over it in a JPEG and stumbles over it elsewhere.
     except Exception:
         return _AS_STORED
-
-
-def _reduce(stored: _Stored, wanted: tuple[int, int], part: tuple[int, int]) -> int:
-    """Has a JPEG decoded at 1/2, 1/4 or 1/8 if a part of it stays as large as wanted; returns 2, 4 or 8, or 1."""
-    height, width = stored.image.size[::-1]
-    for factor in (8, 4, 2):
-        if part[0] >= factor * wanted[0] and part[1] >= factor * wanted[1]:
-            # Without a mode, which would have grey taken from other values than a full decode's.
-            return factor if stored.image.draft(None, (width // factor, height // factor)) else 1
-    return 1
 
 
 def _scale_clear(image: Image.Image, packing: str) -> None:
@@ -340,17 +285,17 @@ def _opaque(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
 
 
-def _pixels(picture: Image.Image, turn: _Turn = _AS_STORED) -> np.ndarray:
+def pixels_of(picture: Image.Image, turn: _Turn = _AS_STORED) -> np.ndarray:
     """Height x width x channels, upright."""
     pixels = np.array(picture if turn.method is None else picture.transpose(turn.method))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _check_size(name: str, size: tuple[int, int]) -> None:
+def check_size(name: str, size: tuple[int, int]) -> None:
+    """Does nothing if a height and a width are both at least 1.
+
+    Raises:
+        ValueError: If not; it calls them `name`.
+    """
     if min(size) < 1:
         raise ValueError(f"{name} is {size}; expected a height and a width of at least 1")
-
-
-def _check_channels(channels: int | None) -> None:
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels is {channels}; expected 1 (grey), 3 (RGB) or None (as the picture is)")

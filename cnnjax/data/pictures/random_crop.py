@@ -1,15 +1,11 @@
-"""Random-resized-crop on the host: for pictures of different sizes, which no jitted function could take."""
+"""Boxes of random-resized-crop on the host: for pictures of different sizes, which no jitted function could take."""
 
 import hashlib
 import math
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
-from cnnjax.data.pictures.decode import MAX_PIXELS, Box, decode_box, fit_image
+from cnnjax.data.pictures.decode import Box
 
 _TRIALS = 10
 
@@ -78,53 +74,3 @@ def draw_box(height: int, width: int, *, seed: int, place: int, rule: RandomCrop
 def _words(seed: int, place: int, trial: int) -> tuple[int, ...]:
     """Four random words of 64 bits; a hash is as stable as NumPy's bit generators and is set up fifty times faster."""
     return struct.unpack("<4Q", hashlib.blake2b(f"{seed} {place} {trial}".encode(), digest_size=32).digest())
-
-
-def crop_picture(
-    picture: bytes | UInt8[np.ndarray, "height width channels"],
-    size: tuple[int, int],
-    *,
-    seed: int,
-    place: int,
-    rule: RandomCrop | None = None,
-    channels: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> UInt8[np.ndarray, "new_height new_width new_channels"]:
-    """A random box of a picture, stretched to `size`, bilinear with antialiasing.
-
-    The box is drawn by `draw_box` on the upright picture. Bytes are decoded as `decode_image` does, an array is taken
-    as it is; a JPEG is decoded at a reduced size where the box allows, see `decode_box`.
-
-    Args:
-        picture: An encoded picture, or its pixels.
-        size: The height and width of the result.
-        seed: As for `draw_box`.
-        place: As for `draw_box`.
-        rule: As for `draw_box`.
-        channels: 1 for grey, 3 for RGB; None as `decode_image` gives it, or as the array has it.
-        max_pixels: The largest width x height that is decoded.
-
-    Raises:
-        ValueError: If `draw_box` or `decode_image` refuses, or an array's channels are neither 1, 3 nor as asked.
-    """
-    if isinstance(picture, bytes):
-        return decode_box(
-            picture,
-            lambda height, width: draw_box(height, width, seed=seed, place=place, rule=rule),
-            size,
-            channels=channels,
-            max_pixels=max_pixels,
-        )
-    top, left, height, width = draw_box(*picture.shape[:2], seed=seed, place=place, rule=rule)
-    part = picture[top : top + height, left : left + width]
-    return fit_image(_with_channels(part, channels), size)
-
-
-def _with_channels(image: np.ndarray, channels: int | None) -> np.ndarray:
-    if channels in (None, image.shape[2]):
-        return image
-    if {channels, image.shape[2]} != {1, 3}:
-        raise ValueError(f"channels is {channels} and the image has {image.shape[2]}; expected 1 or 3, or None")
-    if channels == 3:
-        return np.repeat(image, 3, axis=2)
-    return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]

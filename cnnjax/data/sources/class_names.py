@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnjax.data.sources.source import Source, Subset, check_labels, check_source, labels_of, tags_of
+from cnnjax.data.sources.source import Source, Subset, check_labels, check_source, labels_of
 from cnnjax.data.sources.tfds import TfdsSource
 
 # So many names are listed in a message.
@@ -99,7 +99,7 @@ def _known(source: Source) -> np.ndarray | None:
     if isinstance(inner, TfdsSource):
         return None
     labels = labels_of(source)
-    return tags_of(source) if labels is None else labels
+    return source.column("tags") if labels is None else labels
 
 
 def _present(values: np.ndarray, count: int) -> np.ndarray:

@@ -79,13 +79,9 @@ class FileSource:
             data = file.read(size)
         return {"image": data, **{name: np.asarray(values[place]) for name, values in self.elements.items()}}
 
-    def labels(self) -> np.ndarray | None:
-        """All labels in order, or None where the pictures have tags."""
-        return self.elements.get("label")
-
-    def tags(self) -> np.ndarray | None:
-        """All tags, one row of zeros and ones per picture, or None where the pictures have labels."""
-        return self.elements.get("tags")
+    def column(self, name: str) -> np.ndarray | None:
+        """All values of an element in order; None for pictures, and where there is none of this name."""
+        return self.elements.get(name)
 
     def where(self, index: int) -> str:
         """The file of a picture, and its row in the table if there is one."""

@@ -4,14 +4,16 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from cnnjax.data.pictures.decode import decode_image
+from cnnjax.data.pictures.decode import open_picture
+from cnnjax.data.pictures.place import SettingError
+from cnnjax.data.pictures.read import Read, decode_example
 from cnnjax.data.sources.fingerprint import fingerprint
 
 # The spellings that `open_source` knows, as its errors tell them.
@@ -44,9 +46,8 @@ class Info:
 class Source(Protocol):
     """Examples by index: images are uint8 height x width x channels, labels int32 scalars.
 
-    An "image" may also be the bytes of an encoded picture, which `read_example` decodes. Two more methods are
-    welcome: `labels()`, all labels as one array, by which splits are stratified; and `where(index)`, the file of an
-    example, by which errors name it.
+    An "image" may also be the bytes of an encoded picture, which `read_example` decodes. One more method is welcome:
+    `where(index)`, the file of an example, by which errors name it.
     """
 
     @property
@@ -57,6 +58,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def column(self, name: str) -> np.ndarray | None:
+        """All values of an element in the order of the examples, or None where only the examples tell them.
+
+        By that of "label" splits are stratified, and classes are weighed and compared.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,14 +113,9 @@ class ArraySource:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {name: np.asarray(array[index]) for name, array in self.arrays.items()}
 
-    def labels(self) -> np.ndarray | None:
-        """All labels in order, or None where the examples have none."""
-        labels = self.arrays.get("label")
-        return labels if labels is not None and _are_labels(labels) else None
-
-    def tags(self) -> np.ndarray | None:
-        """All tags in order, one row each, or None where the examples have none."""
-        return self.arrays.get("tags")
+    def column(self, name: str) -> np.ndarray | None:
+        """All values of an element in order, or None where there is none of this name."""
+        return self.arrays.get(name)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -137,38 +140,30 @@ class Subset:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.source[int(self.indices[index])]
 
-    def labels(self) -> np.ndarray | None:
-        """The labels of these examples, or None where the source tells none."""
-        labels = labels_of(self.source)
-        return None if labels is None else labels[self.indices]
-
-    def tags(self) -> np.ndarray | None:
-        """The tags of these examples, one row each, or None where the source has none."""
-        tags = tags_of(self.source)
-        return None if tags is None else tags[self.indices]
+    def column(self, name: str) -> np.ndarray | None:
+        """All values of an element of these examples, or None where the source tells none."""
+        values = self.source.column(name)
+        return None if values is None else values[self.indices]
 
     def where(self, index: int) -> str:
         """Where the source has this example, or nothing if it does not say."""
         return self.source.where(int(self.indices[index])) if hasattr(self.source, "where") else ""
 
 
-def as_pixels(picture: bytes | np.ndarray, *, channels: int | None = None) -> np.ndarray:
-    """An encoded picture decoded by `decode_image`; an array as it is."""
-    return decode_image(picture, channels=channels) if isinstance(picture, bytes) else picture
-
-
-def read_example(source: Source, index: int, *, pixels: Callable[..., np.ndarray] = as_pixels) -> dict[str, Any]:
+def read_example(source: Source, index: int, *, read: Read = decode_example, position: int = 0) -> dict[str, Any]:
     """One example as arrays, its picture decoded to the channels that `source.info` asks for.
 
     Args:
         source: Any source.
         index: From 0 to `len(source) - 1`, or from the end if negative.
-        pixels: What makes pixels of the "image", encoded or not; called as `pixels(picture, channels=...)`.
+        read: What makes arrays of the example, such as `ReadPictures(image_size)`.
+        position: The example's position in the stream of a run, by which `read` may draw.
 
     Raises:
         IndexError: If there is no such example.
         ValueError: If it cannot be read, for whatever reason; the message names the source, the split, the index,
             the file if the source says which, and the reason.
+        SettingError: If it is sound, and cannot be read in the way asked for.
     """
     if not -len(source) <= index < len(source):
         raise IndexError(f"index {index} of {source.info.name} ({source.info.split}), which has {len(source)} examples")
@@ -177,14 +172,17 @@ def read_example(source: Source, index: int, *, pixels: Callable[..., np.ndarray
         example = source[place]
         if not isinstance(example, Mapping):
             raise TypeError(f"it is a {type(example).__name__}; expected a dict of arrays")
-        if "image" not in example:
-            return dict(example)
-        channels = (source.info.shapes.get("image") or (None,))[-1]
-        picture = pixels(example["image"], channels=channels)
+        if isinstance(example.get("image"), bytes):
+            channels = (source.info.shapes.get("image") or (None,))[-1]
+            example = {**example, "image": open_picture(example["image"], channels=channels)}
+        example = dict(read(example, position))
+        picture = np.asarray(example.get("image", 0))
         # Of NumPy's kinds, those that may hold such values; "V" has bfloat16.
-        if np.asarray(picture).dtype.kind in "fcV" and not np.isfinite(picture).all():
+        if picture.dtype.kind in "fcV" and not np.isfinite(picture).all():
             raise ValueError("its picture holds NaN or infinity")
-        return {**example, "image": picture}
+        return example
+    except SettingError as error:
+        raise SettingError(f"{name_example(source, place)}: {error}") from error
     # Files, records and decoders of many makers fail in as many ways.
     except Exception as error:
         # An address would be another one in the next run.
@@ -223,19 +221,15 @@ def check_source(data: object) -> None:
     if not isinstance(data, Source) or not isinstance(data.info, Info):
         raise TypeError(
             f"data is a {type(data).__name__}; expected a spelling ({SPELLINGS}), or a source, which has len(), "
-            "[index] and an info of the type Info: of arrays, "
+            "[index], column(name) and an info of the type Info: of arrays, "
             'ArraySource({"image": images, "label": labels}, Info("mine", "all", {}, classes))'
         )
 
 
 def labels_of(source: Source) -> np.ndarray | None:
-    """All labels of a source in order, or None where it tells none."""
-    return source.labels() if hasattr(source, "labels") else None
-
-
-def tags_of(source: Source) -> np.ndarray | None:
-    """All tags of a source in order, one row each, or None where it tells none."""
-    return source.tags() if hasattr(source, "tags") else None
+    """The class of every example, a whole number; None where a source tells none, or examples have none."""
+    labels = source.column("label")
+    return labels if labels is not None and _are_labels(labels) else None
 
 
 def local_path(spelling: str, argument: str, data_dir: Path | None, *, kind: Literal["folder", "file"]) -> Path:
@@ -295,7 +289,7 @@ def _check_integers(labels: np.ndarray, info: Info) -> None:
 
 
 def _check_channels_last(shape: tuple[int, ...], info: Info) -> None:
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+    if len(shape) == 4 and ((shape[1] == 1 and shape[2] == shape[3] > 4) or (shape[1] == 3 and min(shape[2:]) > 4)):
         raise ValueError(
             f"pictures of {info.name} have the shape {shape}, with their channels first; expected (number, height,"
             " width, channels): pass np.moveaxis(pictures, 1, -1)"

@@ -54,14 +54,14 @@ class TfdsSource:
         record = self.records[index % len(self)]
         return {name: _read_element(name, record[e.feature], e) for name, e in self.elements.items()}
 
-    def labels(self) -> np.ndarray | None:
-        """All labels in order, read without decoding a picture, or None where the examples have none."""
-        element = self.elements.get("label")
-        if element is None or element.dtype is not np.int32:
+    def column(self, name: str) -> np.ndarray | None:
+        """All values of an element in order, read without decoding a picture; None for pictures and unknown names."""
+        element = self.elements.get(name)
+        if element is None or element.dtype is None:
             return None
         blocks = (range(at, min(at + 1024, len(self))) for at in range(0, len(self), 1024))
         found = [record[element.feature] for block in blocks for record in self.records.__getitems__(block)]
-        return np.array(found, np.int32)
+        return np.array(found, element.dtype)
 
 
 def tfds_parts(spelling: str, argument: str, data_dir: Path | None) -> dict[str, Callable[[], TfdsSource]]:

@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data import ArraySource, Info
+from cnnjax.data import ArraySource, Info, RandomCrop, ReadPictures
 from cnnjax.data.batches.loader import Loaded, Loader, stack_examples
-from cnnjax.data.pictures.random_crop import RandomCrop
-from tests.data.tiny_sources import encode
+from tests.data.tiny_sources import NoColumns, encode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
 SOURCE = ArraySource({"image": PIXELS, "label": np.arange(3)})
 
 
-class Files:
+class Files(NoColumns):
     """Encoded pictures with the names of their files; what is no bytes is torn."""
 
     info = Info("files", "train", {"image": (None, None, 1)}, ())
@@ -33,7 +32,7 @@ PNG = encode(Image.new("RGB", (6, 5), (9, 9, 9)), "PNG")
 
 
 def test_pictures_are_decoded_to_the_channels_asked_for_and_brought_to_size():
-    loaded = Loader(Files(PNG), (4, 3)).load(0, 0)
+    loaded = Loader(Files(PNG), ReadPictures((4, 3))).load(0, 0)
     assert (loaded.index, loaded.valid, loaded.faults) == (0, True, ())
     np.testing.assert_array_equal(loaded.example["image"], np.full((4, 3, 1), 9))
 
@@ -44,12 +43,12 @@ def test_an_array_is_left_alone_without_a_size():
 
 def test_a_crop_of_the_whole_area_and_aspect_is_the_picture():
     whole = RandomCrop(area=(1.0, 1.0), aspect=(1.25, 1.25))
-    found = Loader(SOURCE, (40, 50), random_crop=whole).load(1, 0).example["image"]
+    found = Loader(SOURCE, ReadPictures((40, 50), random_crop=whole)).load(1, 0).example["image"]
     np.testing.assert_array_equal(found, PIXELS[1])
 
 
 def test_crops_follow_the_place_and_not_the_index():
-    loader = Loader(SOURCE, (8, 8), random_crop=RandomCrop(), seed=4)
+    loader = Loader(SOURCE, ReadPictures(8, random_crop=RandomCrop(), seed=4))
     one, again, other = (loader.load(1, place).example["image"] for place in (5, 5, 6))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -69,7 +68,7 @@ def test_faults_name_the_file():
 
 def test_a_wrong_way_to_the_size_is_no_fault_of_the_example():
     with pytest.raises(ValueError, match=r"example 0 of files in 0\.png: an image of 5x6 does not fit into 4x4"):
-        Loader(Files(PNG), (4, 4), "pad", unreadable="skip").load(0, 0)
+        Loader(Files(PNG), ReadPictures(4, "pad"), unreadable="skip").load(0, 0)
 
 
 def test_skipped_rows_hold_a_readable_example():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data.pictures.decode import Box, decode_box, decode_image, fit_image
+from cnnjax.data.pictures.decode import Box, decode_image, open_picture
 from tests.data.tiny_sources import encode
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -282,12 +282,11 @@ def plain(data, box, size, channels=None):
 @pytest.mark.parametrize(("form", "mode"), [(form, mode) for form, modes in WRITTEN.items() for mode in modes])
 def test_a_box_of_any_picture_is_what_the_plain_way_gives(form, mode):
     data, box, size = write(mode, form), Box(2, 5, 11, 14), (9, 10)
-    seen = []
-    decoded = decode_box(data, lambda *shape: seen.append(shape) or box, size)
-    assert seen == [(16, 24)]
+    assert open_picture(data).sides == (16, 24)
+    decoded = open_picture(data).part(box, size)
     np.testing.assert_array_equal(decoded, plain(data, box, size))
     for channels in (1, 3):
-        boxed = decode_box(data, lambda *_: box, size, channels=channels)
+        boxed = open_picture(data, channels=channels).part(box, size)
         np.testing.assert_array_equal(boxed, plain(data, box, size, channels))
 
 
@@ -297,9 +296,9 @@ def test_a_box_is_of_the_upright_picture_at_any_reduction(orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data, box = photograph(quality=95, exif=exif), Box(7, 3, 51, 61)
-    seen = []
-    decoded = decode_box(data, lambda *shape: seen.append(shape) or box, size).astype(int)
-    assert seen == [(90, 121) if orientation < 5 else (121, 90)]
+    picture = open_picture(data)
+    assert picture.sides == ((90, 121) if orientation < 5 else (121, 90))
+    decoded = picture.part(box, size).astype(int)
     # Rows and columns are rounded in the other order when a picture lies on its side.
     differences = np.abs(decoded - plain(data, box, size)).max(axis=(0, 1))
     assert (differences <= (1 if size == (50, 60) else (5, 5, 10))).all(), differences
@@ -308,7 +307,7 @@ def test_a_box_is_of_the_upright_picture_at_any_reduction(orientation, size):
 @pytest.mark.parametrize("box", [(0, 0, 17, 3), (0, 20, 3, 5), (-1, 0, 3, 3), (2, 2, 0, 3), (16, 0, 1, 1)])
 def test_a_box_that_is_no_part_of_the_picture_is_an_error(box):
     with pytest.raises(ValueError, match="chosen of a picture of 16x24"):
-        decode_box(write("RGB", "PNG"), lambda *_: Box(*box), (4, 4))
+        open_picture(write("RGB", "PNG")).part(Box(*box), (4, 4))
 
 
 def test_channels_are_as_asked():
@@ -351,73 +350,3 @@ def test_the_pixel_cap_is_an_error_and_not_pillows_global():
     with pytest.raises(ValueError, match="larger than max_pixels"):
         decode_image(huge)
     assert before == Image.MAX_IMAGE_PIXELS
-
-
-def test_resize_is_pillows_antialiased_bilinear():
-    image = np.random.default_rng(1).integers(0, 256, (9, 13, 3), np.uint8)
-    for size in ((4, 5), (20, 30)):
-        expected = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-        np.testing.assert_array_equal(fit_image(image, size), expected)
-    five = np.repeat(image[..., :1], 5, axis=2)
-    assert fit_image(five, (4, 5)).shape == (4, 5, 5)
-
-
-def test_halving_averages_instead_of_skipping():
-    stripes = np.tile(np.array([[0, 0, 200, 200]], np.uint8), (4, 2))[..., None]
-    assert 0 < fit_image(stripes, (1, 1))[0, 0, 0] < 200
-
-
-def test_pad_centres_on_zeros_and_crop_takes_the_centre():
-    image = np.arange(1, 7, dtype=np.uint8).reshape(2, 3, 1)
-    padded = fit_image(image, (3, 5), "pad")[..., 0]
-    assert padded.tolist() == [[0, 1, 2, 3, 0], [0, 4, 5, 6, 0], [0, 0, 0, 0, 0]]
-    assert fit_image(np.arange(20).reshape(4, 5, 1), (2, 2), "crop")[..., 0].tolist() == [[6, 7], [11, 12]]
-    assert fit_image(image, (2, 3), "crop") is image
-
-
-def torchvision_way(image, size, shorter):
-    """Resize of the shorter side, the longer cut down to a whole number, and the centre."""
-    height, width = image.shape[:2]
-    sides = (shorter * width // height, shorter) if height <= width else (shorter, shorter * height // width)
-    whole = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR))
-    top, left = (whole.shape[0] - size) // 2, (whole.shape[1] - size) // 2
-    return whole[top : top + size, left : left + size]
-
-
-@pytest.mark.parametrize("shape", [(30, 47), (47, 30), (16, 16), (9, 40), (28, 29)])
-def test_cover_scales_the_shorter_side_and_takes_the_centre(shape):
-    image = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
-    covered = fit_image(image, (14, 14), "cover").astype(int)
-    assert np.abs(covered - torchvision_way(image, 14, 14)).max() <= 1
-    evaluated = fit_image(image, (14, 14), "cover", share=0.875).astype(int)
-    assert np.abs(evaluated - torchvision_way(image, 14, 16)).max() <= 1
-    five = fit_image(np.repeat(image[..., :1], 5, axis=2), (14, 14), "cover")
-    np.testing.assert_array_equal(five, np.repeat(covered[..., :1], 5, axis=2))
-
-
-def test_cover_keeps_the_aspect_for_any_size():
-    image = np.kron([[10, 20], [30, 40]], np.ones((8, 8)))[..., None].astype(np.uint8)
-    assert fit_image(image, (16, 16), "cover") is image
-    # Twice as wide as the picture: all columns, and the middle half of the rows, which is 10 over 30.
-    wide = fit_image(image, (8, 16), "cover")
-    assert wide[:4, :8].ravel().tolist() == [10] * 32
-    assert wide[4:, 8:].ravel().tolist() == [40] * 32
-    assert fit_image(image, (5, 3), "cover", share=0.3).shape == (5, 3, 1)
-
-
-def test_bad_fits_are_errors():
-    image = np.zeros((4, 6, 1), np.uint8)
-    with pytest.raises(ValueError, match=r"share is 0\.0"):
-        fit_image(image, (2, 2), "cover", share=0.0)
-    with pytest.raises(ValueError, match=r'share is 0\.9 with "resize"'):
-        fit_image(image, (2, 2), share=0.9)
-    with pytest.raises(ValueError, match='"cover" takes uint8'):
-        fit_image(image.astype(np.int32), (2, 2), "cover")
-    with pytest.raises(ValueError, match="4x6 does not fit into 5x5"):
-        fit_image(image, (5, 5), "pad")
-    with pytest.raises(ValueError, match="4x6 is too small to crop 5x5"):
-        fit_image(image, (5, 5), "crop")
-    with pytest.raises(ValueError, match="float32"):
-        fit_image(image.astype(np.float32), (2, 2))
-    with pytest.raises(ValueError, match="at least 1"):
-        fit_image(image, (0, 5))

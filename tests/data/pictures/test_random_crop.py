@@ -3,12 +3,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_image
 
-from cnnjax.data.pictures.decode import decode_image
-from cnnjax.data.pictures.random_crop import RandomCrop, crop_picture, draw_box
-from tests.data.tiny_sources import encode
+from cnnjax.data.pictures.random_crop import RandomCrop, draw_box
 
 
 def boxes(height, width, count, rule=None):
@@ -77,59 +73,6 @@ def test_a_whole_picture_may_be_the_box():
     assert draw_box(4, 5, seed=0, place=0, rule=rule) == (0, 0, 4, 5)
 
 
-def picture(height=90, width=121):
-    rows, columns = np.mgrid[:height, :width]
-    waves = 120 + 100 * np.sin((rows + 2 * columns) / 30)
-    return np.stack([rows * 2.5, columns * 2, waves], axis=-1).astype(np.uint8)
-
-
-def plain(pixels, place, size):
-    top, left, height, width = draw_box(*pixels.shape[:2], seed=5, place=place)
-    part = Image.fromarray(np.squeeze(pixels[top : top + height, left : left + width]))
-    return np.asarray(part.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, -1)
-
-
-@pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("JPEG", {"quality": 90})])
-def test_a_crop_is_the_plain_way_by_bytes_and_by_array(form, options):
-    data, size = encode(Image.fromarray(picture()), form, **options), (64, 80)
-    for place in range(8):
-        expected = plain(decode_image(data), place, size)
-        np.testing.assert_array_equal(crop_picture(data, size, seed=5, place=place), expected)
-        np.testing.assert_array_equal(crop_picture(decode_image(data), size, seed=5, place=place), expected)
-
-
-def test_a_reduced_jpeg_gives_nearly_the_same_crop():
-    data, size = encode(Image.fromarray(load_sample_image("flower.jpg")), "JPEG", quality=90), (64, 64)
-    pixels = decode_image(data)
-    differences = [
-        crop_picture(data, size, seed=5, place=place).astype(int) - plain(pixels, place, size) for place in range(8)
-    ]
-    assert max(np.abs(difference).mean() for difference in differences) < 2
-    assert max(abs(difference.mean()) for difference in differences) < 0.3
-
-
-def test_a_picture_on_its_side_is_cropped_upright():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encode(Image.fromarray(np.rot90(picture())), "PNG", exif=exif)
-    for place in range(4):
-        cropped = crop_picture(data, (30, 40), seed=5, place=place).astype(int)
-        assert np.abs(cropped - plain(picture(), place, (30, 40))).max() <= 1
-
-
-def test_channels_are_as_asked_of_bytes_and_of_arrays():
-    colour, grey = picture(20, 30), picture(20, 30)[..., 2:]
-    for pixels in (colour, grey):
-        data = encode(Image.fromarray(np.squeeze(pixels)), "PNG")
-        for channels in (1, 3, None):
-            expected = plain(decode_image(data, channels=channels), 3, (8, 9))
-            for given in (data, pixels):
-                cropped = crop_picture(given, (8, 9), seed=5, place=3, channels=channels)
-                np.testing.assert_array_equal(cropped, expected)
-    five = crop_picture(np.repeat(grey, 5, axis=2), (8, 9), seed=5, place=3)
-    np.testing.assert_array_equal(five, np.repeat(plain(grey, 3, (8, 9)), 5, axis=2))
-
-
 def test_bad_arguments_are_errors():
     with pytest.raises(ValueError, match=r"area is \(0\.5, 0\.1\)"):
         RandomCrop(area=(0.5, 0.1))
@@ -143,12 +86,3 @@ def test_bad_arguments_are_errors():
         draw_box(4, 4, seed=0, place=-1)
     with pytest.raises(ValueError, match="the picture is 0x4"):
         draw_box(0, 4, seed=0, place=0)
-    pixels = np.zeros((4, 4, 2), np.uint8)
-    with pytest.raises(ValueError, match="channels is 3 and the image has 2"):
-        crop_picture(pixels, (2, 2), seed=0, place=0, channels=3)
-    with pytest.raises(ValueError, match=r"size is \(0, 2\)"):
-        crop_picture(encode(Image.fromarray(pixels[..., 0]), "PNG"), (0, 2), seed=0, place=0)
-    with pytest.raises(ValueError, match="do not decode as an image"):
-        crop_picture(b"no picture", (2, 2), seed=0, place=0)
-    with pytest.raises(ValueError, match="larger than max_pixels=15"):
-        crop_picture(encode(Image.fromarray(pixels[..., 0]), "PNG"), (2, 2), seed=0, place=0, max_pixels=15)

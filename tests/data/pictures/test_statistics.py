@@ -8,7 +8,7 @@ from PIL import Image
 
 from cnnjax.data import ArraySource, Info
 from cnnjax.data.pictures.statistics import channel_statistics
-from tests.data.tiny_sources import encode
+from tests.data.tiny_sources import NoColumns, encode
 
 IMAGES = np.random.default_rng(0).integers(0, 200, (50, 4, 5, 3)).astype(np.uint8)
 
@@ -53,7 +53,7 @@ def test_pictures_without_channels_and_pixels_that_are_not_finite_are_told():
 
 
 def test_pictures_of_one_source_are_alike():
-    class Mixed:
+    class Mixed(NoColumns):
         info = Info("mixed", "all", {})
 
         def __init__(self, *pictures):
@@ -85,7 +85,7 @@ def test_a_constant_channel_has_deviation_one():
     assert channel_statistics(ArraySource({"image": images})).deviation[1] == 1.0
 
 
-class Encoded:
+class Encoded(NoColumns):
     """PNGs of several sizes, and how often one of them was read; without a fingerprint unless one is given."""
 
     def __init__(self, pictures, fingerprint=""):

@@ -39,7 +39,7 @@ def test_cifar10(ten):
     image = train[0]["image"]
     assert image[0, :, 0].tolist() == list(range(100, 132))
     assert (image[31, 0].tolist(), image[0, 0].tolist()) == ([10, 10, 255], [100, 10, 10])
-    assert train.labels().tolist() == list(range(10))
+    assert train.column("label").tolist() == list(range(10))
     assert train.info.classes[3] == "cat"
     test = open_source("cifar:.", "test", data_dir=ten)
     assert (len(test), test[0]["label"], test[0]["label"].dtype) == (1, 7, np.int32)
@@ -47,7 +47,7 @@ def test_cifar10(ten):
 
 def test_cifar100_has_fine_and_coarse_labels(hundred):
     train = open_source(f"cifar:{hundred}")
-    assert train.labels().tolist() == [99, 3]
+    assert train.column("label").tolist() == [99, 3]
     assert [int(train[i]["coarse_label"]) for i in range(2)] == [19, 0]
     assert train[0]["coarse_label"].dtype == np.int32
     assert (train.info.classes[99], train.info.classes[3], len(train.info.classes)) == ("worm", "bear", 100)

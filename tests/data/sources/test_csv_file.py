@@ -29,7 +29,7 @@ def test_labels(table, tmp_path):
     source = open_source("csv:table.csv", "all", data_dir=tmp_path)
     assert source.info.classes == ("cat", "dog")
     assert source.info.shapes == {"image": (None, None, 3), "label": ()}
-    assert (greys(source), source.labels().tolist(), source.tags()) == ([2, 3, 1], [1, 0, 1], None)
+    assert (greys(source), source.column("label").tolist(), source.column("tags")) == ([2, 3, 1], [1, 0, 1], None)
     assert (source[0]["label"], source[0]["label"].dtype) == (1, np.int32)
     assert source.where(1) == f"{tmp_path / 'deep/c.png'} ({tmp_path / 'table.csv'}, row 3)"
 
@@ -37,7 +37,7 @@ def test_labels(table, tmp_path):
 def test_labels_that_are_numbers_are_sorted_by_value(table):
     source = open_source(table("file,label\na.png,10\nb.png,9\ndeep/c.png,-1\n"), "all")
     assert source.info.classes == ("-1", "9", "10")
-    assert source.labels().tolist() == [2, 1, 0]
+    assert source.column("label").tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,26 @@ def test_tags(table, cells, classes, rows):
     source = open_source(table("\n".join(["image,tags", *lines])), "all")
     assert source.info.classes == classes
     assert source.info.shapes["tags"] == (len(classes),)
-    assert (source.tags().tolist(), source.tags().dtype, source.labels()) == (rows, np.float32, None)
+    assert (source.column("tags").tolist(), source.column("tags").dtype, source.column("label")) == (
+        rows,
+        np.float32,
+        None,
+    )
     assert source[0]["tags"].tolist() == rows[0]
 
 
 def test_a_column_per_tag(table):
     source = open_source(table("sea,filename,Sky,city,split\n1,a.png,0,0,all\n0,b.png,1,1,all\n"), "all")
     assert source.info.classes == ("Sky", "city", "sea")
-    assert source.tags().tolist() == [[0, 0, 1], [1, 1, 0]]
+    assert source.column("tags").tolist() == [[0, 0, 1], [1, 1, 0]]
 
 
 def test_splits(table):
     spelling = table("Path,Split,Label\na.png,val,x\nb.png,train,y\ndeep/c.png,train,x\n")
     assert splits(spelling) == ("train", "val", "test")
     train, test = (open_source(spelling, split) for split in ("train", "test"))
-    assert (greys(train), train.labels().tolist()) == ([2, 3], [1, 0])
-    assert (greys(test), test.labels().tolist()) == ([1], [0])
+    assert (greys(train), train.column("label").tolist()) == ([2, 3], [1, 0])
+    assert (greys(test), test.column("label").tolist()) == ([1], [0])
     assert train.info.classes == test.info.classes == ("x", "y")
     assert train.where(0).endswith("table.csv, row 3)")
     assert splits(table("path,split,label\na.png,fold 1,x\nb.png,fold 2,y\n")) == ("fold 1", "fold 2")
@@ -178,7 +182,7 @@ def test_usual_names_of_splits_and_one_spelling_of_classes(table):
     spelling = table("path,split,label\na.png,Training,caf\u00e9\nb.png,Training,x\ndeep/c.png,Dev,cafe\u0301\n")
     assert splits(spelling) == ("train", "val", "test")
     val = open_source(spelling, "validation")
-    assert (val.info.classes, val.labels().tolist()) == (("caf\u00e9", "x"), [0])
+    assert (val.info.classes, val.column("label").tolist()) == (("caf\u00e9", "x"), [0])
     assert val.info.remarks == ("the split val has no examples of x",)
     flags = open_source(table("path,cafe\u0301\na.png,1\nb.png,0\n"), "all")
     assert flags.info.classes == ("caf\u00e9",)

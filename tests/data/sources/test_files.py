@@ -35,7 +35,7 @@ def test_files_are_read_when_they_are_asked_for(pictures, tmp_path):
     assert pictures[0]["image"] == (tmp_path / "cat" / "two.png").read_bytes()
     assert pictures.info.shapes == {"image": (None, None, 3), "label": ()}
     assert (pictures[-1]["label"], pictures[-1]["label"].dtype) == (0, np.int32)
-    assert (pictures.labels().tolist(), pictures.tags()) == ([1, 0], None)
+    assert (pictures.column("label").tolist(), pictures.column("tags")) == ([1, 0], None)
     with pytest.raises(IndexError, match="index 2 of mine, which has 2 examples"):
         pictures[2]
     example = read_example(pickle.loads(pickle.dumps(pictures)), 1)

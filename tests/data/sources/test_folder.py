@@ -49,7 +49,7 @@ def test_folders_of_classes(classes):
     assert labelled(source) == [(0, 11), (0, 12), (0, 10), (1, 20), (1, 21)]
     assert read_example(source, 2)["image"].shape == (4, 4, 3)
     assert source.where(0) == str(classes / "cat" / "black" / "c.png")
-    assert source.labels().tolist() == [0, 0, 0, 1, 1]
+    assert source.column("label").tolist() == [0, 0, 0, 1, 1]
     assert labelled(open_source("folder:pets", "all[3:]", data_dir=classes.parent)) == [(1, 20), (1, 21)]
 
 
@@ -57,8 +57,8 @@ def test_the_division_is_stratified(tmp_path):
     for name, count in (("a", 20), ("b", 10)):
         write_pictures(tmp_path / "pets" / name, **{f"p{i}": i for i in range(count)})
     train, test = (open_source(f"folder:{tmp_path / 'pets'}", split) for split in ("train", "test"))
-    assert np.bincount(train.labels()).tolist() == [16, 8]
-    assert np.bincount(test.labels()).tolist() == [4, 2]
+    assert np.bincount(train.column("label")).tolist() == [16, 8]
+    assert np.bincount(test.column("label")).tolist() == [4, 2]
 
 
 def test_folders_of_splits(imagenet):

@@ -83,7 +83,7 @@ def test_names_in_composed_and_decomposed_form_are_one_class(tree):
     spelling = tree("train/caf\u00e9/1.png", "train/the/1.png", "val/cafe\u0301/1.png", "val/the/1.png")
     for split in ("train", "val"):
         source = open_source(spelling, split)
-        assert (source.info.classes, source.labels().tolist()) == (("caf\u00e9", "the"), [0, 1])
+        assert (source.info.classes, source.column("label").tolist()) == (("caf\u00e9", "the"), [0, 1])
 
 
 def test_a_class_that_training_lacks_is_an_error(tree):

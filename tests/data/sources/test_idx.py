@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data import Source, open_source, splits
-from tests.data.tiny_sources import SHARED, images_of, pack_idx, write_idx
+from tests.data.tiny_sources import PUBLISHED, images_of, pack_idx, write_idx
 
 
 def test_idx_files_are_read(idx_folder):
@@ -80,15 +80,15 @@ def test_idx_labels_out_of_range(tmp_path):
         open_source(f"idx:{tmp_path}", "all")
 
 
-@pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="shared/data/mnist is not here")
+@pytest.mark.skipif(not (PUBLISHED / "mnist").is_dir(), reason="no mnist in $CNNJAX_TEST_DATA")
 def test_mnist_t10k_as_published():
-    source = open_source("idx:mnist", "all", data_dir=SHARED)
+    source = open_source("idx:mnist", "all", data_dir=PUBLISHED)
     assert (len(source), source.info.shapes["image"]) == (10_000, (28, 28, 1))
     assert [int(source[i]["label"]) for i in range(10)] == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     labels = [int(source[i]["label"]) for i in range(10_000)]
     # The published counts of the ten digits in the test set.
     assert [labels.count(d) for d in range(10)] == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert len(open_source("idx:mnist", "all[8000:]", data_dir=SHARED)) == 2000
+    assert len(open_source("idx:mnist", "all[8000:]", data_dir=PUBLISHED)) == 2000
 
 
 def names_of(stem, prefix="", point="-", ending=".gz"):
@@ -133,7 +133,7 @@ def test_emnist_is_upright_and_its_classes_are_named(tmp_path, name, classes, la
         write_as(tmp_path, names_of(stem, prefix=f"emnist-{name}-"), labels)
     source = open_source(f"idx:{tmp_path}", "test")
     assert "".join(source.info.classes) == classes
-    assert source.labels().tolist() == expected
+    assert source.column("label").tolist() == expected
     assert source[0]["image"][..., 0].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert source.info.remarks == ("EMNIST's pictures are turned upright",)
 

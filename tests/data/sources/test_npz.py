@@ -28,7 +28,7 @@ def test_images_and_labels(save, tmp_path, image, label):
     source = open_source("npz:data.npz", "all", data_dir=tmp_path)
     assert source.info.shapes == {"image": (4, 3, 1), "label": ()}
     assert source.info.classes == ("0", "1", "2")
-    assert (images_of(source), source.labels().tolist()) == (list(range(6)), LABELS.tolist())
+    assert (images_of(source), source.column("label").tolist()) == (list(range(6)), LABELS.tolist())
     assert source[0]["label"].dtype == np.int32
 
 
@@ -39,7 +39,7 @@ def test_kerass_splits(save):
     train, test = (open_source(spelling, split) for split in ("train", "test"))
     assert (images_of(train), images_of(test)) == ([0, 1, 2, 3], [4, 5])
     assert train.info.shapes["image"] == (4, 3, 3)
-    assert test.labels().tolist() == [1, 2]
+    assert test.column("label").tolist() == [1, 2]
     assert train.info.classes == test.info.classes == ("0", "1", "2")
 
 
@@ -190,7 +190,7 @@ def test_the_cure_for_labels_as_text_works(save):
     scope = {"np": np, "label": label}
     exec(cure, scope)
     source = open_source(save(image=GREY, label=scope["label"], classes=scope["classes"]), "all")
-    assert (source.info.classes, source.labels().tolist()) == (("a", "b"), [1, 0, 0, 1, 1, 0])
+    assert (source.info.classes, source.column("label").tolist()) == (("a", "b"), [1, 0, 0, 1, 1, 0])
 
 
 def bomb(path, header, zeros, **others):

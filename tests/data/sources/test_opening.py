@@ -3,7 +3,7 @@ import pytest
 
 from cnnjax.data import ArraySource, Info, open_source, shared_examples, splits
 from cnnjax.data.sources.opening import is_spelling
-from tests.data.tiny_sources import images_of
+from tests.data.tiny_sources import NoColumns, images_of
 
 
 def test_digits_are_scikit_learns_at_32():
@@ -112,8 +112,8 @@ def test_shared_examples_are_counted_within_one_data_set(idx_folder):
     assert shared_examples(open_source(spelling, "train"), open_source(spelling, "test")) == 0
 
 
-class Numbers:
-    """A source from a notebook: the numbers 0 to 99, with an info and no more."""
+class Numbers(NoColumns):
+    """A source from a notebook: the numbers 0 to 99."""
 
     info = Info("numbers", "all", {"number": ()})
 
@@ -148,7 +148,7 @@ def test_a_ready_made_source_with_labels_is_split_by_them():
     labels = np.repeat([0, 1], [10, 30])
     test = open_source(ArraySource({"label": labels}), "test")
     assert np.bincount(labels[test.indices]).tolist() == [2, 6]
-    assert test.labels().tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert test.column("label").tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
 
 
 def test_equal_data_shares_its_examples_whatever_it_is_called():

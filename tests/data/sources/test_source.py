@@ -7,9 +7,10 @@ from PIL import Image
 
 from cnnjax.data import ArraySource, Info
 from cnnjax.data.pictures.pixels import Pixels
+from cnnjax.data.pictures.place import SettingError
 from cnnjax.data.pictures.statistics import channel_statistics
-from cnnjax.data.sources.source import Subset, check_source, local_path, permutation, read_example
-from tests.data.tiny_sources import encode
+from cnnjax.data.sources.source import Subset, check_source, labels_of, local_path, permutation, read_example
+from tests.data.tiny_sources import NoColumns, encode
 
 
 def test_permutation_sorts_raw_words():
@@ -60,7 +61,7 @@ def test_a_changed_source_does_not_keep_its_fingerprint():
     assert ArraySource({"image": whole.arrays["image"][:, :2]}, whole.info).info.fingerprint != whole.info.fingerprint
 
 
-class Files:
+class Files(NoColumns):
     """A source of encoded pictures that says where they are."""
 
     def __init__(self, pictures, channels=None):
@@ -80,12 +81,12 @@ class Files:
 def test_a_subset_passes_on_what_its_source_tells():
     whole = ArraySource({"image": np.zeros((5, 2, 2, 1), np.uint8), "label": np.array([3, 1, 4, 1, 5])})
     part, other = (Subset(whole, np.array(order), whole.info) for order in ([4, 0], [0, 4]))
-    assert part.labels().tolist() == [5, 3]
-    assert (part.tags(), part.where(0)) == (None, "")
+    assert part.column("label").tolist() == [5, 3]
+    assert (part.column("tags"), part.where(0)) == (None, "")
     assert len({whole.info.fingerprint, part.info.fingerprint, other.info.fingerprint}) == 3
     assert part.info.fingerprint == Subset(whole, np.array([4, 0], np.int32), whole.info).info.fingerprint
     files = Subset(Files([b"", b""]), np.array([1]), Info("files", "all[1:]", {}))
-    assert (files.where(0), files.labels(), files.info.fingerprint) == ("/there/1.png", None, "")
+    assert (files.where(0), files.column("label"), files.info.fingerprint) == ("/there/1.png", None, "")
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(None, (2, 3, 1)), (1, (2, 3, 1)), (3, (2, 3, 3))])
@@ -96,11 +97,24 @@ def test_encoded_pictures_are_decoded_to_the_channels_asked_for(channels, expect
     assert example["label"] == 0
 
 
-def test_arrays_are_read_as_they_are_and_the_decoder_can_be_chosen():
+def test_arrays_are_read_as_they_are_and_the_reader_can_be_chosen():
     image = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(read_example(ArraySource({"image": image}), 0)["image"], image[0])
-    found = read_example(Files([b"data"], 3), 0, pixels=lambda data, *, channels: np.array([len(data), channels]))
-    assert found["image"].tolist() == [4, 3]
+    png = encode(Image.new("RGB", (3, 2), (7, 7, 7)), "PNG")
+    found = read_example(
+        Files([png], 1), 0, read=lambda example, position: {"sides": example["image"].sides, "at": position}, position=5
+    )
+    assert found == {"sides": (2, 3), "at": 5}
+    with pytest.raises(ValueError, match=r"example 0 of arrays \(all\) cannot be read: its picture holds NaN"):
+        read_example(ArraySource({"image": image}), 0, read=lambda example, _: {"image": example["image"] * np.nan})
+
+
+def test_what_is_asked_for_in_vain_of_a_sound_example_is_told_apart():
+    def read(example, position):
+        raise SettingError("ask for less")
+
+    with pytest.raises(SettingError, match=r"example 0 of files in /there/0\.png: ask for less"):
+        read_example(Files([encode(Image.new("L", (3, 2)), "PNG")]), 0, read=read)
 
 
 def test_what_cannot_be_read_is_named():
@@ -111,7 +125,7 @@ def test_what_cannot_be_read_is_named():
     with pytest.raises(IndexError, match=r"index 2 of files .*which has 2 examples"):
         read_example(source, 2)
 
-    class Broken:
+    class Broken(NoColumns):
         info = Info("broken", "all", {})
 
         def __len__(self):
@@ -202,7 +216,7 @@ def test_labels_that_are_no_integers_are_refused(labels, message):
     with pytest.raises(ValueError, match=f"labels of mine .all. {message}"):
         ArraySource({"label": labels}, Info("mine", "all", {}, ("a", "b")))
     # Without classes they may be what a task of its own makes of them.
-    assert ArraySource({"label": labels}).labels() is None
+    assert labels_of(ArraySource({"label": labels})) is None
 
 
 def test_pictures_with_their_channels_first_are_refused():

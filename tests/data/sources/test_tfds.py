@@ -8,7 +8,7 @@ import pytest
 
 from cnnjax.data import open_source, splits
 from cnnjax.data.sources.source import read_example
-from tests.data.tiny_sources import SHARED
+from tests.data.tiny_sources import PUBLISHED
 
 
 @pytest.mark.parametrize("name", ["tiny", "columns"])
@@ -21,7 +21,7 @@ def test_tfds_examples_are_renamed_and_their_pictures_decode(tfds_root, name):
     assert source[0]["image"].startswith(b"\x89PNG")
     examples = [read_example(source, i) for i in range(len(source))]
     assert sorted(int(e["number"]) for e in examples) == list(range(20))
-    assert source.labels().tolist() == [int(e["number"]) % 3 for e in examples]
+    assert source.column("label").tolist() == [int(e["number"]) % 3 for e in examples]
     for example in examples:
         number = int(example["number"])
         np.testing.assert_array_equal(example["image"], np.full((4 + 2 * (number % 2), 5, 3), number))
@@ -162,10 +162,10 @@ def test_the_fingerprint_is_that_of_the_files(tfds_root, tiny_copy):
     assert open_source("tfds:tiny", data_dir=tiny_copy).source.info.fingerprint != marks[0]
 
 
-@pytest.mark.skipif(not (SHARED / "tfds" / "cifar10").is_dir(), reason="shared/data/tfds/cifar10 is not here")
+@pytest.mark.skipif(not (PUBLISHED / "tfds" / "cifar10").is_dir(), reason="no tfds/cifar10 in $CNNJAX_TEST_DATA")
 def test_cifar10_as_it_lies_on_disk():
     for split, count in (("train", 50_000), ("test", 10_000)):
-        source = open_source("tfds:cifar10", split, data_dir=SHARED)
+        source = open_source("tfds:cifar10", split, data_dir=PUBLISHED)
         assert len(source) == count
         assert source.info.classes[3] == "cat"
         for index in (0, count // 2, count - 1):
