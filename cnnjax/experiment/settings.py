@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro
 
@@ -123,7 +123,7 @@ class Experiment(Checked):
     task: Annotated[Task, tyro.conf.Suppress] = dataclasses.field(default_factory=ClassificationSettings)
     training: Annotated[Training, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Training)
 
-    def with_training(self, **changes: Any) -> Self:
+    def with_training(self, **changes: Any) -> "Experiment":
         """The same experiment with other settings of training, such as `seed=1`; `run_dir` is the folder's.
 
         Raises:

@@ -1,13 +1,17 @@
 """Metrics of a batch that can be put together with those of others: means, counts, and rows that are joined."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
+
+
+# A metric's own class: what puts two of them together gives the same kind.
+Kind = TypeVar("Kind")
 
 
 @runtime_checkable
@@ -17,11 +21,11 @@ class Metric(Protocol):
     `Mean` adds up, `Rows` are joined; a class of your own, such as a `NamedTuple` of counts, may do as it likes.
     """
 
-    def over(self, axis: str) -> Self:
+    def over(self: Kind, axis: str) -> Kind:
         """That of all replicas along a mapped axis, equal on each; runs inside the compiled step."""
         ...
 
-    def merge(self, others: Sequence[Self]) -> Self:
+    def merge(self: Kind, others: Sequence[Kind]) -> Kind:
         """That of this batch and the others after it, in their order; runs on the host, in NumPy."""
         ...
 
@@ -29,11 +33,11 @@ class Metric(Protocol):
 class Sums:
     """A metric whose arrays add up, over replicas and over batches: a base for classes of named tuples."""
 
-    def over(self, axis: str) -> Self:
+    def over(self: Kind, axis: str) -> Kind:
         """The sums over all replicas."""
         return lax.psum(self, axis)
 
-    def merge(self, others: Sequence[Self]) -> Self:
+    def merge(self: Kind, others: Sequence[Kind]) -> Kind:
         """The sums over all batches."""
         return jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), self, *others)
 

@@ -176,12 +176,14 @@ class Loop:
 
     def result(self, interruption: Interruption, *, first_step: int, began: float) -> TrainResult:
         """What the run leaves, after the test of its end."""
-        setup, best = self.setup, self.checkpoints.best
+        setup = self.setup
+        best = self.checkpoints.best if setup.training.saving.keep_best else None
         state, evaluation = setup.parallel.unreplicate(self.state), self.evaluation
         if setup.validates:
             if best is not None and best != self.step:
                 state = self.checkpoints.restore(state, best)
-            self.progress.say(f"testing step {int(state.step)}, the best on the validation split, on the test split")
+            which = "the last" if best is None else f"the best on the {self.tested} split"
+            self.progress.say(f"testing step {int(state.step)}, {which}, on the test split")
             evaluation = Evaluator(setup.recipe, setup.parallel, setup.test_feed)(
                 state, keep=True, asked=interruption.asked
             )

@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from cnnjax.data import ArraySource
-from cnnjax.train import Loading, Optimizer, Saving, read_rows
+from cnnjax.settings import Devices, Loading, Optimizer, Saving
+from cnnjax.train import read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.feed import Feed
 from cnnjax.train.span import Span
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("unchecked_types")
 STEPS = 6
 # Dropout and augmentation are part of the run already; averages and clipping are added.
 KINDS = {
-    "adamw": {"optimizer": Optimizer("adamw", 3e-3, weight_decay=1e-2, clip_norm=1.0), "average": 0.9, "devices": 1},
-    "nesterov": {"optimizer": Optimizer("nesterov", 0.1, weight_decay=1e-3), "accumulate": 2, "devices": 1},
-    "muon": {"optimizer": Optimizer("muon", 1e-2), "parallel": "shard_map", "devices": 2},
+    "adamw": {"optimizer": Optimizer("adamw", 3e-3, weight_decay=1e-2, clip_norm=1.0), "average": 0.9},
+    "nesterov": {"optimizer": Optimizer("nesterov", 0.1, weight_decay=1e-3), "accumulate": 2},
+    "muon": {"optimizer": Optimizer("muon", 1e-2), "devices": Devices(count=2, strategy="shard_map")},
 }
 
 
@@ -45,7 +46,7 @@ def test_every_step_can_be_resumed_from(tmp_path, kind):
 
 
 def test_several_steps_a_call_are_resumed_from_between_two_calls(tmp_path):
-    options = {"steps": 8, "steps_per_call": 4, "log_every": 4, "devices": 1}
+    options = {"steps": 8, "steps_per_call": 4, "log_every": 4}
     straight = run(settings(tmp_path / "straight", saving=Saving(every=4, keep_last=9), **options))
     shutil.copytree(tmp_path / "straight", tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "8")
@@ -103,7 +104,7 @@ def test_rows_of_a_run_that_was_stopped_are_those_of_one_that_was_not(
     sources = [Torn({name: array[:48] for name, array in one.arrays.items()}, one.info) for one in (TRAIN, TEST)]
     parts = {"train_source": sources[0], "test_source": sources[1]}
     loading = Loading(unreadable="skip", resident_mib=resident_mib)
-    options = {"epochs": 2.0, "log_every": 2, "devices": 1, "loading": loading}
+    options = {"epochs": 2.0, "log_every": 2, "loading": loading}
     straight = run(settings(tmp_path / "straight", **options), **parts)
     experiment, seen = settings(tmp_path / "run", restartable=True, **options), []
     with monkeypatch.context() as patch:

@@ -33,26 +33,6 @@ BATCH = {
 }
 
 
-def test_tasks_take_their_classes_and_weights_from_the_data():
-    assert make_task(LABELLED, Experiment(label_smoothing=0.1)) == Classification(("a", "b"), 0.1)
-    balanced = make_task(LABELLED, Experiment(class_weights="balanced"))
-    assert balanced == Classification(("a", "b"), class_weights=(4 / (2 * 3), 4 / (2 * 1)))
-    tagging = make_task(TAGGED, Experiment(task="tagging", tag_loss="focal", class_weights="balanced"))
-    assert tagging == Tagging(("a", "b"), "focal", positive_weights=(1.0, 1 / 3))
-
-
-def test_tasks_that_do_not_fit_the_data():
-    with pytest.raises(
-        ValueError, match=r"mine has no 'label' for classification; pass task='tagging' \(--task tagging\)"
-    ):
-        make_task(TAGGED, Experiment())
-    with pytest.raises(ValueError, match="mine has no 'tags' for tagging; pass task='classification'"):
-        make_task(LABELLED, Experiment(task="tagging"))
-    lonely = ArraySource({"image": PICTURES, "label": np.zeros(4, int)}, Info("mine", "train", {}, ("a",)))
-    with pytest.raises(ValueError, match="names 1 classes; classification needs at least two"):
-        make_task(lonely, Experiment())
-
-
 def test_classes_are_compared_before_pictures_are_measured():
     class Unread(ArraySource):
         def __getitem__(self, index):
@@ -64,29 +44,6 @@ def test_classes_are_compared_before_pictures_are_measured():
     )
     with pytest.raises(ValueError, match=r"the test data pets \(all\) has other classes, cat, dog, eel, than"):
         run_on(train, test, Experiment())
-
-
-def test_no_augmentation_changes_nothing():
-    changed = make_augment(Augmentation(), num_classes=2)(jax.random.key(0), BATCH)
-    jax.tree.map(np.testing.assert_array_equal, dict(changed), BATCH)
-
-
-def test_augmentations_follow_the_settings():
-    """Traced: what each does is tested in its own room."""
-    settings = Augmentation(
-        shift=1, flip=True, rotation=10.0, scale=0.1, elastic=2.0, colour_jitter=0.3, policy="trivial_augment",
-        erasing=0.5, cutout=2, mixup=0.2, cutmix=1.0,
-    )  # fmt: skip
-    coloured = BATCH | {"image": jnp.tile(BATCH["image"], 3)}
-    changed = jax.eval_shape(make_augment(settings, num_classes=2), jax.random.key(0), coloured)
-    assert (changed["image"].shape, changed["image"].dtype) == ((4, 8, 8, 3), jnp.uint8)
-    assert (changed["label"].shape, changed["label"].dtype) == ((4, 2), jnp.float32)
-
-
-def test_a_shift_moves_pictures_and_leaves_labels():
-    changed = make_augment(Augmentation(shift=8), num_classes=2)(jax.random.key(0), BATCH)
-    assert not np.array_equal(changed["image"], PICTURES)
-    np.testing.assert_array_equal(changed["label"], BATCH["label"])
 
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 12, 20, 2)).astype(np.uint8)
@@ -213,19 +170,6 @@ def test_test_pictures_on_another_scale_than_the_training_pictures_are_refused(t
         with pytest.raises(ValueError, match=f"{train} .*all.* holds .* first picture of {test} .* bring both"):
             run_on(sources[train], sources[test], experiment, console=Console(quiet=True))
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [({"mixup": 0.2}, "mixup"), ({"policy": "rand_augment", "cutout": 2}, "policy, cutout")],
-    ids=["mixup", "policy"],
-)
-def test_colours_are_changed_on_scales_that_are_known(settings, named):
-    around_zero = Pixels("float32", -2.0, 2.0, (0.0,), (1.0,))
-    with pytest.raises(ValueError, match=f"augmentation {named} takes bytes, or floats from 0 to 1, .* from -2 to 2;"):
-        check_augmentation(Augmentation(**settings), around_zero)
-    check_augmentation(Augmentation(**settings), Pixels("uint8", 0, 255, (0.0,), (1.0,)))
-    check_augmentation(Augmentation(shift=2, flip=True, cutmix=1.0), around_zero)
 
 
 def test_tagging_from_a_table_to_the_page_and_a_changed_table_is_refused(tmp_path, monkeypatch):

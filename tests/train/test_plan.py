@@ -2,13 +2,13 @@
 
 import pytest
 
-from cnnjax.train import Experiment, Saving
-from cnnjax.train.calls import Plan
+from cnnjax.settings import Saving, Training
+from cnnjax.train.plan import Plan
 
 
 def plan(**settings):
     # Epochs of 100 examples end with steps 7, 13, 19 and 25.
-    return Plan(Experiment(**{"epochs": 4.0, "batch_size": 16} | settings), 100)
+    return Plan(Training(**{"epochs": 4.0, "batch_size": 16} | settings), 100)
 
 
 def test_epochs_end_with_the_step_that_passes_the_last_example():
@@ -39,3 +39,11 @@ def test_calls_of_several_steps_end_before_something_is_to_be_done(done, expecte
     assert calls == expected
     assert done + sum(calls) == 25
     assert list(plan().calls(done)) == [1] * (25 - done)
+
+
+def test_patience_counts_whole_epochs_since_the_best():
+    patient = plan(patience=2)
+    over = {(step, best): patient.is_over(step, best) for step in (7, 13, 19, 25) for best in (7, 13) if best <= step}
+    assert [pair for pair, ends in over.items() if ends] == [(19, 7), (25, 7), (25, 13)]
+    assert not patient.is_over(25, None)
+    assert not plan().is_over(25, 7)
