@@ -112,7 +112,7 @@ def main(options: Options) -> None:
     console = Console()
     net = open_net(options, console)
     pictures = jnp.asarray(net.pictures)
-    fields = analysis.receptive_field(net.function, pictures[:1].shape, gates=False)
+    fields = analysis.receptive_field(net.function, pictures[:1].shape)
     names = choose_layers(fields, options.layers)
     find = jax.jit(lambda x: analysis.feature_maps(net.function, x, names=names))
     batches = [find(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]

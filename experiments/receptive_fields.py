@@ -179,7 +179,7 @@ def main(options: Options) -> None:
         variants = [{}, *(variant for model, variant, *_ in PUBLISHED if model == name and variant)]
         scan = {"scan": True} if "scan" in models.options_of(name) else {}
         fields = {
-            repr(variant): analysis.receptive_field(models.create(name, **variant, **scan), shape, gates=False)
+            repr(variant): analysis.receptive_field(models.create(name, **variant, **scan), shape)
             for variant in variants
         }
         plain = fields[repr({})]

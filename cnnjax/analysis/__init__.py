@@ -1,7 +1,8 @@
 """Floor 4: what a network sees, where, and what it costs, for any JAX function.
 
-Everything here takes a plain function of pictures (or a Flax model) and is pure; results print as a table, draw
-themselves (`draw`), are saved (`save`) and show in a notebook.
+Everything here is pure and takes a net first: `models.bind(model, variables)`, a trained run, or any function of
+pictures; what needs no weights takes a Flax model too. Pictures are floats, or bytes (uint8), which become floats from
+0 to 1. Results print as a table, draw themselves (`draw`), are saved (`save`) and show in a notebook.
 """
 
 from cnnjax.analysis.attribution import (
@@ -19,8 +20,8 @@ from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus
 from cnnjax.analysis.context import Context, LayerContext, context
 from cnnjax.analysis.cost import Cost, LayerCost, cost
 from cnnjax.analysis.effective import EffectiveField, effective_receptive_field
-from cnnjax.analysis.explanations import Explanations, SanityCheck, explain, sanity_check
-from cnnjax.analysis.feature_maps import feature_maps, first_kernel
+from cnnjax.analysis.explanations import METHODS, Explanations, Method, SanityCheck, explain, sanity_check
+from cnnjax.analysis.feature_maps import FeatureMaps, feature_maps, first_kernel
 from cnnjax.analysis.invariance import Invariance, Response, equivariance_error, invariance
 from cnnjax.analysis.layer_statistics import FeatureStatistics, LayerStatistics, feature_statistics
 from cnnjax.analysis.maximization import activation_maximization
@@ -34,12 +35,14 @@ from cnnjax.analysis.summary import Summary, summary
 from cnnjax.analysis.superposition import Superposition, superposition
 
 __all__ = [
+    "METHODS",
     "AxisField",
     "Change",
     "Context",
     "Cost",
     "EffectiveField",
     "Explanations",
+    "FeatureMaps",
     "FeatureStatistics",
     "Invariance",
     "LayerContext",
@@ -47,6 +50,7 @@ __all__ = [
     "LayerField",
     "LayerSharing",
     "LayerStatistics",
+    "Method",
     "Neighbours",
     "Patch",
     "ReceptiveFields",

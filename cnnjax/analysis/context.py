@@ -1,18 +1,18 @@
 """From local to global: how much of a picture a unit of each layer sees."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cnnjax.analysis.nets import Net
 from cnnjax.analysis.program import NOTABLE, innermost
 from cnnjax.analysis.reach.fields import LayerField, layer_field
 from cnnjax.analysis.reach.propagation import propagate
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_extent
 
@@ -84,15 +84,13 @@ class Context(Result):
         )
 
 
-def context(
-    function: Callable[..., Any] | Model, shape: Sequence[int], *, gates: bool = False, dtype: DTypeLike = jnp.float32
-) -> Context:
+def context(net: Net, shape: Sequence[int], *, gates: bool = False, dtype: DTypeLike = jnp.float32) -> Context:
     """What a unit of each convolution, pool and product sees of pictures (batch, *spatial, channels).
 
     A layer whose inputs see the whole picture from its centre can gain no more context by its window.
 
     Args:
-        function: a Flax model, or any JAX function.
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array.
         shape: of its input.
         gates: see `receptive_field`.
         dtype: of its input.
@@ -103,7 +101,7 @@ def context(
     Reference: Richter, Schoening, Wiedenroth and Krumnack (2021), "Should You Go Deeper? Optimizing Convolutional
     Neural Network Architectures without Training by Receptive Field Analysis", section 3.
     """
-    program = trace(function, shape, dtype=dtype)
+    program = trace(net, shape, dtype=dtype)
     reaches = propagate(program, gates=gates).reaches
     image, picture = program.shapes[program.image], tuple(shape[1:-1])
 

@@ -1,9 +1,8 @@
 """What a network costs: multiply-accumulates, parameters, activations and memory, layer by layer."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,9 +12,10 @@ from jax.typing import DTypeLike
 from cnnjax.analysis.constants import carried, constants_by_layer
 from cnnjax.analysis.counting import data_dependent_loops, multiply_accumulates
 from cnnjax.analysis.memory import bytes_of, kept_in_training, live_bytes
+from cnnjax.analysis.nets import Net, model_of, variables_of
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model, inference_options, unstack
+from cnnjax.models import unstack
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_cell
 
@@ -151,23 +151,24 @@ class Cost(Result):
 
 
 def cost(
-    function: Callable[..., Any] | Model,
+    net: Net,
     shape: Sequence[int],
     *,
     padding: bool = True,
     training: bool = True,
     dtype: DTypeLike = jnp.float32,
 ) -> Cost:
-    """Counts what a Flax model, or any function of one array, costs for inputs (batch, *spatial, channels).
+    """Counts what a network costs for inputs (batch, *spatial, channels).
 
-    Nothing is computed. A function has no parameters of its own: what it closes over, such as the weights of a loaded
-    run, is counted as its constants.
+    Nothing is computed. A plain function has no parameters of its own: arrays that it closes over are counted as its
+    constants, by the layer that uses them.
 
     Args:
-        function: what is counted.
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array.
         shape: of its input.
         padding: whether taps of convolutions that fall on padding count.
-        training: whether the memory of a training step is worked out for a model, which traces its gradient.
+        training: whether the memory of a training step is worked out where the model is known, which traces its
+            gradient.
         dtype: of its input.
 
     Raises:
@@ -178,10 +179,9 @@ def cost(
     >>> found.params, found.macs
     (61706, 416520)
     """
-    program = trace(function, shape, dtype=dtype)
-    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
-    kept = kept_in_training(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
-    return cost_of(program, variables, padding=padding, kept=kept)
+    program, model = trace(net, shape, dtype=dtype), model_of(net)
+    kept = kept_in_training(model, tuple(shape), dtype) if model is not None and training else None
+    return cost_of(program, variables_of(net, shape, dtype), padding=padding, kept=kept)
 
 
 def cost_of(
@@ -242,12 +242,6 @@ def constant_notes(cost: Cost) -> list[str]:
     if not cost.from_constants or not cost.params:
         return []
     return ["Constants are all arrays of floats that the function carries along: weights, and statistics of norms too."]
-
-
-def abstract_variables(model: Model, shape: Sequence[int], dtype: DTypeLike) -> Mapping[str, Any]:
-    """Shapes of a model's variables."""
-    init = partial(model.init, **inference_options(model))
-    return jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
 
 
 def _by_module(variables: Mapping[str, Any]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from cnnjax.analysis.inputs import as_pictures
 from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.reach.fields import LayerField
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.receptive_field import value_and_field
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.view.result import Figure, Result
 
@@ -108,7 +108,7 @@ class EffectiveField(Result):
 
 
 def effective_receptive_field(
-    function: Callable[..., Any], images: Any, *, layer: str | None = None, position: Sequence[int] | None = None
+    net: Callable[..., Any], images: Any, *, layer: str | None = None, position: Sequence[int] | None = None
 ) -> EffectiveField:
     r"""How strongly every pixel moves the centre unit of a layer: one backward pass over a batch.
 
@@ -118,21 +118,18 @@ def effective_receptive_field(
     what the paper derives: a Gaussian whose deviation grows with the square root of the number of layers.
 
     Args:
-        function: of pictures (batch, *spatial, channels), independent of each other.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, *spatial, channels),
+            independent of each other.
         images: the batch; noise will do for random weights.
-        layer: whose unit; the function's output where left out.
+        layer: whose unit; the net's output where left out.
         position: of the unit, per axis of the map (`LayerField.position_axes`); the middle one where left out.
 
     Raises:
         ValueError: there is no such layer, or it has no positions; or nothing reaches the unit.
     """
     images = as_pictures(images)
-    program = trace_call(function, images)
-    if layer is None:
-        value, field = program.only_output(), fields_of(program).only_output()
-    else:
-        found = program.layer(layer)
-        field, value = fields_of(program)[found.name], found.value
+    program = trace_call(net, images)
+    value, field = value_and_field(program, layer)
     if any(axis.reach.axis is None for axis in field.axes):
         raise ValueError(
             f"{field.name} has the shape {field.shape}, without positions along every axis of the pictures"

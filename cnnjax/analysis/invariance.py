@@ -17,7 +17,7 @@ from cnnjax.analysis.inputs import as_pictures, check_finite
 from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.reach.fields import AxisField, LayerField
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.receptive_field import fields_of_layers, value_and_field
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.data.augment.matrices import inverse, product
 from cnnjax.view.result import Figure, Result
@@ -111,7 +111,7 @@ class Invariance(Result):
 
 def invariance(
     key: jax.Array,
-    function: Callable[..., Any],
+    net: Callable[..., Any],
     images: Any,
     *,
     labels: Any = None,
@@ -122,17 +122,18 @@ def invariance(
 
     Args:
         key: for the changes that draw something.
-        function: of pictures (batch, height, width, channels), floats from 0 to 1, to (batch, classes).
-        images: the pictures.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, height, width,
+            channels), floats from 0 to 1, to (batch, classes).
+        images: the pictures, floats from 0 to 1, or bytes.
         labels: the right class of each, if known.
-        changes: see `changes`; all of them where left out.
+        changes: see `challenges`, which makes those that are tried where left out.
         layers: names or patterns of layers whose maps are moved back and compared.
 
     Raises:
         ValueError: pictures, labels or output have other shapes; a layer there is not, or without positions.
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True).astype(jnp.float32)
-    program = trace_call(function, images)
+    program = trace_call(net, images)
     fields = _chosen(program, layers)
     values = [program.only_output(), *fields.values()]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
@@ -177,9 +178,7 @@ def invariance(
     return Invariance(tuple(responses), len(images), plain, names)
 
 
-def equivariance_error(
-    key: jax.Array, function: Callable[..., Any], images: Any, change: Change, severity: float
-) -> float:
+def equivariance_error(key: jax.Array, net: Callable[..., Any], images: Any, change: Change, severity: float) -> float:
     r"""How far a function's maps are from moving along with the picture.
 
     $$\frac{\lVert T'^{-1} f(Tx) - f(x) \rVert}{\lVert f(x) \rVert}$$
@@ -187,14 +186,21 @@ def equivariance_error(
     with T' what T is on the grid of the maps, whose positions lie at the centres of their receptive fields; over the
     positions that are moved in from inside the maps. A function without positions is compared as it is.
 
+    Args:
+        key: for a change that draws something.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures that gives one array.
+        images: (batch, height, width, channels), as floats, or bytes, which become floats from 0 to 1.
+        change: of the pictures, such as `changes.rotation(90.0)`.
+        severity: of the change.
+
     Raises:
         ValueError: the change moves no points by a matrix.
     """
     if change.matrix is None:
         raise ValueError(f"{change.name} moves no points by a matrix, so that nothing can be moved back")
     images = as_pictures(images, axes=4).astype(jnp.float32)
-    program = trace_call(function, images)
-    output, field = program.only_output(), fields_of(program).only_output()
+    program = trace_call(net, images)
+    output, field = value_and_field(program)
     (plain,) = evaluate(program, [images], [output])
     (changed,) = evaluate(program, [change.apply(key, images, severity)], [output])
     check_finite("output", plain)
@@ -217,20 +223,19 @@ def _panels(responses: Sequence[Response], lines: Callable[[Response], Mapping[s
     return panels
 
 
-def _chosen(program: Program, names: str | Sequence[str]) -> dict[LayerField, int]:
+def _chosen(program: Program, layers: str | Sequence[str]) -> dict[LayerField, int]:
     """Fields and values of the layers asked for.
 
     Raises:
         ValueError: one has no rows and columns.
     """
-    if not names:
+    if not layers:
         return {}
-    fields, found = fields_of(program), {}
-    for layer in program.matching(names):
-        field = fields[layer.name]
+    found = [part for layer in program.matching(layers) for part in layer.parts()]
+    fields = fields_of_layers(program, found)
+    for field in fields:
         field.check_rows_and_columns()
-        found[field] = layer.value
-    return found
+    return {field: part.value for field, part in zip(fields, found, strict=True)}
 
 
 def _map_error(plain: jax.Array, changed: jax.Array, field: LayerField, change: Change, matrix: Matrix) -> float:

@@ -1,15 +1,15 @@
 """What sharing weights saves: a convolution's weights against those of layers that share none."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cnnjax.analysis.nets import Net
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
 
 
@@ -56,10 +56,13 @@ class Sharing(Result):
         return plots.dots(names, columns, label="weights", title="What sharing weights saves")
 
 
-def parameter_sharing(
-    function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32
-) -> Sharing:
+def parameter_sharing(net: Net, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Sharing:
     """Counts the weights of every convolution against a layer that shares none, and one that connects all to all.
+
+    Args:
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array.
+        shape: of its input, (batch, *spatial, channels).
+        dtype: of its input.
 
     Raises:
         ValueError: `shape` has no spatial axes, the function asks for values, or has no convolution.
@@ -68,7 +71,7 @@ def parameter_sharing(
     >>> found.layers[0].shared, found.layers[0].local, found.layers[0].dense
     (60, 540, 2160)
     """
-    program = trace(function, shape, dtype=dtype)
+    program = trace(net, shape, dtype=dtype)
     depends, layers = program.depends(), []
     for place, equation in enumerate(program.equations):
         if equation.primitive != "conv_general_dilated" or not depends[equation.inputs[0]]:

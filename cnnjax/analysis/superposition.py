@@ -32,34 +32,31 @@ class Superposition(Result):
         return plots.bars(self.layers, columns, title="How far layers are from superposition")
 
 
-def superposition(
-    function: Callable[..., Any], one: Any, other: Any, *, names: str | Sequence[str] = "*"
-) -> Superposition:
+def superposition(net: Callable[..., Any], one: Any, other: Any, *, layers: str | Sequence[str] = "*") -> Superposition:
     """How far each layer is from answering a sum of pictures with the sum of its answers.
 
     Args:
-        function: of pictures (batch, *spatial, channels).
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, *spatial, channels).
         one: pictures A.
         other: pictures B, of the same shape.
-        names: layers, by name or pattern.
+        layers: by name or pattern.
 
     Raises:
-        ValueError: the pictures have other shapes; a name matches no layer.
+        ValueError: the pictures have other shapes; a name or pattern matches no layer.
     """
     one, other = as_pictures(one), as_pictures(other)
     if one.shape != other.shape:
         raise ValueError(f"pictures of {one.shape} and {other.shape}; expected one shape")
-    program = trace_call(function, one)
-    layers = program.matching(names)
-    values = [layer.value for layer in layers]
+    program = trace_call(net, one)
+    found = [part for layer in program.matching(layers) for part in layer.parts()]
+    values = [part.value for part in found]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
     answers = run(one + other), run(one), run(other)
-    for layer, *three in zip(layers, *answers, strict=True):
+    for layer, *three in zip(found, *answers, strict=True):
         for array in three:
             check_finite(layer.name, array)
-    found = zip(*answers, strict=True)
     deviations = [
         float(jnp.linalg.norm((both - first - second).ravel()) / jnp.maximum(jnp.linalg.norm(both.ravel()), 1e-30))
-        for both, first, second in found
+        for both, first, second in zip(*answers, strict=True)
     ]
-    return Superposition(tuple(layer.name for layer in layers), tuple(deviations))
+    return Superposition(tuple(layer.name for layer in found), tuple(deviations))

@@ -18,7 +18,10 @@ _MOST_LISTED = 5
 
 @runtime_checkable
 class Bound(Protocol):
-    """A function of pictures that knows its model and variables: a `Network`, or a trained run."""
+    """A function of pictures that knows its model and variables: a `Network`, or a trained run.
+
+    It is a frozen dataclass, so that `dataclasses.replace(net, variables=...)` is the same net with other weights.
+    """
 
     model: Model
     variables: Mapping[str, Any]

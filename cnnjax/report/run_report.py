@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
-from cnnjax.models import Model
+from cnnjax.models import Model, bind
 from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
 from cnnjax.train import TrainResult, format_metric, read_rows
@@ -116,8 +116,8 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _layers(
     result: TrainResult, model: Model, inputs: Any, folder: Path, pictures: _Pictures, classes: Sequence[str]
 ) -> list[page.Section]:
-    image = _stretched(np.asarray(inputs[0], np.float32))
-    summary = analysis.summary(model, inputs.shape, gates=False)
+    net, image = bind(model, result.state.variables), _stretched(np.asarray(inputs[0], np.float32))
+    summary = analysis.summary(net, inputs.shape)
     save_rows(folder / "layers", summary.rows())
     notes = [
         "One picture. Receptive field, stride and start (where the first position's field begins) in input pixels;",
@@ -132,7 +132,7 @@ def _layers(
             "receptive_fields", summary.fields.draw(image), "Receptive fields on the first test picture"
         )
         sections.append(page.Section("Receptive fields", (block,)))
-    maps = _arrays(analysis.feature_maps(model, result.state.variables, inputs))
+    maps = _arrays(analysis.feature_maps(net, inputs))
     chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
     explained = (
         "What each layer returns for the first test picture, before any activation that follows it. Every channel"
@@ -140,7 +140,7 @@ def _layers(
         f" {len(chosen)} of {len(maps)} layers."
     )
     blocks: list[page.Block] = [page.Text(explained)]
-    if (found := analysis.first_kernel(result.state.params, inputs.shape[-1])) is not None:
+    if (found := analysis.first_kernel(net, inputs.shape[-1])) is not None:
         name, kernel = found
         figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))

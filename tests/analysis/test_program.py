@@ -188,7 +188,9 @@ def test_functions_that_ask_for_values_are_refused(function):
 
 
 def test_a_model_needs_variables():
-    with pytest.raises(ValueError, match=r"the model ConvNet came; pass a function of pictures, lambda x: model.apply"):
+    with pytest.raises(
+        ValueError, match=r"the model ConvNet came without its variables; pass .* models\.bind\(model, variables\)"
+    ):
         trace_call(models.ConvNet(), jnp.ones(SHAPE))
 
 

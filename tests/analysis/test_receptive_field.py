@@ -91,7 +91,7 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("shape", [(1, 12, 12, 3), (1, 10, 12, 3)], ids=["square", "oblong"])
 def test_equals_the_nan_probe_at_every_position(name, shape):
-    check_against(probe(NETS[name], shape), receptive_field(NETS[name], shape))
+    check_against(probe(NETS[name], shape), receptive_field(NETS[name], shape, gates=True))
 
 
 @st.composite
@@ -163,7 +163,7 @@ def test_random_nets_equal_the_nan_probe(net):
     except ValueError:
         reject()  # a window that does not fit: another net is drawn, so that 40 are looked at
     hit = probe(net, shape)
-    (field,) = receptive_field(net, shape).outputs
+    (field,) = receptive_field(net, shape, gates=True).outputs
     reach = field.axes[0].reach
     low, high = (np.broadcast_to(bound, field.shape).ravel() for bound in (reach.low, reach.high))
     hit = hit.reshape(10, -1)
@@ -191,7 +191,7 @@ def test_random_nets_equal_the_nan_probe(net):
     ],
 )
 def test_size_stride_and_start(name, size, stride, start):
-    (field,) = receptive_field(NETS[name], (1, 12, 12, 3)).outputs
+    (field,) = receptive_field(NETS[name], (1, 12, 12, 3), gates=True).outputs
     assert (field.size[0], field.stride[0], field.start[0]) == (size, stride, start)
 
 
@@ -220,7 +220,7 @@ def test_unknown_primitives_see_everything_and_are_named():
 
 def test_a_choice_by_the_whole_picture_sees_it_all():
     # Not for the NaN probe: NaN > 0 is False, not NaN.
-    fields = receptive_field(lambda x: conv(jnp.where(x.sum() > 0, jnp.ones_like(x), x)), (1, 12, 12, 3))
+    fields = receptive_field(lambda x: conv(jnp.where(x.sum() > 0, jnp.ones_like(x), x)), (1, 12, 12, 3), gates=True)
     assert fields.outputs[0].shape == (1, 12, 12, 2)
     assert fields.outputs[0].axes[0].reach.low.max() == 0
     assert fields.outputs[0].axes[0].reach.high.min() == 11
@@ -261,7 +261,7 @@ def test_nested_modules_and_batch_norm_in_training():
 
     net = Net()
     variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))
-    fields = receptive_field(lambda x: net.apply(variables, x, mutable=["batch_stats"])[0], (1, 8, 8, 2))
+    fields = receptive_field(lambda x: net.apply(variables, x, mutable=["batch_stats"])[0], (1, 8, 8, 2), gates=True)
     assert [layer.name for layer in fields.layers] == [
         "block1",
         "block1/conv",

@@ -31,6 +31,6 @@ def test_only_linear_layers_superpose():
     parts = [np.maximum(np.asarray(correlate(x, jnp.ones((3, 3, 1, 2)))) + 1, 0) for x in (A + B, A, B)]
     expected = np.linalg.norm(parts[0] - parts[1] - parts[2]) / np.linalg.norm(parts[0])
     assert deviations["rectified"] == pytest.approx(expected, rel=1e-4)
-    assert superposition(net, A, B, names="lin*").layers == ("linear",)
+    assert superposition(net, A, B, layers="lin*").layers == ("linear",)
     with pytest.raises(ValueError, match=r"pictures of \(2, 6, 6, 1\) and \(1, 6, 6, 1\)"):
         superposition(net, A, B[:1])

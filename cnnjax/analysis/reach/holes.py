@@ -6,14 +6,14 @@ pixel of each that is asked about marked with 0 and all others with 1: the least
 sees that pixel.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import DTypeLike
 
+from cnnjax.analysis.nets import Net, variables_of
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.reach.intervals import Reach, of_input
 from cnnjax.analysis.reach.propagation import reach_along
@@ -49,7 +49,7 @@ def may_have_holes(program: Program, reaches: Sequence[Sequence[Reach] | None]) 
 
 
 def seen_pixels(
-    function: Callable[..., Any] | Model,
+    net: Net,
     shape: Sequence[int],
     places: Mapping[str, Sequence[int | None]],
     *,
@@ -59,7 +59,7 @@ def seen_pixels(
     """Of some layers' units, per spatial axis, whether each pixel along it is seen by one, whatever the other axes.
 
     Args:
-        function: whose layers.
+        net: whose layers.
         shape: of its input.
         places: the unit by the layer's name, its position per spatial axis; None where no axis runs along the input.
         gates: see `receptive_field`.
@@ -67,7 +67,7 @@ def seen_pixels(
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in places}
     for number, extent in enumerate(shape[1:-1]):
-        program = _of_many(function, (extent, *shape), dtype)
+        program = _of_many(net, (extent, *shape), dtype)
         marks = 1 - np.eye(extent, dtype=int)
         axis = number + 2
         marks = marks.reshape([extent if dim in (0, axis) else 1 for dim in range(len(shape) + 1)])
@@ -83,11 +83,10 @@ def seen_pixels(
     return {name: tuple(masks) for name, masks in found.items() if len(masks) == len(shape) - 2}
 
 
-def _of_many(function: Callable[..., Any] | Model, shape: Sequence[int], dtype: DTypeLike) -> Program:
-    """The program that calls a function on each of several inputs, the first axis counting them."""
+def _of_many(net: Net, shape: Sequence[int], dtype: DTypeLike) -> Program:
+    """The program that calls a net on each of several inputs, the first axis counting them."""
     inputs = jax.ShapeDtypeStruct(tuple(shape), dtype)
-    if not isinstance(function, Model):
-        return trace_call(jax.vmap(function), inputs)
-    options, one = inference_options(function), jax.ShapeDtypeStruct(tuple(shape[1:]), dtype)
-    variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), one)
-    return trace_call(jax.vmap(partial(function.apply, **options), in_axes=(None, 0)), variables, inputs)
+    if not isinstance(net, Model):
+        return trace_call(jax.vmap(net), inputs)
+    apply = partial(net.apply, **inference_options(net))
+    return trace_call(jax.vmap(apply, in_axes=(None, 0)), variables_of(net, shape[1:], dtype), inputs)

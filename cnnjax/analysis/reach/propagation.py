@@ -33,7 +33,7 @@ class Propagation:
     loops: tuple[Equation, ...]
 
 
-def propagate(program: Program, *, gates: bool = True) -> Propagation:
+def propagate(program: Program, *, gates: bool = False) -> Propagation:
     """The reach of every value along every spatial axis of the image.
 
     Without `gates`, a value that meets others at every position without having one itself (a squeeze-and-excitation
@@ -52,7 +52,7 @@ def propagate(program: Program, *, gates: bool = True) -> Propagation:
     return Propagation(reaches, tuple(walk.unknown), tuple(walk.misaligned), tuple(walk.loops))
 
 
-def reach_along(program: Program, image: Reach, extent: int, *, gates: bool = True) -> list[Reach | None]:
+def reach_along(program: Program, image: Reach, extent: int, *, gates: bool = False) -> list[Reach | None]:
     """The reach of every value along one axis of `extent` pixels, for an image whose own reach is given."""
     return _Walk({}, {}, {}, gates).through(program, {program.image: image}, extent)
 

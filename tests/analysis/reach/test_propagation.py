@@ -100,18 +100,18 @@ def gated(x):
 
 def test_gates_may_be_left_out():
     shape = (1, 16, 16, 1)
-    (whole,) = receptive_field(gated, shape).outputs
-    (local,) = receptive_field(gated, shape, gates=False).outputs
+    (whole,) = receptive_field(gated, shape, gates=True).outputs
+    (local,) = receptive_field(gated, shape).outputs
     assert whole.axes[0].reach.low.max() == 0
     assert (local.size, local.stride, local.start) == ((5, 5), (1, 1), (-2, -2))
     # What a gate alone gives is told all the same.
-    (pooled,) = receptive_field(lambda x: conv(x).mean((1, 2)), shape, gates=False).outputs
+    (pooled,) = receptive_field(lambda x: conv(x).mean((1, 2)), shape).outputs
     assert pooled.axes[0].reach.high.ravel().tolist() == [15]
 
 
 def test_squeeze_and_excitation_keeps_the_fields_of_its_net():
     # Equal to ResNet-50's (v1.5): 427 pixels at stride 32; the gates see the whole picture.
-    fields = receptive_field(models.create("se_resnet50"), (1, 224, 224, 3), gates=False)
+    fields = receptive_field(models.create("se_resnet50"), (1, 224, 224, 3))
     assert (fields["stage4"].size, fields["stage4"].stride) == ((427, 427), (32, 32))
     assert fields.misaligned == ()
 
@@ -209,5 +209,5 @@ def test_statistics_of_a_batch_see_everything():
     def function(x):
         return avg_pool(x - x.mean((0, 1, 2), keepdims=True), 2)
 
-    assert receptive_field(function, (1, 8, 8, 1)).outputs[0].axes[0].reach.high.min() == 7
-    assert receptive_field(function, (1, 8, 8, 1), gates=False).outputs[0].size == (2, 2)
+    assert receptive_field(function, (1, 8, 8, 1), gates=True).outputs[0].axes[0].reach.high.min() == 7
+    assert receptive_field(function, (1, 8, 8, 1)).outputs[0].size == (2, 2)
