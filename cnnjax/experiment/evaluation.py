@@ -39,9 +39,16 @@ def evaluate(
     read = Reading(trained.image_shape[:2], trained.experiment.pictures.resize_by)
     faults: list[Fault] = []
     feed = open_feed(source, training, parallel, read=read, on_fault=faults.append, console=console)
-    params, model_state = dict(trained.variables), {}
-    model_state = {name: params[name] for name in params if name != "params"}
-    state = TrainState(jnp.int32(trained.step), params["params"], model_state, (), (), (), {})
+    model_state = {name: tree for name, tree in trained.variables.items() if name != "params"}
+    state = TrainState(
+        step=jnp.int32(trained.step),
+        params=trained.variables["params"],
+        model_state=model_state,
+        opt_state=(),
+        key=(),
+        guard=(),
+        averages={},
+    )
     found = Evaluator(recipe, parallel, feed)(replicate(parallel.mesh, state), keep=False, asked=lambda: None)
     if found is None:
         raise ValueError("the evaluation was interrupted")

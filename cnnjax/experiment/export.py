@@ -33,5 +33,5 @@ def export_run(run_dir: Path, *, step: int | Literal["best"] | None = None, imag
         trained.image_shape,
         dtype=jnp.dtype(trained.pixels.dtype),
         prepare=trained.prepare,
-        record={"classes": list(trained.classes), "pixels": trained.record["pixels"]},
+        record={"classes": list(trained.classes), "pixels": trained.record["data"]["pixels"]},
     )

@@ -205,14 +205,6 @@ def test_wrong_input_is_one_error_and_exit_code_2(capsys, tmp_path, arguments, m
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_what_settings_are_called_elsewhere_leads_to_settings_that_there_are():
-    for here in cli._ELSEWHERE:
-        if here.startswith("--"):
-            setting = Experiment()
-            for part in here.removeprefix("--").replace("-", "_").split("."):
-                setting = getattr(setting, part)
-
-
 def test_pictures_of_28_need_a_size(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("cnnjax.experiment.write_report", lambda fit, *_, **__: fit.run_dir / "report.html")
     idx_folder(tmp_path / "mnist")
@@ -232,50 +224,3 @@ def test_damaged_data(capsys, tmp_path):
     assert "t10k-images-idx3-ubyte.gz" in refused(capsys, "train", "lenet5", "--data", "idx:mnist")
     idx_folder(tmp_path / "labels", labels=np.full(40, 77, np.uint8))
     assert "77" in refused(capsys, "train", "lenet5", "--data", "idx:labels")
-
-
-def test_an_interruption_exits_with_130(capsys):
-    with pytest.raises(SystemExit) as exit_, one_line_errors():
-        raise KeyboardInterrupt
-    assert exit_.value.code == 130
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_the_traceback_is_there_for_those_who_ask(monkeypatch):
-    monkeypatch.setenv("CNNJAX_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="told"), one_line_errors():
-        raise ValueError("told")
-
-
-def test_names_in_errors_do_not_steer_the_terminal(capsys):
-    with pytest.raises(SystemExit), one_line_errors():
-        raise ValueError("class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe")
-    assert (
-        capsys.readouterr().err.splitlines()[0] == r"error: class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe"
-    )
-
-
-def test_an_output_in_ascii_ends_no_command(tmp_path):
-    """Nor a folder whose name is not UTF-8."""
-    code = "from cnnjax.cli import one_line_errors\nwith one_line_errors():\n    print('größe \\udce9')"
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
-    assert done.stdout == rb"gr\xf6\xdfe \udce9" + b"\n"
-
-
-def test_other_errors_are_not_dressed_up():
-    with pytest.raises(KeyError, match="bug"), one_line_errors():
-        raise KeyError("bug")
-
-
-MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist"
-
-
-@pytest.mark.skipif(not MNIST.is_dir(), reason="the shared MNIST digits are not here")
-def test_real_digits_from_idx_files(tmp_path):
-    main(
-        f"train lenet5 --data idx:{MNIST} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
-        " --fit pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
-    )
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["test"]["accuracy"] > 0.8
