@@ -193,8 +193,9 @@ def fit(
         ValueError, OSError, FloatingPointError: as `train.fit`.
     """
 
-    def count_macs(shape: Any) -> int:
-        return sum(multiply_accumulates(trace(model, shape)))
+    def count_macs(shape: Any) -> int | None:
+        is_picture = isinstance(shape, tuple) and len(shape) > 2 and all(isinstance(size, int) for size in shape)
+        return sum(multiply_accumulates(trace(model, shape))) if is_picture else None
 
     def finish(result: TrainResult) -> None:
         write_run(result, task, model=model, prepare=prepare)

@@ -11,7 +11,7 @@ from cnnjax.train import TrainResult, format_metric
 
 
 def write_seeds(path: Path, results: Mapping[int, TrainResult], *, headline: str, settings: Mapping[str, Any]) -> str:
-    """Writes what several seeds reached as JSON, beside the first run's receptive fields, if it has any; says it in a line.
+    """Writes what several seeds reached as JSON, and beside it the first run's receptive fields; says it in a line.
 
     The seconds of a run that was resumed are not known, and are null.
 
