@@ -29,9 +29,7 @@ COVERED_BY = {
     "models/parts/units.py": "models/test_all_models.py",
     "models/parts/residual.py": "models/test_stochastic_depth.py",
     "analysis/tracing.py": "analysis/test_program.py",
-    "train/state.py": "train/test_step.py",
     "train/recipe.py": "train/test_step.py",
-    "train/settings.py": "train/test_config.py",
     "train/evaluation.py": "train/test_loop.py",
 }
 

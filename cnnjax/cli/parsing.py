@@ -78,7 +78,9 @@ class Parser:
                     for field in dataclasses.fields(chosen)
                     if (value := getattr(chosen, field.name)) != field.default
                 }
-                net = dataclasses.replace(experiment.net, options={**experiment.net.options, **changed})
+                # The options of the default are those of its own model.
+                kept = experiment.net.options if experiment.net.name == default.net.name else {}
+                net = dataclasses.replace(experiment.net, options={**kept, **changed})
                 experiment = dataclasses.replace(experiment, net=net)
             return run(experiment, **given)
 

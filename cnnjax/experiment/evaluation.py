@@ -38,9 +38,16 @@ def evaluate(
     recipe = Recipe(trained.model, trained.task, optax.identity(), unchanged, trained.prepare_batch)
     faults: list[Fault] = []
     feed = open_feed(source, training, parallel, read=trained.read, on_fault=faults.append, console=console)
-    params, model_state = dict(trained.variables), {}
-    model_state = {name: params[name] for name in params if name != "params"}
-    state = TrainState(jnp.int32(trained.step), params["params"], model_state, (), (), (), {})
+    model_state = {name: tree for name, tree in trained.variables.items() if name != "params"}
+    state = TrainState(
+        step=jnp.int32(trained.step),
+        params=trained.variables["params"],
+        model_state=model_state,
+        opt_state=(),
+        key=(),
+        guard=(),
+        averages={},
+    )
     found = Evaluator(recipe, parallel, feed)(replicate(parallel.mesh, state), keep=False, asked=lambda: None)
     if found is None:
         raise ValueError("the evaluation was interrupted")

@@ -36,5 +36,5 @@ def export_run(
         trained.image_shape,
         dtype=jnp.dtype(trained.pixels.dtype),
         prepare=trained.prepare,
-        record={"classes": list(trained.classes), "pixels": trained.record["pixels"]},
+        record={"classes": list(trained.classes), "pixels": trained.record["data"]["pixels"]},
     )

@@ -110,8 +110,10 @@ def run_on(
     """
     escape_unencodable()
     console = console or Console()
-    tested = [source for source in (validation_source, test_source) if source is not None]
-    for source in tested:
+    given = {"training": train_source, "validation": validation_source, "test": test_source}
+    sources = {role: source for role, source in given.items() if source is not None}
+    tested = {role: source for role, source in sources.items() if role != "training"}
+    for source in tested.values():
         compare_sources(train_source, source)  # before the pictures are measured
     training, pictures, net = experiment.training, experiment.pictures, experiment.net
     if found := connect(training.devices):
@@ -122,15 +124,14 @@ def run_on(
     task = experiment.task.build(train_source)
     options = {**experiment.task.model_options(train_source), "dtype": jnp.dtype(training.precision)}
     model = models.create(net.name, **{**net.options, **options})
-    for source in tested:
+    for role, source in tested.items():
         if shared := shared_examples(train_source, source):
-            text = f"{shared} of the {len(source)} {source.info.split} examples are also trained on"
-            print_text(console, f"warning: {text}")
+            print_text(console, f"warning: {shared} of the {len(source)} {role} examples are also trained on")
     pixels = channel_statistics(train_source, skip_unreadable=training.loading.unreadable != "raise")
     pixels = standardised_by(pixels, pictures)
     check_augmentation(pictures.augmentation, pixels)
     read, read_training = readers(pictures, training.seed)
-    shape = check_pictures(train_source, tested, pixels, read, training.loading)
+    shape = check_pictures(train_source, list(tested.values()), pixels, read, training.loading)
     say = partial(print_text, console)
     variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
     result = fit(
@@ -157,8 +158,8 @@ def run_on(
                 "pixels": {"dtype": pixels.dtype, "low": pixels.low, "high": pixels.high},
                 "mean": list(pixels.mean),
                 "deviation": list(pixels.deviation),
-                "examples": {source.info.split: len(source) for source in (train_source, *tested)},
-                "fingerprints": {source.info.split: source.info.fingerprint for source in (train_source, *tested)},
+                "examples": {role: len(source) for role, source in sources.items()},
+                "fingerprints": {role: source.info.fingerprint for role, source in sources.items()},
             },
         },
         console=console,
@@ -191,8 +192,9 @@ def fit(
         ValueError, OSError, FloatingPointError: as `train.fit`.
     """
 
-    def count_macs(shape: Any) -> int:
-        return sum(multiply_accumulates(trace(model, shape)))
+    def count_macs(shape: Any) -> int | None:
+        is_picture = isinstance(shape, tuple) and len(shape) > 2 and all(isinstance(size, int) for size in shape)
+        return sum(multiply_accumulates(trace(model, shape))) if is_picture else None
 
     def finish(result: TrainResult) -> None:
         write_run(result, task, model=model, prepare=prepare)

@@ -47,7 +47,7 @@ def starting_variables(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         if source.is_dir():
-            found = _of_run(source, model, shape, classes, key)
+            found = _of_run(key, source, model, shape, classes)
         else:
             given = source if source.exists() else net.weights
             checks = {"revision": net.weights_revision, "sha256": net.weights_sha256}
@@ -58,7 +58,7 @@ def starting_variables(
     return found
 
 
-def _of_run(folder: Path, model: Model, shape: tuple[int, ...], classes: Sequence[str], key: jax.Array) -> Any:
+def _of_run(key: jax.Array, folder: Path, model: Model, shape: tuple[int, ...], classes: Sequence[str]) -> Any:
     trained = load_run(folder)
     of_batch = (1, *trained.image_shape)
     tensors = to_torch(trained.model, trained.variables, shape=of_batch)

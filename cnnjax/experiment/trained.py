@@ -112,24 +112,22 @@ class Trained:
         if isinstance(pictures, str | Path):
             pictures = [pictures]
         if isinstance(pictures, Sequence) and all(isinstance(one, str | Path) for one in pictures):
-            names = picture_files([Path(one) for one in pictures])
-            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
-            parts = [
-                np.stack([read(name) for name in names[start : start + batch_size]])
-                for start in range(0, len(names), batch_size)
-            ]
-            if self.pixels.dtype != "uint8" and not self.pixels.from_zero_to_one:
+            if not self.pixels.from_zero_to_one:
                 raise ValueError(
                     f"the run was trained on floats from {self.pixels.low:g} to {self.pixels.high:g}, which files do"
                     " not hold; pass an array"
                 )
+            names = picture_files([Path(one) for one in pictures])
+            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
         else:
             whole = np.asarray(pictures)
             self.pixels.check(whole)
-            names = [str(number) for number in range(len(whole))]
-            parts = [whole[start : start + batch_size] for start in range(0, len(whole), batch_size)]
+            names, read = range(len(whole)), whole.__getitem__
         if not names:
             raise ValueError("no pictures came; expected at least one")
+        batch_size = min(batch_size, len(names))
+        starts = range(0, len(names), batch_size)
+        parts = (np.stack([read(name) for name in names[start : start + batch_size]]) for start in starts)
         found = [self._predict(part, batch_size) for part in parts]
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         return Predictions(tuple(map(str, names)), joined, tuple(self.task.rows(joined)))
@@ -173,8 +171,12 @@ class Trained:
             )
         links = self.experiment.training.loading.follow_links
         source = open_source(name, split, data_dir=data_dir or pictures.data_dir, follow_links=links)
-        known = self.record["data"]["fingerprints"].get(split)
-        if data is None and known is not None and source.info.fingerprint != known:
+        known = [
+            fingerprint
+            for role, fingerprint in self.record["data"]["fingerprints"].items()
+            if self.record["sources"][role]["split"] == split
+        ]
+        if data is None and known and source.info.fingerprint not in known:
             raise ValueError(
                 f"{name} ({split}) holds other pictures now than those that the run was tested on; {_OWN_PICTURES}"
             )

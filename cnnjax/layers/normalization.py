@@ -43,7 +43,7 @@ def frozen_statistics(is_frozen: Callable[[str], bool]) -> Generator[None, None,
             elif isinstance(module, nn.BatchNorm):
                 # A module is frozen; this one was made for this call of the model and for no other.
                 object.__setattr__(module, "use_running_average", None)
-                kwargs = kwargs | {"use_running_average": True}
+                args, kwargs = args[:1], kwargs | {"use_running_average": True}
         return call(*args, **kwargs)
 
     with nn.intercept_methods(freeze):

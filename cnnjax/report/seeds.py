@@ -11,7 +11,7 @@ from cnnjax.train import TrainResult, format_metric
 
 
 def write_seeds(path: Path, results: Mapping[int, TrainResult], *, headline: str, settings: Mapping[str, Any]) -> str:
-    """Writes what several seeds reached as JSON, beside the first run's receptive fields; says it in a line.
+    """Writes what several seeds reached as JSON, and beside it the first run's receptive fields; says it in a line.
 
     The seconds of a run that was resumed are not known, and are null.
 
@@ -35,11 +35,13 @@ def write_seeds(path: Path, results: Mapping[int, TrainResult], *, headline: str
     whole = [result.seconds for result in results.values() if not result.first_step]
     score = mean_and_deviation([result.evaluation.summary[headline] for result in results.values()])
     write_results(path, {"settings": settings, f"test_{headline}": score, "runs": runs})
-    picture = path.with_name(f"{path.stem}_receptive_fields.png")
-    first = next(iter(results.values()))
-    shutil.copy(first.run_dir / RECEPTIVE_FIELDS, picture)
+    written, drawn = [str(path)], next(iter(results.values())).run_dir / RECEPTIVE_FIELDS
+    if drawn.exists():  # some models have none
+        picture = path.with_name(f"{path.stem}_receptive_fields.png")
+        shutil.copy(drawn, picture)
+        written.append(picture.name)
     mean, deviation = (format_metric(headline, score[part]) for part in ("mean", "deviation"))
     return (
         f"test {headline.replace('_', ' ')} {mean} +- {deviation} over {len(runs)} seeds,"
-        f" {f'at most {max(whole):.1f} s each' if whole else 'all resumed'}; written to {path} and {picture.name}"
+        f" {f'at most {max(whole):.1f} s each' if whole else 'all resumed'}; written to {' and '.join(written)}"
     )

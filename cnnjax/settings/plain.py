@@ -78,7 +78,8 @@ def _made(value: Any, hint: Any, where: str) -> Any:
     if classes and isinstance(value, Mapping):
         named = [kind for kind in classes if getattr(kind, KIND, None) == value.get(KIND)]
         if len(named) != 1:
-            raise ValueError(f"{where}: {value.get(KIND)!r} is not one of {', '.join(getattr(each, KIND, each.__name__) for each in classes)}")
+            known = ", ".join(getattr(kind, KIND, kind.__name__) for kind in classes)
+            raise ValueError(f"{where}: {value.get(KIND)!r} is not one of {known}")
         return from_plain(named[0], value, where=where)
     if isinstance(value, list):
         tuples = [kind for kind in alternatives(hint) if get_origin(kind) is tuple]

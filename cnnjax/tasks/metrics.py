@@ -9,7 +9,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-
 # A metric's own class: what puts two of them together gives the same kind.
 Kind = TypeVar("Kind")
 

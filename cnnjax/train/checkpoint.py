@@ -197,10 +197,7 @@ class Checkpoints:
                 f"the checkpoint of step {found} in {self._folder} is of another model, optimizer or setting"
                 f" ({different})"
             )
-        restored = stack(
-            self._read(found, read_like, plain),
-            _fields(like),
-        )
+        restored = stack(self._read(found, read_like, plain), _fields(like))
         # Stacked blocks come on one device.
         fields = jax.tree.map(
             lambda array, old: array if array.sharding == old.sharding else jax.device_put(array, old.sharding),
@@ -227,9 +224,8 @@ class Checkpoints:
             raise ValueError(
                 f"the checkpoint of step {step} in {self._folder} comes otherwise than saved ({different})"
             )
-        if "averages" in restored:
-            return {"params": {}, **restored["averages"]}
-        return {"params": restored.get("params", {}), **restored.get("model_state", {})}
+        found = restored.get("averages") or {"params": restored.get("params", {}), **restored.get("model_state", {})}
+        return {"params": {}, **found}
 
     def _at(self, step: int) -> Path:
         return self._folder / str(step)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax import layers
+from cnnjax.models.stacking import single_paths
 from cnnjax.tasks import Mean, Metric
 from cnnjax.train.optimizer import fits, frozen_parameters
 from cnnjax.train.recipe import Recipe
@@ -120,8 +121,12 @@ def forward(
 
 
 def _is_frozen(patterns: tuple[str, ...], module: str) -> bool:
-    """Whether all that batch normalisation at a path has is frozen."""
-    return all(any(fits(f"{module}/{name}", pattern) for pattern in patterns) for name in ("scale", "bias", "mean"))
+    """Whether all that batch normalisation at a path has is frozen; of scanned blocks, that of each."""
+    return all(
+        any(fits(f"{path}/{name}", pattern) for pattern in patterns)
+        for path in single_paths(module)
+        for name in ("scale", "bias", "mean")
+    )
 
 
 def _accumulated(key: jax.Array, state: TrainState, batch: Any, recipe: Recipe, replicas: Replicas | None) -> Gradients:

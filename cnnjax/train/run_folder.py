@@ -17,6 +17,9 @@ from cnnjax.train.lock import LOCK, locked
 
 RECORD = "config.json"
 
+# What a record holds besides what makes a run what it is; settings of training are compared by themselves.
+_NO_IDENTITY = ("training", "versions", "started", "allow_drift")
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -131,8 +134,8 @@ def drift(saved: Mapping[str, Any], ours: Mapping[str, Any], *, allowed: Sequenc
     there.
     """
     changed = differences(saved.get("training", {}), ours["training"])
-    rest = [name for name in ours if name not in ("training", "versions", "started", "allow_drift")]
-    changed += differences({name: saved.get(name) for name in rest}, {name: ours[name] for name in rest})
+    rest = ({name: record[name] for name in record if name not in _NO_IDENTITY} for record in (saved, ours))
+    changed += differences(*rest)
     return [line for line in changed if not any(_below(line.partition(":")[0], name) for name in allowed)]
 
 

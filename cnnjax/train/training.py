@@ -54,7 +54,7 @@ def fit(
     augment: Callable[[jax.Array, Any], Any] = unchanged,
     name: str | None = None,
     record: Mapping[str, Any] | None = None,
-    count_macs: Callable[[tuple[int, ...]], int] | None = None,
+    count_macs: Callable[[Any], int | None] | None = None,
     finish: Callable[[TrainResult], Any] | None = None,
     console: Console | None = None,
 ) -> TrainResult:
@@ -83,7 +83,8 @@ def fit(
         augment: (key, batch) to batch: changes training batches on the device.
         name: what log and folder call the model; its class's name where None.
         record: plain values, such as statistics that `prepare` uses; saved with the run, compared when it resumes.
-        count_macs: multiply-accumulates of the model on one example of a shape, for the log's utilisation.
+        count_macs: multiply-accumulates of the model on one example of a shape, for the log's utilisation; of several
+            inputs it is given a tree of shapes. None where they are not known.
         finish: is called last, by the first process, while no other run may write in the folder.
         console: to print to.
 
@@ -144,7 +145,7 @@ def _prepare_loop(
     setup: Setup,
     name: str,
     record: Mapping[str, Any],
-    count_macs: Callable[[tuple[int, ...]], int] | None,
+    count_macs: Callable[[Any], int | None] | None,
     console: Console,
     open_until_the_end: ExitStack,
 ) -> "Loop":
@@ -175,7 +176,9 @@ def _prepare_loop(
     needed = check_memory(
         calls[1], state, parallel.mesh, batch_size=training.batch_size, accumulate=training.accumulate
     )
-    macs = None if count_macs is None else count_macs(_one(setup, sample)) * training.batch_size
+    macs = None if count_macs is None else count_macs(_one(setup, sample))
+    if macs is not None:
+        macs *= training.batch_size
     say(_compiled(time.perf_counter() - began, needed, macs))
     opened = open_until_the_end.enter_context
     folder, check_lock = opened(

@@ -2,23 +2,23 @@
 
 import gzip
 import json
-import os
 import struct
-import subprocess
-import sys
 
-import jax
+import flax.linen as nn
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from PIL import Image
 
 import cnnjax
-from cnnjax import cli, models
-from cnnjax.cli import experiment_main, main, one_line_errors
-from cnnjax.experiment import Outcome
+from cnnjax import models
+from cnnjax.cli import experiment_main, main
+from cnnjax.experiment import Experiment, Net
+from cnnjax.models import registry
 from cnnjax.models.export import load_exported
-from cnnjax.train import Evaluation, Experiment, Fit, load_variables, read_rows
-from cnnjax.train.state import TrainState
+from cnnjax.settings import Devices, Training
+from cnnjax.train import load_variables, read_rows
 from tests.data.tiny_sources import PUBLISHED
 
 
@@ -48,12 +48,16 @@ def idx_folder(folder, count=40, labels=None):
     return folder
 
 
+# A run of two steps, on one device.
+SHORT = "--steps 2 --batch-size 16 --devices.count 1"
+
+
 def check_exported(folder):
     """The exported run takes pixels, and gives the logits of the run's model for the pictures standardised."""
     program, about = load_exported(folder / "digits.zip")
     assert (about["shape"], about["dtype"]) == (["b", 32, 32, 1], "uint8")
     assert about["classes"] == [str(digit) for digit in range(10)]
-    record = json.loads((folder / "run" / "config.json").read_text())["record"]
+    record = json.loads((folder / "run" / "config.json").read_text())["data"]
     picture = cnnjax.data.open_source("digits", "test")[3]["image"]
     pixels = np.stack([picture, 255 - picture])
     pictures = (pixels / np.float32(255) - np.float32(record["mean"])) / np.float32(record["deviation"])
@@ -61,14 +65,14 @@ def check_exported(folder):
     np.testing.assert_allclose(program.call(pixels), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, monkeypatch):
-    main(["train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run"])
+def test_train_leaves_a_folder_with_a_page_that_is_exported_evaluated_and_asked(capsys, tmp_path, monkeypatch):
+    main(f"train lenet5 {SHORT} --run-dir run".split())
     said = capsys.readouterr().out
     assert said.startswith("lenet5")  # the model's name, and no empty lines before it
     assert "run folder: run" in said
     assert "page: run/report.html" in said
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"config.json", "metrics.jsonl", "checkpoints", "analysis", "report.html"} <= names
+    assert {"config.json", "metrics.jsonl", "result.json", "checkpoints", "analysis", "report.html"} <= names
     analyses = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
     assert {
         "layers.csv",
@@ -98,45 +102,104 @@ def test_train_leaves_a_folder_with_a_page_that_is_exported(capsys, tmp_path, mo
     main(["export", "run", "--out", "digits.zip"])
     assert "written to digits.zip" in capsys.readouterr().out
     check_exported(tmp_path)
+    check_evaluated(capsys, tmp_path)
+    check_predicted(capsys, tmp_path)
     assert "holds no step 7; there are" in refused(capsys, "export", "run", "--out", "digits.zip", "--step", "7")
     message = refused(capsys, "export", "run", "--out", "digits.zip", "--image-size", "64")
     assert "variables are not those of LeNet5" in message
     (tmp_path / "run" / "config.json").rename(tmp_path / "kept.json")
     assert "run/config.json is damaged, or is not that of" in refused(capsys, "export", "run", "--out", "digits.zip")
     (tmp_path / "kept.json").rename(tmp_path / "run" / "config.json")
-    message = refused(capsys, "train", "lenet5", "--steps", "2", "--batch-size", "16", "--run-dir", "run")
+    # The same again by its record.
+    main("train --config run/config.json --run-dir again".split())
+    capsys.readouterr()
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "again")]
+    assert results[0] == results[1]
+    message = refused(capsys, *f"train lenet5 {SHORT} --run-dir run".split())
     assert "run is not empty; pass --resume" in message
-    message = refused(capsys, "train", "lenet5", "--steps", "3", "--batch-size", "16", "--run-dir", "run", "--resume")
+    message = refused(capsys, *f"train lenet5 {SHORT} --steps 3 --run-dir run --resume".split())
     assert "run belongs to another experiment (steps: 2 there, 3 here)" in message
 
 
+class Small(nn.Module):
+    """A net that is soon compiled."""
+
+    num_classes: int = 2
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        maps = nn.Conv(2, (3, 3), strides=4, name="conv")(images)
+        return nn.Dense(self.num_classes, name="output")(maps.mean((1, 2)))
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def check_evaluated(capsys, folder):
+    """The numbers of the run are printed again, and those of other splits and other data."""
+    result = json.loads((folder / "run" / "result.json").read_text())
+    main(["evaluate", "run", "--out", "found.json"])
+    assert f"test of digits, step 2: loss {result['loss']:.4g}, accuracy {result['accuracy']:.2%}" in (
+        capsys.readouterr().out
+    )
+    found = json.loads((folder / "found.json").read_text())
+    assert {name: found[name] for name in ("split", "step")} == {"split": "test", "step": 2}
+    assert found["accuracy"] == pytest.approx(result["accuracy"])
+    main("evaluate run --split train[:20] --step best --batch-size 8".split())
+    assert "train[:20] of digits, step 2: loss " in capsys.readouterr().out
+    np.savez(folder / "mine.npz", images=np.zeros((10, 32, 32), np.uint8), labels=np.arange(10))
+    main("evaluate run --data npz:mine.npz --split all".split())
+    assert "all of npz:mine.npz, step 2: loss " in capsys.readouterr().out
+    assert "no split 'validation'" in refused(capsys, "evaluate", "run", "--split", "validation")
+    assert "holds no step 7; there are" in refused(capsys, "evaluate", "run", "--step", "7")
+
+
+def check_predicted(capsys, folder):
+    """Files and folders of any size, as a table and as a file."""
+    (folder / "pictures").mkdir()
+    Image.new("RGB", (50, 41), (200, 30, 30)).save(folder / "pictures" / "a.png")
+    Image.new("L", (10, 10), 200).save(folder / "b.jpg")
+    main("predict run b.jpg pictures --out said.json".split())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["picture", "class", "probability"]
+    assert [line.split()[0] for line in lines if line.startswith(("b.jpg", "pictures"))] == ["b.jpg", "pictures/a.png"]
+    records = json.loads((folder / "said.json").read_text())
+    assert [len(record) for record in records] == [13, 13]
+    main("predict run b.jpg --out said.csv --batch-size 1".split())
+    assert (folder / "said.csv").read_text().splitlines()[0].startswith("picture,class,probability,probability of 0,")
+    (folder / "notes.txt").write_text("none")
+    assert "notes.txt: " in refused(capsys, "predict", "run", "notes.txt")
+    assert "there is no nothing.png; pass files or folders" in refused(capsys, "predict", "run", "nothing.png")
+
+
 def test_several_seeds_of_a_variant_are_measured_and_resumed(monkeypatch, capsys, tmp_path):
-    """With runs that take no time: what each is told, and what is written of them."""
-
-    def run(experiment):
-        folder = experiment.run_dir
-        assert folder.exists() == experiment.resume
-        (folder / "analysis").mkdir(parents=True, exist_ok=True)
-        (folder / "analysis" / "receptive_fields.png").write_bytes(b"picture")
-        state = TrainState(np.int32(5), {}, {}, (), jax.random.key(0), (), {})
-        evaluation = Evaluation({"accuracy": 0.5 + experiment.seed / 4}, {}, {})
-        fit = Fit(folder, state, evaluation, 5, 0.5, 3 if experiment.resume else 0, 2.0)
-        assert experiment.steps == 1
-        return Outcome(experiment, fit, folder / "report.html")
-
-    monkeypatch.setattr("cnnjax.experiment.run", run)
-    (tmp_path / "runs" / "seed-1").mkdir(parents=True)
-    arguments = ["short", "--seeds", "2", "--run-dir", "runs", "--resume"]
-    experiment_main(Experiment(steps=10_000), tmp_path / "found.json", arguments, short=Experiment(steps=1))
+    monkeypatch.setitem(registry._ENTRIES, "small", registry.Entry(Small, {}, (32, 32, 1)))
+    default = Experiment(Net("small"), training=Training(steps=10_000, devices=Devices(count=1)))
+    short = default.with_training(steps=1)
+    arguments = "short --seed 3 --run-dir runs".split()
+    experiment_main(default, tmp_path / "found.json", arguments, short=short)
+    assert not (tmp_path / "found_short.json").exists()  # one seed is no measurement
+    (tmp_path / "runs").rename(tmp_path / "one")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "one").rename(tmp_path / "runs" / "seed-3")
+    experiment_main(default, tmp_path / "found.json", [*arguments, "--seeds", "2", "--resume"], short=short)
     found = json.loads((tmp_path / "found_short.json").read_text())
+    results = [json.loads((tmp_path / "runs" / f"seed-{seed}" / "result.json").read_text()) for seed in (3, 4)]
+    assert [run["seed"] for run in found["runs"]] == [3, 4]
+    assert [run["accuracy"] for run in found["runs"]] == [result["accuracy"] for result in results]
     # How long a resumed run took in all, nobody knows.
-    assert found["runs"] == [
-        {"seed": 0, "accuracy": 0.5, "seconds": 2.0},
-        {"seed": 1, "accuracy": 0.75, "seconds": None},
-    ]
-    assert found["test_accuracy"] == {"mean": 0.625, "deviation": pytest.approx(0.25 / 2**0.5)}
-    assert "test accuracy 62.50% +- 17.68% over 2 seeds, at most 2.0 s each" in capsys.readouterr().out
-    assert (tmp_path / "found_short_receptive_fields.png").read_bytes() == b"picture"
+    assert found["runs"][0]["seconds"] is None
+    assert found["runs"][1]["seconds"] > 0
+    assert found["test_accuracy"]["mean"] == pytest.approx(np.mean([result["accuracy"] for result in results]))
+    assert found["settings"]["training"]["steps"] == 1
+    assert "over 2 seeds, at most" in capsys.readouterr().out
+    picture = tmp_path / "runs" / "seed-3" / "analysis" / "receptive_fields.png"
+    assert (tmp_path / "found_short_receptive_fields.png").read_bytes() == picture.read_bytes()
+
+
+def test_no_seeds_are_refused(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        experiment_main(Experiment(), tmp_path / "found.json", ["--seeds", "0"])
+    assert "error: seeds=0; expected a number above 0" in capsys.readouterr().err
 
 
 def test_analyze(capsys, tmp_path):
@@ -176,13 +239,35 @@ def test_models(capsys):
         ("train lenet5 --epochs many", "many"),
         ("train lenet5 --seed 99999999999999999999", "seed=99999999999999999999; expected 0 to 4294967295"),
         ("train lenet5 --epochs 0", "epochs=0.0; expected a number above 0"),
-        ("train lenet5 --optimizer.learning-rate nan", "optimizer.learning_rate=nan"),
+        ("train lenet5 --optimizer.learning-rate nan", "optimizer.learning_rate=nan; expected 1.175e-38 to 3.403e+38"),
         ("train lenet5 --batch-size 60", "batch_size=60 cannot be split over 8 devices; 56 and 64 can"),
         ("train lenet5 --image-size 20", "pictures of 20x20 are too small for LeNet5: layer c5"),
         ("train lenet5 --data idx:nowhere", "nowhere"),
         ("train lenet5 --data idx:empty", "empty"),
         ("train lenet5 --data tfds:nothing --data-dir empty", "tfds build nothing"),
         ("train lenet5 --resume", "pass run_dir (--run-dir)"),
+        (
+            "train lenet5 --patience 3 --saving.keep-best 0",
+            "patience=3 needs the best checkpoint; pass saving.keep_best",
+        ),
+        ("train lenet5 --net.depth 3", "--net.depth"),
+        ("train lenet5 --mean 0.5 0.5", "mean=(0.5, 0.5), but the pictures have 1 channels; give as many numbers"),
+        ("train lenet5 --weights nothing.safetensors", "there is no weights file nothing.safetensors"),
+        ("train lenet5 --weights empty", "empty holds no checkpoints; pass the folder of a run"),
+        (
+            "train lenet5 --weights-sha256 00",
+            "weights_sha256 is given, and weights are not; pass weights (--weights FILE)",
+        ),
+        ("train lenet5 --optimizer.frozen conv1", "no parameter has a path that fits 'conv1'; there are c1"),
+        ("train lenet5 --task tagging", "digits has no 'tags' for tagging; choose the task 'classification'"),
+        ("train --config nowhere.json", "nowhere.json"),
+        ("train --config empty", "empty"),
+        ("evaluate empty", "empty holds no checkpoints; pass the folder of a run"),
+        ("evaluate empty --step last", "last"),
+        ("evaluate empty --out nowhere/found.json", "out=nowhere/found.json, but there is no folder nowhere; make it"),
+        ("predict empty empty", "empty holds no checkpoints; pass the folder of a run"),
+        ("predict empty", "no pictures came; name files or folders"),
+        ("predict empty x.png --out found.txt", "out=found.txt; expected a name that ends in .csv or .json"),
         ("train lenet5 --resume --run-dir empty", "empty holds no run to resume"),
         ("analyze lenet5 --image-size 31", "the smallest size that works is 32x32 (--image-size 32)"),
         ("analyze lenet5 --image-size 0", "image_size=0"),
@@ -192,7 +277,7 @@ def test_models(capsys):
         ("models nothing", "no model matches 'nothing'; there are alexnet"),
         ("trian", "unknown command 'trian'; did you mean train?"),
         ("trian --help", "unknown command 'trian'; did you mean train?"),
-        ("nothing --help", "unknown command 'nothing'; there are train, analyze, export, models"),
+        ("nothing --help", "unknown command 'nothing'; there are train, evaluate, predict, analyze, export, models"),
         ("train lenet5 --lr 0.1", "there is no --lr; did you mean --optimizer.learning-rate?"),
         ("train lenet5 --bs 8", "there is no --bs; did you mean --batch-size?"),
         ("train lenet5 --wd=0.1", "there is no --wd; did you mean --optimizer.weight-decay?"),
@@ -202,7 +287,7 @@ def test_models(capsys):
         ("train --model lenet5", "the model's name alone, as in `cnnjax train resnet20`"),
         ("train lenet5 --epochs 1e300", "epochs=1e+300 of 1,438 examples; expected at most 2,147,483,647 steps"),
         ("export empty --out nowhere/net.zip", "out=nowhere/net.zip, but there is no folder nowhere; make it"),
-        ("export empty --out empty", "out=empty is a folder; expected the name of a file, such as empty/net.zip"),
+        ("export empty --out empty", "out=empty is a folder; expected the name of a file, such as empty/result"),
         ("train lenet5 --data idx:no\x1b[2Jwhere\u202e", r"no\x1b[2Jwhere\u202e"),
     ],
 )
@@ -213,16 +298,7 @@ def test_wrong_input_is_one_error_and_exit_code_2(capsys, tmp_path, arguments, m
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_what_settings_are_called_elsewhere_leads_to_settings_that_there_are():
-    for here in cli._ELSEWHERE:
-        if here.startswith("--"):
-            setting = Experiment()
-            for part in here.removeprefix("--").replace("-", "_").split("."):
-                setting = getattr(setting, part)
-
-
-def test_pictures_of_28_need_a_size(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("cnnjax.experiment.write_report", lambda fit, *_, **__: fit.run_dir / "report.html")
+def test_pictures_of_28_need_a_size(capsys, tmp_path):
     idx_folder(tmp_path / "mnist")
     message = refused(capsys, "train", "lenet5", "--data", "idx:mnist", "--batch-size", "8")
     assert "pictures of 28x28 are too small for LeNet5" in message
@@ -242,45 +318,11 @@ def test_damaged_data(capsys, tmp_path):
     assert "77" in refused(capsys, "train", "lenet5", "--data", "idx:labels")
 
 
-def test_an_interruption_exits_with_130(capsys):
-    with pytest.raises(SystemExit) as exit_, one_line_errors():
-        raise KeyboardInterrupt
-    assert exit_.value.code == 130
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_the_traceback_is_there_for_those_who_ask(monkeypatch):
-    monkeypatch.setenv("CNNJAX_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="told"), one_line_errors():
-        raise ValueError("told")
-
-
-def test_names_in_errors_do_not_steer_the_terminal(capsys):
-    with pytest.raises(SystemExit), one_line_errors():
-        raise ValueError("class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe")
-    assert (
-        capsys.readouterr().err.splitlines()[0] == r"error: class '\x1b]0;owned\x07\nerror: none' of photo\u202egnp.exe"
-    )
-
-
-def test_an_output_in_ascii_ends_no_command(tmp_path):
-    """Nor a folder whose name is not UTF-8."""
-    code = "from cnnjax.cli import one_line_errors\nwith one_line_errors():\n    print('größe \\udce9')"
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
-    assert done.stdout == rb"gr\xf6\xdfe \udce9" + b"\n"
-
-
-def test_other_errors_are_not_dressed_up():
-    with pytest.raises(KeyError, match="bug"), one_line_errors():
-        raise KeyError("bug")
-
-
 @pytest.mark.skipif(not (PUBLISHED / "mnist").is_dir(), reason="no mnist in $CNNJAX_TEST_DATA")
 def test_real_digits_from_idx_files(tmp_path):
     main(
         f"train lenet5 --data idx:{PUBLISHED / 'mnist'} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
-        " --fit pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
+        " --resize-by pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
     )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["test"]["accuracy"] > 0.8

@@ -3,14 +3,18 @@
 import shutil
 import signal
 
+import jax
+import numpy as np
+import optax
 import pytest
 
 from cnnjax.data import ArraySource
 from cnnjax.settings import Devices, Loading, Optimizer, Saving
-from cnnjax.train import read_rows
+from cnnjax.train import load_variables, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.feed import Feed
 from cnnjax.train.span import Span
+from tests.train.toy_collections import Counting
 from tests.train.toy_run import TEST, TRAIN, fingerprint, run, settings
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
@@ -21,16 +25,31 @@ KINDS = {
     "adamw": {"optimizer": Optimizer("adamw", 3e-3, weight_decay=1e-2, clip_norm=1.0), "average": 0.9},
     "nesterov": {"optimizer": Optimizer("nesterov", 0.1, weight_decay=1e-3), "accumulate": 2},
     "muon": {"optimizer": Optimizer("muon", 1e-2), "devices": Devices(count=2, strategy="shard_map")},
+    "own": {"optimizer": Optimizer(frozen=("conv",), rates={"dense/bias": 0.5}), "average": 0.9},
+    "own, shared": {"optimizer": Optimizer(frozen=("conv", "norm")), "devices": Devices(count=2, strategy="shard_map")},
 }
+
+
+def parts_of(kind):
+    """A model with a collection of its own, and an optimizer and a schedule of one's own."""
+    if not kind.startswith("own"):
+        return {}
+    schedule = optax.linear_schedule(0.05, 0.01, STEPS)
+    rule = optax.chain(optax.clip(0.5), optax.adam(schedule, b1=0.8))
+    return {"model": Counting(), "optimizer": rule, "schedule": schedule}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_step_can_be_resumed_from(tmp_path, kind):
     options = {"steps": STEPS, **KINDS[kind]}
     every = Saving(every=1, keep_last=STEPS)
-    straight = run(settings(tmp_path / "straight", saving=every, **options))
+    straight = run(settings(tmp_path / "straight", saving=every, **options), **parts_of(kind))
     expected = fingerprint(straight.state)
     assert int(straight.state.step) == STEPS
+    if kind.startswith("own"):
+        assert int(straight.state.model_state["seen"]["batches"]) == STEPS
+        saved = load_variables(straight.run_dir)["seen"]
+        jax.tree.map(np.testing.assert_array_equal, saved, straight.state.variables["seen"])
     for done in range(1, STEPS):
         folder = tmp_path / str(done)
         shutil.copytree(straight.run_dir, folder)
@@ -40,7 +59,7 @@ def test_every_step_can_be_resumed_from(tmp_path, kind):
             assert checkpoints.latest == done
         # Read by other threads than before, batch by batch instead of on the device.
         loading = Loading(threads=done % 3, resident_mib=0)
-        resumed = run(settings(folder, saving=every, resume=True, loading=loading, **options))
+        resumed = run(settings(folder, saving=every, resume=True, loading=loading, **options), **parts_of(kind))
         assert resumed.first_step == done
         assert fingerprint(resumed.state) == expected
 

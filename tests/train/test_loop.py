@@ -106,15 +106,15 @@ def test_test_examples_are_touched_once_at_the_end(tmp_path):
     READ.clear()
     train, validation, test = (
         part(split, {name: array[:count] for name, array in TRAIN.arrays.items()}, Noted)
-        for split, count in (("train", 48), ("validation", 24), ("test", 40))
+        for split, count in (("train", 48), ("validation", 32), ("test", 48))
     )
     options = {"epochs": 3.0, "loading": Loading(resident_mib=0, threads=0)}
     run(settings(tmp_path / "run", **options), train_source=train, validation_source=validation, test_source=test)
     times = {place: READ.count(place) for place in READ}
     # To know what a batch is like, the first batch of each is read before.
-    assert [times["test", number] for number in range(40)] == [2] * 16 + [1] * 24
-    assert [times["validation", number] for number in range(24)] == [4] * 16 + [3] * 8
-    assert READ[-40:] == [("test", number) for number in range(40)]
+    assert [times["test", number] for number in range(48)] == [2] * 16 + [1] * 32
+    assert [times["validation", number] for number in range(32)] == [4] * 16 + [3] * 16
+    assert READ[-48:] == [("test", number) for number in range(48)]
 
 
 def test_without_a_best_checkpoint_the_last_step_is_tested(tmp_path):

@@ -3,11 +3,15 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 from matplotlib.figure import Figure
 
-from cnnjax.tasks import Mean, masked_mean, means
+from cnnjax.functional.boxes import pairwise_intersection_over_union
+from cnnjax.tasks import Mean, Rows, average_precision, masked_mean, means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +90,143 @@ class Boxes:
 
     def draw(self, batch, predictions):
         return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """Boxes of one class, from maps of several strides: every position says whether a box has its middle there."""
+
+    strides: tuple[tuple[str, int], ...]
+    most: int = 4
+
+    headline: ClassVar[str] = "average_precision"
+
+    def inputs(self, batch, *, train):
+        return batch["image"]
+
+    def loss(self, output, batch):
+        present = batch["present"] & batch["valid"][:, None]
+        objectness, gaps = 0.0, 0.0
+        for name, stride in self.strides:
+            there, expected = self._targets(batch["boxes"], present, stride, output[name].shape[1:3])
+            scores, boxes = output[name][..., 0], output[name][..., 1:]
+            objectness += optax.sigmoid_binary_cross_entropy(scores, there).mean((1, 2))
+            gaps += (jnp.abs(boxes - expected).mean(-1) * there).sum((1, 2)) / jnp.maximum(there.sum((1, 2)), 1.0)
+        parts = {"objectness": masked_mean(objectness, batch["valid"]), "box": masked_mean(gaps, batch["valid"])}
+        return masked_mean(objectness + gaps, batch["valid"]), parts
+
+    def _targets(self, boxes, present, stride, size):
+        """Per position: whether a box has its middle there, and its left, top, right and bottom by the picture."""
+        middles = ((boxes[..., :2] + boxes[..., 2:]) / 2 / stride).astype(jnp.int32)
+        rows, columns = jnp.arange(size[0])[:, None], jnp.arange(size[1])[None]
+        x, y = (middles[..., axis][:, :, None, None] for axis in (0, 1))
+        hits = (rows[None, None] == y) & (columns[None, None] == x) & present[:, :, None, None]
+        expected = (hits[..., None] * boxes[:, :, None, None] / 16).sum(1)
+        return hits.any(1).astype(jnp.float32), expected
+
+    def predict(self, output, batch):
+        """The `most` positions of the highest scores over all maps, as boxes in pixels."""
+        flat = [output[name].reshape(output[name].shape[0], -1, 5) for name, _ in self.strides]
+        every = jnp.concatenate(flat, axis=1)
+        scores, places = lax.top_k(every[..., 0], self.most)
+        boxes = jnp.take_along_axis(every[..., 1:], places[..., None], axis=1) * 16
+        return {"scores": jax.nn.sigmoid(scores), "boxes": boxes}
+
+    def metrics(self, output, predictions, batch):
+        truth = {"truth": batch["boxes"], "present": batch["present"]}
+        return {"boxes": Rows(predictions | truth, batch["valid"])}
+
+    def summarize(self, metrics):
+        """Of training the parts of the loss; of an evaluation the average precision at half an overlap."""
+        if "boxes" not in metrics:
+            return means(metrics)
+        rows = metrics["boxes"].kept()
+        overlaps = jax.vmap(pairwise_intersection_over_union)(rows["boxes"], rows["truth"])
+        hits = np.asarray((overlaps > 0.5) & rows["present"][:, None]).any(-1)
+        return {"average_precision": float(average_precision(hits.ravel(), rows["scores"].ravel()))}
+
+    def score(self, summary):
+        return summary["average_precision"]
+
+    def rows(self, predictions):
+        scores, boxes = predictions["scores"], predictions["boxes"]
+        return [{"best": float(score[0]), "box": box[0].tolist()} for score, box in zip(scores, boxes, strict=True)]
+
+    def draw(self, batch, predictions):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.imshow(batch["image"][0, ..., 0])
+        left, top, right, bottom = predictions["boxes"][0, 0]
+        axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top])
+        return {"The first picture with its surest box": figure}
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStages:
+    """A class for each proposal; in training the model is given the true boxes, and proposes some about them."""
+
+    headline: ClassVar[str] = "accuracy"
+
+    def inputs(self, batch, *, train):
+        given = ("image", "boxes") if train else ("image",)
+        return {name: batch[name] for name in given}
+
+    def loss(self, output, batch):
+        labels = jnp.broadcast_to(batch["label"][:, None], output["logits"].shape[:2])
+        losses = optax.softmax_cross_entropy_with_integer_labels(output["logits"], labels).mean(1)
+        return masked_mean(losses, batch["valid"]), {"class": masked_mean(losses, batch["valid"])}
+
+    def predict(self, output, batch):
+        """The class that the surest proposal has."""
+        surest = jax.nn.softmax(output["logits"]).max(1)
+        return {"label": jnp.argmax(surest, -1).astype(jnp.int32), "proposals": output["proposals"]}
+
+    def metrics(self, output, predictions, batch):
+        right = (predictions["label"] == batch["label"]).astype(jnp.float32)
+        return {"accuracy": masked_mean(right, batch["valid"])}
+
+    def summarize(self, metrics):
+        return means(metrics)
+
+    def score(self, summary):
+        return summary["accuracy"]
+
+    def rows(self, predictions):
+        return [{"class": int(label)} for label in predictions["label"]]
+
+    def draw(self, batch, predictions):
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """A number for each point of the plane; no picture is near."""
+
+    headline: ClassVar[str] = "mean_squared_error"
+
+    def inputs(self, batch, *, train):
+        return batch["point"]
+
+    def loss(self, output, batch):
+        loss = masked_mean(jnp.square(output - batch["height"]), batch["valid"])
+        return loss, {"mean_squared_error": loss}
+
+    def predict(self, output, batch):
+        return output
+
+    def metrics(self, output, predictions, batch):
+        return self.loss(output, batch)[1]
+
+    def summarize(self, metrics):
+        return means(metrics)
+
+    def score(self, summary):
+        return -summary["mean_squared_error"]
+
+    def rows(self, predictions):
+        return [{"height": float(height)} for height in predictions]
+
+    def draw(self, batch, predictions):
+        figure = Figure()
+        figure.subplots().scatter(batch["height"], predictions)
+        return {"Heights beside predictions": figure}

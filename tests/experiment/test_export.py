@@ -1,0 +1,30 @@
+"""The file of a run: which step, of which size, and what it tells; what it computes is compared in `test_running`."""
+
+import jaxtyping
+import pytest
+
+from cnnjax.experiment import export_run, load_run
+from cnnjax.models.export import load_exported
+
+
+@pytest.fixture(autouse=True)
+def _open_sizes(monkeypatch):
+    """An open size of the batch is no int, as the checked types have it."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def test_classes_pixels_and_sizes_are_told(run_dir, tmp_path):
+    for size, expected in ((None, 16), (20, 20)):
+        (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best", image_size=size))
+        _, about = load_exported(tmp_path / "net.zip")
+        assert (about["shape"], about["dtype"]) == (["b", expected, expected, 1], "uint8")
+        assert about["classes"] == list("0123456789")
+        assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
+
+
+def test_steps_and_folders_that_are_not_there(run_dir, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no step 7"):
+        export_run(run_dir, step=7)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoints"):
+        export_run(tmp_path)
+    assert load_run(run_dir).step == 2
