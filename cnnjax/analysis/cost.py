@@ -200,6 +200,7 @@ def cost_of(
     """
     macs, live = multiply_accumulates(program, padding=padding), live_bytes(program)
     layers = program.layers()
+    named = {layer.name for layer in layers}
     params = constants_by_layer(program) if variables is None else _by_module(variables)
     held = list(carried(program)) if variables is None else variables.get("params", {})
     products = ("conv_general_dilated", "dot_general")
@@ -231,7 +232,7 @@ def cost_of(
         kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
         data_dependent_loops=data_dependent_loops(program),
-        elsewhere={name: count for name, count in params.items() if name not in {layer.name for layer in layers}},
+        elsewhere={name: count for name, count in params.items() if name not in named},
         from_constants=variables is None,
     )
 
