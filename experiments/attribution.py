@@ -68,12 +68,10 @@ def main(options: Options) -> None:
     with console.status("drawing weights anew"):
         check = analysis.sanity_check(
             key,
-            trained.model,
-            trained.variables,
+            trained,
             pictures,
             targets=targets,
             layer=options.layer,
-            prepare=trained.prepare,
             methods=[
                 m for m in ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM") if m in found.maps
             ],
@@ -81,7 +79,7 @@ def main(options: Options) -> None:
     classes = tuple(range(len(trained.classes)))
     with console.status("climbing"):
         ideal, answers = analysis.activation_maximization(
-            key, trained, trained.image_shape, classes, steps=options.ascent
+            key, trained, (1, *trained.image_shape), channels=classes, steps=options.ascent
         )
 
     def draw_ideal() -> Figure:

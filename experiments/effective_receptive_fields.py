@@ -18,7 +18,7 @@ Networks".
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,19 +186,12 @@ def main(options: Options) -> None:
         model, shape = models.create(name), (2, *models.image_shape(name))
         images = jax.random.normal(key, shape)
         variables = models.initialize(key, model, images)
-
-        def apply(x: Any, model: Any = model, variables: Any = variables) -> Any:
-            return model.apply(variables, x)
-
-        zoo += measure(name, apply, images, stages_of(model))
+        zoo += measure(name, models.bind(model, variables), images, stages_of(model))
     trained = trained_network(options.run_dir, QUICK["resnet20"], console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     fresh = models.initialize(key, trained.model, trained.prepare(pictures))
     layers = stages_of(trained.model)
-
-    def before(x: Any) -> Any:
-        return trained.model.apply(fresh, trained.prepare(x))
-
+    before = replace(trained, variables=fresh)
     lines = measure("before training", before, pictures, layers) + measure("after training", trained, pictures, layers)
     last = [analysis.effective_receptive_field(net, pictures, layer=layers[-1]) for net in (before, trained)]
     name = trained.title

@@ -67,11 +67,11 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A function of pictures from 0 to 1, with its parameters, pictures and a name."""
+    """A function of pictures from 0 to 1, with the weights behind it, pictures and a name."""
 
     name: str
     function: Callable[[Any], Any]
-    params: Any
+    bound: models.Bound
     pictures: np.ndarray
 
 
@@ -84,18 +84,18 @@ def open_net(options: Options, console: Console) -> Net:
         pictures = np.asarray(jax.random.uniform(key, (count, *shape)), np.float32)
         variables = models.initialize(key, model, pictures)
         name = f"{options.model} with fresh weights, on noise"
-        net = Net(name, lambda x: model.apply(variables, 2 * x - 1), variables["params"], pictures)
+        bound = models.bind(model, variables)
+        net = Net(name, lambda x: bound(2 * x - 1), bound, pictures)
     else:
         trained = trained_network(options.run_dir, QUICK["lenet5"], console=console)
         pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-        name = f"trained {trained.title}"
-        net = Net(name, trained, trained.variables["params"], pictures)
+        net = Net(f"trained {trained.title}", trained, trained, pictures)
     if options.picture is None:
         return net
     size, channels = net.pictures.shape[1:3], net.pictures.shape[-1]
     pixels = fit_image(decode_image(options.picture.read_bytes(), channels=channels), size, "cover")
     own = (pixels.reshape(1, *size, channels) / 255).astype(np.float32)
-    return Net(f"{net.name}, on {options.picture.name}", net.function, net.params, np.concatenate([own, net.pictures]))
+    return Net(f"{net.name}, on {options.picture.name}", net.function, net.bound, np.concatenate([own, net.pictures]))
 
 
 def choose_layers(fields: analysis.ReceptiveFields, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,10 +114,9 @@ def main(options: Options) -> None:
     pictures = jnp.asarray(net.pictures)
     fields = analysis.receptive_field(net.function, pictures[:1].shape)
     names = choose_layers(fields, options.layers)
-    find = jax.jit(lambda x: analysis.feature_maps(net.function, x, names=names))
+    find = jax.jit(lambda x: analysis.feature_maps(net.function, x, layers=names))
     batches = [find(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]
-    # A compiled function sorts the names that it gives.
-    order = [layer.name for layer in fields.layers if layer.name in batches[0]]
+    order = [*batches[0]]
     maps: dict[str, np.ndarray] = {
         name: np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in order
     }
@@ -126,7 +125,7 @@ def main(options: Options) -> None:
         f"maps_{name.replace('/', '_')}": partial(figures.feature_maps, array, name=name)
         for name, array in first.items()
     }
-    if (kernel := analysis.first_kernel(net.params, pictures.shape[-1])) is not None:
+    if (kernel := analysis.first_kernel(net.bound, pictures.shape[-1])) is not None:
         drawings = {"filters": partial(figures.filters, kernel[1], name=kernel[0]), **drawings}
     statistics = analysis.feature_statistics(maps)
     parts = [Part("statistics", "Statistics by layer", statistics, drawings=drawings)]
@@ -145,7 +144,7 @@ def main(options: Options) -> None:
     spread = [name for name in maps if maps[name].ndim == 4 and None not in fields[name].stride]
     if spread:
         layer = spread[len(spread) // 2]
-        top = analysis.top_patches(maps[layer], fields[layer], net.pictures, count=min(8, len(pictures)))
+        top = analysis.top_patches(net.function, net.pictures, layer=layer, count=min(8, len(pictures)))
         text = "Each patch is the unit's whole receptive field; grey lies beyond the picture."
         parts.append(Part("top_patches", f"What activates {layer} most", top, text))
     measured["sparsity"] = {layer.name: layer.sparsity for layer in statistics.layers}

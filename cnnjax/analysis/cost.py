@@ -57,6 +57,8 @@ class Cost(Result):
             for, or of a plain function.
         padding: whether taps on padding are counted.
         data_dependent_loops: loops that run as often as the data says, one turn of which is counted.
+        elsewhere: of `params`, those of no layer in `layers`, by the module that owns them and does not run, or by the
+            primitive that takes them.
         from_constants: whether `params` are elements of the arrays that a function carries along: its weights, but also
             running statistics of norms, counts of pools, or a mean that it takes off its pictures.
     """
@@ -70,6 +72,7 @@ class Cost(Result):
     kept_bytes: int | None
     padding: bool
     data_dependent_loops: tuple[str, ...]
+    elsewhere: Mapping[str, int]
     from_constants: bool
 
     @property
@@ -130,7 +133,7 @@ class Cost(Result):
                 f"{format_cell(outside / _KIB)} KiB of what is kept are the picture, and what is made between layers,"
                 " as by activations."
             )
-        return notes + constant_notes(self) + loop_notes(self.data_dependent_loops)
+        return notes + parameter_notes(self) + loop_notes(self.data_dependent_loops)
 
     def draw(self) -> Figure:
         """Bars of each layer's own multiply-accumulates, parameters and activations."""
@@ -197,6 +200,7 @@ def cost_of(
     """
     macs, live = multiply_accumulates(program, padding=padding), live_bytes(program)
     layers = program.layers()
+    named = {layer.name for layer in layers}
     params = constants_by_layer(program) if variables is None else _by_module(variables)
     held = list(carried(program)) if variables is None else variables.get("params", {})
     products = ("conv_general_dilated", "dot_general")
@@ -228,6 +232,7 @@ def cost_of(
         kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
         data_dependent_loops=data_dependent_loops(program),
+        elsewhere={name: count for name, count in params.items() if name not in named},
         from_constants=variables is None,
     )
 
@@ -237,11 +242,18 @@ def loop_notes(data_dependent_loops: Sequence[str]) -> list[str]:
     return [f"Of each {' and '.join(data_dependent_loops)} loop one turn is counted."] if data_dependent_loops else []
 
 
-def constant_notes(cost: Cost) -> list[str]:
-    """What is said of parameters that are counted from the arrays that a function carries along."""
-    if not cost.from_constants or not cost.params:
-        return []
-    return ["Constants are all arrays of floats that the function carries along: weights, and statistics of norms too."]
+def parameter_notes(cost: Cost) -> list[str]:
+    """What is said of parameters that no layer has, and of those that are arrays that a function carries along."""
+    notes = []
+    if cost.elsewhere:
+        named = ", ".join(f"{name} {count:,}" for name, count in cost.elsewhere.items())
+        notes.append(f"Of the {cost.params_name}, {sum(cost.elsewhere.values()):,} belong to no layer above: {named}.")
+    if cost.from_constants and cost.params:
+        notes.append(
+            "Constants are all arrays of floats that the function carries along: weights, and statistics of norms too;"
+            " models.bind(model, variables) tells them apart."
+        )
+    return notes
 
 
 def _by_module(variables: Mapping[str, Any]) -> dict[str, int]:

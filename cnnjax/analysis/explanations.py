@@ -32,7 +32,7 @@ class Method:
         options: what else the function is given, out of key, baseline, window and layer.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., Any]
     signed: bool = False
     needs: str = ""
     options: tuple[str, ...] = ()

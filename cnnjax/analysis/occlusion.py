@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from cnnjax.analysis.attribution import Pictures, Scores, Targets, baseline_of, prepared, score_of
 
@@ -19,7 +20,7 @@ def occlusion(
     window: int | Sequence[int] = 8,
     strides: int | Sequence[int] | None = None,
     baseline: Any = 0.0,
-) -> Pictures:
+) -> Float[Array, "batch height width"]:
     """By pixel, how much the target's score falls while it is covered: the mean over the windows that cover it.
 
     Args:

@@ -58,7 +58,7 @@ class Call:
 class Layer:
     """A named part of a program: the value that leaves it, and its equations as [start, stop).
 
-    `values` are all that leave it, in the order they are computed, where there are several; `value` is the last.
+    `value` is what the layer stands for; `values` are all that leave it, in the order they are computed.
     """
 
     name: str
@@ -276,7 +276,7 @@ def _find_layers(program: Program) -> tuple[Layer, ...]:
             runs.append((numbered(equation.primitive), index, index + 1))
     close(("",))
     last_use = _last_uses(program)
-    layers = [Layer(name, *_leaving(program, depends, last_use, start, stop)) for name, start, stop in runs]
+    layers = [_layer(program, depends, last_use, *run) for run in runs]
     return tuple(sorted(layers, key=lambda layer: (layer.start, -layer.stop, layer.name.count("/"))))
 
 
@@ -292,17 +292,16 @@ def _last_uses(program: Program) -> dict[int, float]:
     return last | {value: math.inf for _, value in program.outputs}
 
 
-def _leaving(
-    program: Program, depends: Sequence[bool], last_use: Mapping[int, float], start: int, stop: int
-) -> tuple[int, int, int, tuple[int, ...]]:
-    """The value that a run of equations hands on, the run, and all values that it does.
+def _layer(
+    program: Program, depends: Sequence[bool], last_use: Mapping[int, float], name: str, start: int, stop: int
+) -> Layer:
+    """A run of equations as a layer, whose value is the last one made of those that are used later.
 
-    Of those that are used later it is the last one made; of several made at once the largest, such as by a loop, which
-    hands on its counter too.
+    Of several made at once it is the largest, as of a loop, which hands on its counter too.
     """
     made = [[value for value in eqn.outputs if depends[value]] for eqn in program.equations[start:stop]]
     made = [values for values in made if values]
     leaving = [[value for value in values if last_use.get(value, -1) >= stop] for values in made]
     last = next((values for values in reversed(leaving) if values), made[-1])
     value = max(reversed(last), key=lambda value: math.prod(program.shapes[value]))
-    return value, start, stop, tuple(value for values in leaving for value in values)
+    return Layer(name, value, start, stop, tuple(value for values in leaving for value in values))

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.cost import Cost, constant_notes, cost_of, loop_notes
+from cnnjax.analysis.cost import Cost, cost_of, loop_notes, parameter_notes
 from cnnjax.analysis.nets import Net, variables_of
 from cnnjax.analysis.receptive_field import ReceptiveFields, fields_of
 from cnnjax.analysis.tracing import trace
@@ -57,7 +57,7 @@ class Summary(Result):
             if varying
             else []
         )
-        return [*notes, *self.fields.notes(), *constant_notes(self.cost), *loop_notes(self.cost.data_dependent_loops)]
+        return [*notes, *self.fields.notes(), *parameter_notes(self.cost), *loop_notes(self.cost.data_dependent_loops)]
 
     def draw(self) -> Figure:
         """Bars of each layer's cost."""

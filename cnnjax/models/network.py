@@ -23,8 +23,13 @@ class Bound(Protocol):
     It is a frozen dataclass, so that `dataclasses.replace(net, variables=...)` is the same net with other weights.
     """
 
-    model: Model
-    variables: Mapping[str, Any]
+    @property
+    def model(self) -> Model:
+        """The Flax model."""
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Its variables, all collections."""
 
     def __call__(self, images: Any, /) -> Any:
         """What the model makes of pictures."""

@@ -104,3 +104,17 @@ def test_of_a_model_with_fresh_weights_it_is_smaller_than_the_theoretical():
 def test_bad_input(function, options, message):
     with pytest.raises(ValueError, match=message):
         effective_receptive_field(function, jnp.ones((1, 9, 9, 1)), **options)
+
+
+def test_each_of_several_arrays_that_leave_a_layer_has_a_field():
+    def function(x):
+        with jax.named_scope("two"):
+            first = correlate(x, jnp.ones((3, 3, 1, 1)))
+            second = correlate(first, jnp.ones((3, 3, 1, 1)))
+        return first.mean() + second.mean()
+
+    sizes = [
+        effective_receptive_field(function, jnp.ones((1, 9, 9, 1)), layer=layer).field.size
+        for layer in ("two[0]", "two[1]", "two")
+    ]
+    assert sizes == [(3, 3), (5, 5), (5, 5)]

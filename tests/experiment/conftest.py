@@ -13,7 +13,9 @@ from cnnjax.settings import Devices, Folder, Training
 def outcome(tmp_path_factory) -> Outcome:
     folder = tmp_path_factory.mktemp("trained") / "run"
     training = Training(steps=2, batch_size=16, devices=Devices(count=1), folder=Folder(folder))
-    experiment = Experiment(Net("convnet"), PictureData("digits", image_size=(16, 24), resize_by="letterbox"), training=training)
+    experiment = Experiment(
+        Net("convnet"), PictureData("digits", image_size=(16, 24), resize_by="letterbox"), training=training
+    )
     return run(experiment, console=Console(quiet=True))
 
 

@@ -218,11 +218,11 @@ def _combine(
 
 
 def _least(bounds: Sequence[np.ndarray]) -> np.ndarray:
-    return functools.reduce(np.minimum, bounds)
+    return np.asarray(functools.reduce(np.minimum, bounds))  # of scalars, NumPy gives no array
 
 
 def _greatest(bounds: Sequence[np.ndarray]) -> np.ndarray:
-    return functools.reduce(np.maximum, bounds)
+    return np.asarray(functools.reduce(np.maximum, bounds))
 
 
 def _without(shape: Sequence[int], dimension: int) -> tuple[int, ...]:
