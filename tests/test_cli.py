@@ -280,7 +280,8 @@ def test_other_errors_are_not_dressed_up():
 def test_real_digits_from_idx_files(tmp_path):
     main(
         f"train lenet5 --data idx:{PUBLISHED / 'mnist'} --train-split all[:8000] --test-split all[8000:8200]"
-        " --image-size 32 --resize-by pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
+        " --image-size 32 --resize-by pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3"
+        " --run-dir run".split()
     )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["test"]["accuracy"] > 0.8
