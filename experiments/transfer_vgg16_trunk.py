@@ -1,15 +1,16 @@
-"""A trained trunk of VGG-16, frozen, learns ten kinds of photographs from 30 of each better than the same net does anew.
+"""A trained trunk of VGG-16, frozen, learns ten kinds of photographs from 30 of each better than a new net does.
 
-Claim: VGG-16 whose thirteen convolutions come from a weights file and stay, under a fresh head, classifies photographs of
-CIFAR-10 better after training on 30 pictures a class than the same net does from scratch, in as many steps, in each of
+Claim: VGG-16 whose thirteen convolutions come from a weights file and stay, under a fresh head, classifies photographs
+of CIFAR-10 better after training on 30 pictures a class than the same net from scratch, in as many steps, in each of
 three seeds. Any trunk by torchvision's names will do; the recorded one was trained to find edges (holistically-nested
 edge detection on BSDS500), in float16.
 
     python experiments/transfer_vgg16_trunk.py --weights vgg16_trunk.safetensors --data-dir path/to/tfds
                                         # writes results/transfer_vgg16_trunk.json; 25 minutes on two CPU cores
-    cnnjax train vgg16 --weights vgg16_trunk.safetensors --optimizer.frozen 'stage*' --net.hidden 256 --data tfds:cifar10 \
-        --data-dir path/to/tfds --train-split 'train[:300]' --image-size 48 --mean 0.485 0.458 0.4076 \
-        --deviation 0.00392 0.00392 0.00392             # the same from the shell, on the first 300 pictures
+    # The same from the shell, on the first 300 pictures:
+    cnnjax train vgg16 --weights vgg16_trunk.safetensors --optimizer.frozen 'stage*' --net.hidden 256 --image-size 48 \
+        --data tfds:cifar10 --data-dir path/to/tfds --train-split 'train[:300]' --batch-size 50 \
+        --mean 0.485 0.458 0.4076 --deviation 0.00392 0.00392 0.00392
 
 Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks for Large-Scale Image Recognition"; Xie and
 Tu (2015), "Holistically-Nested Edge Detection".

@@ -63,7 +63,7 @@ def occlusion(
 
     start = (jnp.zeros(images.shape[:3], images.dtype), jnp.zeros((1, *size), images.dtype))
     (fall, times), _ = jax.lax.scan(add, start, corners)
-    return fall / jnp.maximum(times, 1)
+    return jnp.asarray(fall) / jnp.maximum(jnp.asarray(times), 1)
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:

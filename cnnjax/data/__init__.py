@@ -2,7 +2,7 @@
 
 from cnnjax.data.batches.pipeline import eval_batches, train_batches
 from cnnjax.data.pictures.decode import decode_image
-from cnnjax.data.pictures.place import fit_image, place
+from cnnjax.data.pictures.place import SettingError, fit_image, place
 from cnnjax.data.pictures.random_crop import RandomCrop
 from cnnjax.data.pictures.read import Read, ReadPictures, decode_example, pad
 from cnnjax.data.sources.opening import open_source, shared_examples, splits
@@ -14,6 +14,7 @@ __all__ = [
     "RandomCrop",
     "Read",
     "ReadPictures",
+    "SettingError",
     "Source",
     "decode_example",
     "decode_image",

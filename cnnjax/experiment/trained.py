@@ -122,7 +122,7 @@ class Trained:
         else:
             whole = np.asarray(pictures)
             self.pixels.check(whole)
-            names, read = range(len(whole)), whole.__getitem__
+            names, read = list(range(len(whole))), whole.__getitem__
         if not names:
             raise ValueError("no pictures came; expected at least one")
         batch_size = min(batch_size, len(names))

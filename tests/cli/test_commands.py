@@ -321,8 +321,9 @@ def test_damaged_data(capsys, tmp_path):
 @pytest.mark.skipif(not (PUBLISHED / "mnist").is_dir(), reason="no mnist in $CNNJAX_TEST_DATA")
 def test_real_digits_from_idx_files(tmp_path):
     main(
-        f"train lenet5 --data idx:{PUBLISHED / 'mnist'} --train-split all[:8000] --test-split all[8000:8200] --image-size 32"
-        " --resize-by pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3 --run-dir run".split()
+        f"train lenet5 --data idx:{PUBLISHED / 'mnist'} --train-split all[:8000] --test-split all[8000:8200]"
+        " --image-size 32 --resize-by pad --steps 60 --batch-size 64 --optimizer.learning-rate 2e-3"
+        " --run-dir run".split()
     )
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["test"]["accuracy"] > 0.8

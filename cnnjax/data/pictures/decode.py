@@ -174,9 +174,7 @@ class OpenPicture:
             ValueError: As `decode_image`, or if the part is empty or not within the picture.
         """
         check_size("size", size)
-        height, width = self.sides
-        if min(box) < 0 or 0 in box[2:] or box.top + box.height > height or box.left + box.width > width:
-            raise ValueError(f"{box} was chosen of a picture of {height}x{width}; expected a part of it, not empty")
+        check_box(box, self.sides)
         with _explained(self.data, self.max_pixels):
             part, wanted = self.turn.box(box, self.image.size[::-1]), self.turn.sides(size)
             factor = self._reduce(wanted, (part.height, part.width))
@@ -299,3 +297,13 @@ def check_size(name: str, size: tuple[int, int]) -> None:
     """
     if min(size) < 1:
         raise ValueError(f"{name} is {size}; expected a height and a width of at least 1")
+
+
+def check_box(box: Box, sides: tuple[int, int]) -> None:
+    """Does nothing if a box is a part of a picture of a height and a width.
+
+    Raises:
+        ValueError: If it is empty, or not within the picture.
+    """
+    if min(box) < 0 or 0 in box[2:] or box.top + box.height > sides[0] or box.left + box.width > sides[1]:
+        raise ValueError(f"{box} was chosen of a picture of {sides[0]}x{sides[1]}; expected a part of it, not empty")

@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from PIL import Image
 
-from cnnjax.data.pictures.decode import Box, OpenPicture, Window, check_size, pixels_of, resize_window
+from cnnjax.data.pictures.decode import (
+    Box,
+    OpenPicture,
+    Window,
+    check_box,
+    check_size,
+    open_picture,
+    pixels_of,
+    resize_window,
+)
 from cnnjax.image_size import Size
 
 Example: TypeAlias = Mapping[str, Any]
@@ -48,8 +57,14 @@ def choose_placement(sides: Size, size: Size, how: ResizeBy, *, share: float = 1
     """How a picture of the height and width `sides` comes to `size`; the options are those of `fit_image`.
 
     Raises:
+        ValueError: If an option is not on offer or out of range.
         SettingError: If the picture is larger than `size` when padding, or smaller when cropping.
     """
+    if how not in get_args(ResizeBy):
+        raise ValueError(f"how is {how!r}; expected one of {', '.join(get_args(ResizeBy))}")
+    check_size("size", size)
+    if not 0 < share <= 1 or (share != 1 and how != "cover"):
+        raise ValueError(f'share is {share} with "{how}"; expected above 0 and at most 1, and 1 except with "cover"')
     height, width = sides
     everything, all_over = (0.0, 0.0, float(height), float(width)), Box(0, 0, *size)
     if how == "resize":
@@ -96,13 +111,7 @@ def fit_image(
         ValueError: If the image is larger than `size` when padding, or smaller when cropping, or not uint8
             when scaling, or `share` is not above 0 and at most 1, or is given where nothing is covered.
     """
-    if how not in get_args(ResizeBy):
-        raise ValueError(f"how is {how!r}; expected one of {', '.join(get_args(ResizeBy))}")
-    check_size("size", size)
-    if not 0 < share <= 1 or (share != 1 and how != "cover"):
-        raise ValueError(f'share is {share} with "{how}"; expected above 0 and at most 1, and 1 except with "cover"')
-    sides = image.shape[0], image.shape[1]
-    return _show(image, choose_placement(sides, size, how, share=share))
+    return _show(image, choose_placement(sides_of(image), size, how, share=share))
 
 
 def place(example: Example, size: Size, how: ResizeBy = "resize") -> dict[str, Any]:
@@ -110,10 +119,11 @@ def place(example: Example, size: Size, how: ResizeBy = "resize") -> dict[str, A
 
     "boxes" (n, 4), "keypoints" (n, 2) and "masks" (height, width) or (height, width, n) are moved as
     `cnnjax.data.augment.Targets` are, all by one matrix. Where there is one of them, the matrix is kept as "matrix",
-    3x3 in float32: it takes (x, y, 1) of the picture to the result, and its inverse takes predictions back.
+    3x3 in float32: it takes (x, y, 1) of the picture to the result, and its inverse takes predictions back. What
+    `augment` does later is not in it.
 
     Args:
-        example: its "image" is an array, or an `OpenPicture`.
+        example: its "image" is an array, or an encoded picture, as bytes or opened.
         size: the height and width wanted.
         how: see `fit_image`.
 
@@ -122,9 +132,9 @@ def place(example: Example, size: Size, how: ResizeBy = "resize") -> dict[str, A
             or type, or another element has the height and width of the picture, which would not move.
         ValueError: If the picture cannot be decoded.
     """
-    image = example["image"]
+    image = opened(example["image"])
     if not isinstance(image, OpenPicture):
-        sides = image.shape[0], image.shape[1]
+        sides = sides_of(image)
         placement = choose_placement(sides, size, how)
         return move(example, _show(image, placement), placement, sides)
     placement = choose_placement(image.sides, size, how)
@@ -143,12 +153,27 @@ def crop(example: Example, size: Size, box: Box) -> dict[str, Any]:
     Raises:
         ValueError: As `place`, or if the box is empty or not within the picture.
     """
-    image = example["image"]
-    placement = Placement(box, Box(0, 0, *size), size)
+    image = opened(example["image"])
+    placement, sides = Placement(box, Box(0, 0, *size), size), sides_of(image)
     if isinstance(image, OpenPicture):
-        return move(example, image.part(box, size), placement, image.sides)
+        return move(example, image.part(box, size), placement, sides)
+    check_box(box, sides)
     part = image[box.top : box.top + box.height, box.left : box.left + box.width]
-    return move(example, fit_image(part, size), placement, (image.shape[0], image.shape[1]))
+    return move(example, fit_image(part, size), placement, sides)
+
+
+def opened(picture: bytes | np.ndarray | OpenPicture) -> np.ndarray | OpenPicture:
+    """The header of an encoded picture is read; all else stays as it is.
+
+    Raises:
+        ValueError: If the bytes are no picture.
+    """
+    return open_picture(picture) if isinstance(picture, bytes) else picture
+
+
+def sides_of(picture: np.ndarray | OpenPicture) -> Size:
+    """Height and width."""
+    return picture.sides if isinstance(picture, OpenPicture) else (picture.shape[0], picture.shape[1])
 
 
 def move(example: Example, pixels: np.ndarray, placement: Placement, sides: Size) -> dict[str, Any]:
@@ -159,7 +184,7 @@ def move(example: Example, pixels: np.ndarray, placement: Placement, sides: Size
     """
     matrix = placement.matrix
     for name, value in example.items():
-        if name not in ("image", *_MOVED) and np.shape(value)[:2] == sides and (matrix != np.eye(3)).any():
+        if name not in ("image", *_MOVED) and getattr(value, "shape", ())[:2] == sides and (matrix != np.eye(3)).any():
             raise SettingError(
                 f"{name!r} has the height and width of the picture, {sides[0]}x{sides[1]}, and would not move with it;"
                 ' call it "masks" if it holds whole numbers, leave it out, or pass a read= of your own'

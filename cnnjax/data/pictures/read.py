@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 
 from cnnjax.data.pictures.decode import OpenPicture
-from cnnjax.data.pictures.place import Example, ResizeBy, SettingError, crop, place
+from cnnjax.data.pictures.place import Example, ResizeBy, SettingError, crop, opened, place, sides_of
 from cnnjax.data.pictures.random_crop import RandomCrop, draw_box
 from cnnjax.image_size import Size, height_and_width
 
@@ -19,8 +19,8 @@ Read: TypeAlias = Callable[[Example, int], Example]
 
 def decode_example(example: Example, position: int = 0) -> dict[str, Any]:
     """The reader of pictures as they come: decodes the picture, if it is encoded."""
-    image = example.get("image")
-    return {**example, "image": image.whole()[0]} if isinstance(image, OpenPicture) else dict(example)
+    picture = opened(example["image"]) if "image" in example else None
+    return {**example, "image": picture.whole()[0]} if isinstance(picture, OpenPicture) else dict(example)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ class ReadPictures:
             raise SettingError('there is no "image" to bring to image_size; leave it out')
         if self.random_crop is None:
             return pad(place(example, size, self.resize_by), self.most)
-        image = example["image"]
-        height, width = image.sides if isinstance(image, OpenPicture) else image.shape[:2]
-        box = draw_box(height, width, seed=self.seed, place=position, rule=self.random_crop)
+        example = {**example, "image": opened(example["image"])}
+        box = draw_box(*sides_of(example["image"]), seed=self.seed, place=position, rule=self.random_crop)
         return pad(crop(example, size, box), self.most)
 
 

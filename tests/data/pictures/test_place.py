@@ -6,6 +6,7 @@ from PIL import Image
 from cnnjax.data import augment
 from cnnjax.data.pictures.decode import Box
 from cnnjax.data.pictures.place import SettingError, crop, fit_image, place
+from tests.data.tiny_sources import encode
 
 
 def test_resize_is_pillows_antialiased_bilinear():
@@ -188,6 +189,23 @@ def test_a_box_that_a_crop_leaves_outside_is_empty_and_one_that_it_cuts_is_cut()
     assert not np.isnan(found["boxes"]).any()
     lost = place({"image": PICTURE, "boxes": np.array([[np.nan, 0, 2, 2]])}, (8, 12))["boxes"]
     assert np.isnan(lost).any()
+
+
+def test_bytes_are_a_picture_too():
+    data = encode(Image.fromarray(np.kron(PICTURE[..., 0], np.ones((8, 8), np.uint8))), "PNG")
+    boxes = np.array([[32, 8, 40, 16.0]])
+    for found in (
+        place({"image": data, "boxes": boxes}, (4, 6)),
+        crop({"image": data, "boxes": boxes}, (4, 6), Box(0, 0, 32, 48)),
+    ):
+        assert found["boxes"].tolist() == [[4, 1, 5, 2]]
+        assert np.unravel_index(found["image"].argmax(), (4, 6)) == (1, 4)
+
+
+def test_a_box_outside_of_the_picture_is_no_crop():
+    for image in (PICTURE, encode(Image.fromarray(PICTURE[..., 0]), "PNG")):
+        with pytest.raises(ValueError, match="chosen of a picture of 4x6"):
+            crop({"image": image}, (2, 2), Box(2, 2, 3, 3))
 
 
 def test_none_of_something_stays_none():

@@ -222,6 +222,8 @@ def test_labels_that_are_no_integers_are_refused(labels, message):
 def test_pictures_with_their_channels_first_are_refused():
     with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 8, 8\), with their channels first; .*moveaxis"):
         ArraySource({"image": np.zeros((2, 3, 8, 8), np.uint8)}, Info("mine", "all", {}))
+    with pytest.raises(ValueError, match=r"mine have the shape \(2, 3, 40, 64\), with their channels first"):
+        ArraySource({"image": np.zeros((2, 3, 40, 64), np.uint8)}, Info("mine", "all", {}))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
