@@ -1,6 +1,6 @@
 """The network of a run, read from its folder, as a function of pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -117,12 +117,12 @@ class Trained:
                     f"the run was trained on floats from {self.pixels.low:g} to {self.pixels.high:g}, which files do"
                     " not hold; pass an array"
                 )
-            names = picture_files([Path(one) for one in pictures])
-            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
+            names: Sequence[Any] = picture_files([Path(one) for one in pictures])
+            read: Callable[[Any], Any] = partial(read_picture, read=self.read, channels=self.image_shape[2])
         else:
             whole = np.asarray(pictures)
             self.pixels.check(whole)
-            names, read = list(range(len(whole))), whole.__getitem__
+            names, read = range(len(whole)), whole.__getitem__
         if not names:
             raise ValueError("no pictures came; expected at least one")
         batch_size = min(batch_size, len(names))
