@@ -26,7 +26,7 @@ def height_and_width(image_size: int | Sequence[int] | None) -> Size | None:
     sound = all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in sides)
     if len(sides) != 2 or not sound:
         raise ValueError(
-            f"image_size={image_size}; expected a number of pixels above 0, or height and width: (40, 64), on the"
+            f"image_size={image_size!r}; expected a number of pixels above 0, or height and width: (40, 64), on the"
             " command line 40x64"
         )
     return int(sides[0]), int(sides[1])

@@ -118,10 +118,10 @@ def stack_examples(loaded: list[Loaded], model: Loaded, source: Source) -> dict[
     examples = [readable if one.example is None else one.example for one in loaded]
 
     def differ(element: str, row: int, got: Any, expected: Any) -> ValueError:
-        cure = "make them equal"
-        if element == "image" and got[2:] == expected[2:]:
+        cure, ragged = "make them equal", (got[:2], expected[:2]) if element == "masks" else (got[1:], expected[1:])
+        if element in ("image", "masks") and got[:2] != expected[:2] and got[2:] == expected[2:]:
             cure = "pass image_size (--image-size N)"
-        elif got[1:] == expected[1:]:
+        elif isinstance(got, tuple) and len(got) == len(expected) and ragged[0] == ragged[1] and "/" not in element:
             cure = f"pad them by read=ReadPictures(..., most={{{element!r}: N}}), N the largest number there is"
         ours, theirs = (name_example(source, one.index) for one in (loaded[row], model))
         return ValueError(

@@ -79,3 +79,29 @@ def test_skipped_rows_hold_a_readable_example():
         "id": [3, 4],
         "valid": [False, True],
     }
+
+
+@pytest.mark.parametrize(
+    ("element", "shapes", "cure"),
+    [
+        ("image", [(4, 5, 3), (4, 6, 3)], r"pass image_size \(--image-size N\)"),
+        ("image", [(4, 5, 3), (4, 5, 1)], "make them equal"),
+        ("masks", [(4, 5), (5, 5)], "pass image_size"),
+        ("masks", [(4, 5, 1), (4, 5, 2)], r"pad them by read=ReadPictures\(\.\.\., most=\{'masks': N\}\)"),
+        ("boxes", [(2, 4), (0, 4)], r"pad them by .*most=\{'boxes': N\}"),
+        ("kind", [(2,), (3,)], r"pad them by .*most=\{'kind': N\}"),
+        ("kind", [(2,), ()], "make them equal"),
+        ("table", [(2, 4), (2, 5)], "make them equal"),
+    ],
+)
+def test_elements_of_unequal_shapes_are_told_their_cure(element, shapes, cure):
+    rows = [Loaded(number, True, {element: np.zeros(shape)}) for number, shape in enumerate(shapes)]
+    with pytest.raises(ValueError, match=rf"^{element} of example 1 of files .* one shape for all: {cure}"):
+        stack_examples(rows, rows[0], Files(PNG, PNG))
+
+
+def test_elements_of_a_group_and_other_names_are_not_to_be_padded():
+    for examples in ([{"a": {"b": np.zeros(2)}}, {"a": {"b": np.zeros(3)}}], [{"a": 1, "c": 1}, {"b": 1, "c": 1}]):
+        rows = [Loaded(number, True, example) for number, example in enumerate(examples)]
+        with pytest.raises(ValueError, match=r"make them equal$"):
+            stack_examples(rows, rows[0], Files(PNG, PNG))
