@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 from cnnjax.functional import losses
-from cnnjax.functional.structured_losses import ctc, dice
+from cnnjax.functional.losses import ctc_loss, dice_loss
 
 INF = np.inf
 OPEN = np.array([0.7, -0.4])
@@ -42,12 +42,12 @@ FINITE = {
         ),
     ),
     "ctc": (
-        lambda z, t, **options: ctc(z[:, None], t[:, None], **options),
+        lambda z, t, **options: ctc_loss(z[:, None], t[:, None], **options),
         np.array([1]),
         lambda z: -scipy.special.log_softmax(z)[1],
     ),
     "dice": (
-        lambda z, t, **options: dice(z[:, None], t[:, None]),
+        lambda z, t, **options: dice_loss(z[:, None], t[:, None]),
         np.array([1]),
         lambda z: np.mean(
             [1 - (2 * p * t + 1) / (p + t + 1) for p, t in zip(scipy.special.softmax(z), (0, 1, 0), strict=True)]
@@ -160,7 +160,7 @@ def paths(logits, label):
     return total
 
 
-RUN = jax.jit(jax.value_and_grad(ctc))
+RUN = jax.jit(jax.value_and_grad(ctc_loss))
 
 
 def test_ctc_with_classes_barred_in_some_frames():
@@ -196,4 +196,4 @@ def test_ctc_is_never_below_zero():
     assert exact >= 0
     assert abs(exact - expected) < 1.7e-15
     logits = jnp.asarray(np.random.default_rng(1).normal(scale=30, size=(512, 5, 3)), jnp.float32)
-    assert (np.asarray(jax.jit(ctc)(logits, jnp.ones((512, 2), jnp.int32))) >= 0).all()
+    assert (np.asarray(jax.jit(ctc_loss)(logits, jnp.ones((512, 2), jnp.int32))) >= 0).all()

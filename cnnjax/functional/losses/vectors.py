@@ -1,17 +1,4 @@
-"""Losses of vectors: regression, classification, ranking; `structured_losses` has those of masks, boxes, sequences.
-
-All are called alike, `loss(outputs, targets, *, options, where=None)`, and none reduces over examples. The last axis
-of `outputs` holds what one example is (features, logits, scores), all axes before it count examples, and the result
-has one value for each of those, in float32, or float64 where the outputs are.
-
-`where` leaves out examples: there the loss and its gradient are exactly zero, whatever stands in outputs and targets,
-so that `jnp.mean(loss, where=where)` is the mean over the others. Targets that mean nothing (an integer that names
-no class, a tag that is no probability) make loss and gradient NaN, which stops a run, rather than vanish.
-
-A logit may be infinite: minus infinity bars a class, a tag or a score, plus infinity makes it sure. A loss is infinite
-where its target is barred, with a gradient of zero, and finite elsewhere, with its limit and the limits of all
-derivatives.
-"""
+"""Losses of vectors: regression, classification, ranking."""
 
 import math
 
@@ -21,15 +8,15 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from cnnjax.functional.operands import (
-    alike,
+    as_distribution,
     bounded,
-    classified,
-    distribution,
+    check_classes,
+    check_regression,
+    check_tags,
+    in_float32,
     masked,
-    precise,
     require_mask,
     require_shape,
-    tagged,
     unlimited,
 )
 from cnnjax.functional.precision import at_least_float32
@@ -51,7 +38,7 @@ def mean_squared_error(
     >>> mean_squared_error(jnp.asarray([[1.0, 2.0], [0.0, 0.0]]), jnp.asarray([[1.0, 4.0], [3.0, 0.0]])).tolist()
     [2.0, 4.5]
     """
-    outputs, targets = alike(outputs, targets, where)
+    outputs, targets = check_regression(outputs, targets, where)
     return masked(jnp.mean(optax.squared_error(outputs, targets), axis=-1), where)
 
 
@@ -68,7 +55,7 @@ def mean_absolute_error(
 
     Reference: Goodfellow et al. (2016), "Deep Learning", section 6.2.1.2.
     """
-    outputs, targets = alike(outputs, targets, where)
+    outputs, targets = check_regression(outputs, targets, where)
     return masked(jnp.mean(jnp.abs(outputs - targets), axis=-1), where)
 
 
@@ -92,7 +79,7 @@ def huber(
         raise ValueError(
             f"delta={delta}; expected a positive, finite number; without a limit, take 0.5 * mean_squared_error"
         )
-    outputs, targets = alike(outputs, targets, where)
+    outputs, targets = check_regression(outputs, targets, where)
     return masked(jnp.mean(optax.huber_loss(outputs, targets, delta=delta), axis=-1), where)
 
 
@@ -113,7 +100,7 @@ def binary_cross_entropy(
 
     Reference: Goodfellow et al. (2016), "Deep Learning", section 6.2.2.2.
     """
-    outputs, targets = tagged(outputs, targets, where)
+    outputs, targets = check_tags(outputs, targets, where)
     finite, limits = _limits(outputs, targets)
     losses = jnp.where(jnp.isinf(outputs), limits, optax.sigmoid_binary_cross_entropy(finite, targets))
     return masked(jnp.mean(losses, axis=-1), where)
@@ -143,7 +130,7 @@ def sigmoid_focal(
     _require_gamma(gamma)
     if alpha is not None and not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha}; expected None or a number from 0 to 1")
-    outputs, targets = tagged(outputs, targets, where)
+    outputs, targets = check_tags(outputs, targets, where)
     finite, limits = _limits(outputs, targets)
     if alpha is not None:
         limits = jnp.where(alpha * targets + (1 - alpha) * (1 - targets) == 0, 0.0, limits)
@@ -186,7 +173,7 @@ def softmax_cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing}; expected at least 0 and below 1")
-    outputs, labels = classified(outputs, targets, where)
+    outputs, labels = check_classes(outputs, targets, where)
     losses = _cross_entropy(outputs, optax.smooth_labels(labels, label_smoothing))
     return masked(_weighted(losses, labels, class_weights), where)
 
@@ -211,7 +198,7 @@ def softmax_focal(
     Reference: Lin et al. (2017), "Focal Loss for Dense Object Detection", equations 4 and 5.
     """
     _require_gamma(gamma)
-    outputs, labels = classified(outputs, targets, where)
+    outputs, labels = check_classes(outputs, targets, where)
     losses = _cross_entropy(outputs, labels)
     # Of logarithms, because 1 - p_t rounds to zero long before the gradient does; the clip is for rounded mixtures.
     logits, _ = bounded(outputs)
@@ -246,7 +233,7 @@ def multiclass_hinge(
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"targets: {targets.dtype} came, integers were expected: a class for each example")
     # Optax has the form that counts the worst class only (Crammer and Singer), not the sum.
-    outputs, labels = classified(outputs, targets, where)
+    outputs, labels = check_classes(outputs, targets, where)
     right = jnp.sum(jnp.where(labels == 0, 0.0, outputs * labels), axis=-1, keepdims=True)
     barred = jnp.isneginf(right)
     excess = jax.nn.relu(_difference(outputs, jnp.where(barred, 0.0, right)) + margin)
@@ -278,7 +265,7 @@ def margin_ranking(
     [0.0, 2.5]
     """
     _require_margin(margin)
-    outputs, targets = precise(outputs, 1, "(*batch, 2)"), jnp.asarray(targets)
+    outputs, targets = in_float32(outputs, 1, "(*batch, 2)"), jnp.asarray(targets)
     require_shape("outputs", outputs, (*outputs.shape[:-1], 2), "two scores on the last axis")
     require_shape("targets", targets, outputs.shape[:-1], "1 or -1 for each pair")
     require_mask(where, targets.shape)
@@ -308,7 +295,7 @@ def example_weights(
     batch = targets.shape if jnp.issubdtype(targets.dtype, jnp.integer) else targets.shape[:-1]
     require_mask(where, batch)
     shape = (*batch, class_weights.size)
-    labels = distribution(targets, shape, at_least_float32(class_weights.dtype), where)
+    labels = as_distribution(targets, shape, at_least_float32(class_weights.dtype), where)
     return masked(_weights(labels, class_weights), where)
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.functional import losses, structured_losses
+from cnnjax.functional import losses
+from cnnjax.functional.losses import structured, vectors
 
 EXAMPLES = 4
 generator = np.random.default_rng(0)
@@ -47,13 +48,13 @@ CASES = {
     "softmax_focal soft": (partial(losses.softmax_focal, gamma=0.5), normal(3), SOFT),
     "multiclass_hinge": (losses.multiclass_hinge, normal(3), integers(0, 3)),
     "margin_ranking": (partial(losses.margin_ranking, margin=0.5), normal(2), 2 * integers(0, 2) - 1),
-    "dice": (structured_losses.dice, normal(5, 3), integers(0, 3, 5)),
-    "dice alone": (structured_losses.dice, normal(5, 1), uniform(5, 1)),
-    "iou": (structured_losses.iou, boxes(), boxes()),
-    "giou": (structured_losses.giou, boxes(), boxes()),
-    "ctc": (structured_losses.ctc, normal(5, 3), integers(1, 3, 2)),
+    "dice_loss": (losses.dice_loss, normal(5, 3), integers(0, 3, 5)),
+    "dice_loss alone": (losses.dice_loss, normal(5, 1), uniform(5, 1)),
+    "iou_loss": (losses.iou_loss, boxes(), boxes()),
+    "giou_loss": (losses.giou_loss, boxes(), boxes()),
+    "ctc_loss": (losses.ctc_loss, normal(5, 3), integers(1, 3, 2)),
 }
-ON_LOGITS = [name for name in CASES if not name.endswith("iou")]
+ON_LOGITS = [name for name in CASES if not name.endswith("iou_loss")]
 every_loss = pytest.mark.parametrize("name", CASES)
 
 
@@ -83,7 +84,7 @@ def unchecked(loss):
 
 
 def test_every_loss_is_here_and_called_alike():
-    for module in (losses, structured_losses):
+    for module in (vectors, structured):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and not name.startswith("_") and name != "example_weights":
                 assert name in CASES
@@ -100,7 +101,7 @@ def test_one_value_per_example_each_from_its_own(name):
     assert (together.shape, together.dtype) == ((EXAMPLES,), jnp.float32)
     alone = jax.jit(jax.vmap(loss))(outputs[:, None], targets[:, None])
     np.testing.assert_allclose(alone, together[:, None], rtol=1e-5, atol=1e-6)
-    if not name.startswith("dice"):
+    if not name.startswith("dice_loss"):
         nested = jax.jit(loss)(*(leaf.reshape(2, 1, 2, *leaf.shape[1:]) for leaf in (outputs, targets)))
         np.testing.assert_allclose(nested, together.reshape(2, 1, 2), rtol=1e-5, atol=1e-6)
 
@@ -111,7 +112,7 @@ def test_the_masked_cost_nothing_and_teach_nothing(name):
     # A loss of positions masks all of an example's.
     where = jnp.asarray([True, False, True, False])
     rows = np.asarray(where)
-    flags = jnp.broadcast_to(where[:, None], (EXAMPLES, 5)) if name.startswith("dice") else where
+    flags = jnp.broadcast_to(where[:, None], (EXAMPLES, 5)) if name.startswith("dice_loss") else where
     bad_targets = (-7, 99) if targets.dtype == jnp.int32 else (jnp.inf, jnp.nan)
     poisoned = (
         outputs.at[1].set(jnp.nan).at[3].set(jnp.inf),
@@ -193,7 +194,7 @@ def test_nothing_is_broadcast(name):
     for shape in ((1,), (EXAMPLES, 1), ()):
         with pytest.raises(ValueError, match=r"where: shape \(.*\) came, \(.*\) was expected: a flag per"):
             function(outputs, targets, where=jnp.ones(shape, bool))
-    flags = jnp.ones(outputs.shape[:2] if name.startswith("dice") else EXAMPLES)
+    flags = jnp.ones(outputs.shape[:2] if name.startswith("dice_loss") else EXAMPLES)
     with pytest.raises(ValueError, match="where: float32 came, bool was expected"):
         function(outputs, targets, where=flags)
 

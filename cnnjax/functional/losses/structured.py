@@ -1,4 +1,4 @@
-"""Losses of examples that are more than a vector: masks, boxes, sequences. Called as those of `losses` are."""
+"""Losses of examples that are more than a vector: masks, boxes, sequences. Called as those of vectors are."""
 
 import math
 
@@ -10,18 +10,18 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from cnnjax.functional.boxes import generalized_intersection_over_union, intersection_over_union
 from cnnjax.functional.operands import (
     BARRED,
-    alike,
     bounded,
-    classified,
+    check_classes,
+    check_regression,
+    check_tags,
+    in_float32,
     masked,
-    precise,
     require_mask,
     require_shape,
-    tagged,
 )
 
 
-def dice(
+def dice_loss(
     outputs: Float[Array, "batch *positions classes"],
     targets: Int[Array, "batch *positions"] | Num[Array, "batch *positions classes"],
     *,
@@ -41,20 +41,20 @@ def dice(
 
     Raises:
         ValueError: `smoothing` is not positive, outputs have less than two axes, `where` is not one flag per
-            position, or as `losses.softmax_cross_entropy`, or for one class `losses.binary_cross_entropy`.
+            position, or as `softmax_cross_entropy`, or for one class `binary_cross_entropy`.
 
     Reference: Milletari et al. (2016), "V-Net", section 3.
     """
     # Optax's takes no mask, and with probabilities does not compile.
     if not smoothing > 0:
         raise ValueError(f"smoothing={smoothing}; expected a positive number")
-    outputs = precise(outputs, 2, "(batch, *positions, classes)")
+    outputs = in_float32(outputs, 2, "(batch, *positions, classes)")
     require_mask(where, outputs.shape[:-1], "a flag per position")
     if outputs.shape[-1] == 1:
-        outputs, truth = tagged(outputs, targets, where)
+        outputs, truth = check_tags(outputs, targets, where)
         predicted = jax.nn.sigmoid(outputs)
     else:
-        outputs, truth = classified(outputs, targets, where)
+        outputs, truth = check_classes(outputs, targets, where)
         logits, barred = bounded(outputs)
         predicted = jnp.where(barred, 0.0, jax.nn.softmax(logits))
     predicted, truth = masked(predicted, where), masked(truth, where)
@@ -65,7 +65,7 @@ def dice(
     return jnp.mean((total - 2 * common) / (total + smoothing), axis=-1)
 
 
-def iou(
+def iou_loss(
     outputs: Float[Array, "*batch 4"],
     targets: Float[Array, "*batch 4"],
     *,
@@ -86,7 +86,7 @@ def iou(
     return masked(1 - intersection_over_union(outputs, targets), where)
 
 
-def giou(
+def giou_loss(
     outputs: Float[Array, "*batch 4"],
     targets: Float[Array, "*batch 4"],
     *,
@@ -94,21 +94,21 @@ def giou(
 ) -> Float[Array, "*batch"]:
     """One less the generalised intersection over union: from 0 to 2, and learning where boxes are apart.
 
-    Boxes as in `iou`.
+    Boxes as in `iou_loss`.
 
     Raises:
-        ValueError: as `iou`.
+        ValueError: as `iou_loss`.
 
     Reference: Rezatofighi et al. (2019), "Generalized Intersection over Union", algorithm 2.
 
-    >>> giou(jnp.asarray([0.0, 0.0, 1.0, 1.0]), jnp.asarray([3.0, 0.0, 4.0, 1.0])).item()
+    >>> giou_loss(jnp.asarray([0.0, 0.0, 1.0, 1.0]), jnp.asarray([3.0, 0.0, 4.0, 1.0])).item()
     1.5
     """
     outputs, targets = _boxes(outputs, targets, where)
     return masked(1 - generalized_intersection_over_union(outputs, targets), where)
 
 
-def ctc(
+def ctc_loss(
     outputs: Float[Array, "*batch time classes"],
     targets: Int[Array, "*batch length"],
     *,
@@ -137,7 +137,7 @@ def ctc(
 
     Reference: Graves et al. (2006), "Connectionist Temporal Classification", sections 3 and 4.1.
     """
-    outputs, targets = precise(outputs, 2, "(*batch, time, classes)"), jnp.asarray(targets)
+    outputs, targets = in_float32(outputs, 2, "(*batch, time, classes)"), jnp.asarray(targets)
     *batch, time, classes = outputs.shape
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"targets: {targets.dtype} came, integers were expected: the classes of a sequence")
@@ -186,7 +186,7 @@ def ctc(
 
 
 def _boxes(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    outputs, targets = alike(outputs, targets, where)
+    outputs, targets = check_regression(outputs, targets, where)
     require_shape("outputs", outputs, (*outputs.shape[:-1], 4), "x_min, y_min, x_max, y_max on the last axis")
     first, second = outputs[..., :2], outputs[..., 2:]
     return jnp.concatenate([jnp.minimum(first, second), jnp.maximum(first, second)], axis=-1), targets
