@@ -20,7 +20,7 @@ def occlusion(
     window: int | Sequence[int] = 8,
     strides: int | Sequence[int] | None = None,
     baseline: Any = 0.0,
-) -> Float[Array, "batch height width"]:
+) -> Float[Array | np.ndarray, "batch height width"]:
     """By pixel, how much the target's score falls while it is covered: the mean over the windows that cover it.
 
     Args:

@@ -35,7 +35,7 @@ def test_grad_cam_plus_plus_is_equation_19():
     [
         ("secnd", "no layer matches 'secnd'; there are second"),
         ("output", r"output has the shape \(2, 5\); expected maps"),
-        ("*", r"'\*' matches first, second, output; expected one layer"),
+        ("*", r"'\*' matches first, second, output; expected one of them"),
     ],
 )
 def test_bad_layers(layer, message):

@@ -302,5 +302,5 @@ def test_one_output_is_expected():
 def test_one_layer_by_name():
     program = trace(scoped, SHAPE)
     assert program.layer("outer/second").name == "outer/second"
-    with pytest.raises(ValueError, match=r"'\*r\*' matches outer, outer/first, outer/second; expected one layer"):
+    with pytest.raises(ValueError, match=r"'\*r\*' matches outer, outer/first, outer/second; expected one of them"):
         program.layer("*r*")

@@ -152,11 +152,11 @@ def test_deep_nets_and_pictures_of_four_channels(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "feature_maps", noted)
     task = Classification(("a", "b"))
     page = report(tmp_path / "run", Deep(), task, {"image": pixels(4), "label": labels()})
-    # The 25 convolutions and the dense layer.
+    # The 25 convolutions, the mean and the dense layer.
     drawn = [alt.removeprefix("Feature maps of ") for alt in pictures(page) if alt.startswith("Feature maps of ")]
     assert len(drawn) == len({*drawn}) == 16
     assert (drawn[0], drawn[-1]) == ("c00", "out")
-    assert "16 of 26 layers." in page
+    assert "16 of 27 layers." in page
     assert "First-layer filters, c00" in pictures(page)
     assert shown["out"] == ("a", "b")  # the classes stand under the logits
     assert set(shown.values()) == {(), ("a", "b")}
