@@ -251,8 +251,9 @@ def _measure(experiment: Experiment, seeds: int, results: Path) -> None:
     outcomes, first = {}, experiment.training.seed
     for seed in range(first, first + seeds):
         of_seed = experiment.with_training(seed=seed)
-        if seeds > 1 and (given := experiment.training.folder).run_dir is not None:
-            path = given.run_dir / f"seed-{seed}"
+        given, parent = experiment.training.folder, experiment.training.folder.run_dir
+        if seeds > 1 and parent is not None:
+            path = parent / f"seed-{seed}"
             of_seed = of_seed.with_training(folder=replace(given, run_dir=path, resume=given.resume and path.exists()))
         outcomes[seed] = run(of_seed)
         print(_told(outcomes[seed]))

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import tyro
 
@@ -16,7 +16,7 @@ from cnnjax.tasks.settings import TASKS
 _DECIDED = ("num_classes", "dtype", "param_dtype")
 _KINDS = (bool, int, float, str, int | None, float | None)
 
-Task = Literal[tuple(task.kind for task in TASKS)]
+_TASK = cast("Any", Literal)[tuple(task.kind for task in TASKS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,38 +62,52 @@ class Parser:
         options = None if self.model is None else _options_class(self.model, default)
         parameters = [
             *extra,
-            _parameter("experiment", Annotated[Experiment, tyro.conf.arg(name="")], default),
+            _parameter("experiment", _nameless(Experiment), default),
             _parameter("config", Annotated[Path | None, tyro.conf.arg(help=_CONFIG_HELP)], None),
-            _parameter("task", Annotated[Task, tyro.conf.arg(help=_TASK_HELP)], default.task.kind),
-            _parameter("task_settings", Annotated[type(default.task), tyro.conf.arg(name="")], default.task),
+            _parameter("task", Annotated[_TASK, tyro.conf.arg(help=_TASK_HELP)], default.task.kind),
+            _parameter("task_settings", _nameless(type(default.task)), default.task),
         ]
         if options is not None:
             parameters.append(_parameter("net", options, options()))
 
-        def command(**given: Any) -> Any:
-            experiment = dataclasses.replace(given.pop("experiment"), task=given.pop("task_settings"))
-            given.pop("config"), given.pop("task")
-            chosen = given.pop("net", None)
-            if chosen is not None:
-                changed = {
-                    field.name: value
-                    for field in dataclasses.fields(chosen)
-                    if (value := getattr(chosen, field.name)) != field.default
-                }
-                # The options of the default are those of its own model.
-                kept = experiment.net.options if experiment.net.name == default.net.name else {}
-                net = dataclasses.replace(experiment.net, options={**kept, **changed})
-                experiment = dataclasses.replace(experiment, net=net)
-            return run(experiment, **given)
+        # A function that a checker of types has wrapped would be parsed by its own signature; a lambda never is.
+        return _described(lambda **given: self._call(run, **given), parameters, run.__doc__)
 
-        command.__signature__ = inspect.Signature(parameters)  # ty: ignore
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        command.__doc__ = run.__doc__
-        return command
+    def _call(
+        self, run: Callable[..., Any], experiment: Experiment, task_settings: Any, *, net: Any = None, **given: Any
+    ) -> Any:
+        """Calls `run` with the experiment that was parsed in parts, and with what is extra."""
+        extra = {name: value for name, value in given.items() if name not in ("config", "task")}
+        experiment = dataclasses.replace(experiment, task=task_settings)
+        if net is not None:
+            changed = {
+                field.name: value
+                for field in dataclasses.fields(net)
+                if (value := getattr(net, field.name)) != field.default
+            }
+            # The options of the default are those of its own model.
+            kept = experiment.net.options if experiment.net.name == self.default.net.name else {}
+            chosen = dataclasses.replace(experiment.net, options={**kept, **changed})
+            experiment = dataclasses.replace(experiment, net=chosen)
+        return run(experiment, **extra)
+
+
+def _described(function: Any, parameters: Sequence[inspect.Parameter], text: str | None) -> Callable[..., Any]:
+    """A function with another signature and docstring, by which it is parsed."""
+    function.__name__ = "command"  # tyro refuses lambdas by their name
+    function.__signature__ = inspect.Signature(parameters)
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    function.__doc__ = text
+    return function
 
 
 _CONFIG_HELP = "Start from the settings of a run: its config.json. What is given beside it changes them."
 _TASK_HELP = "What the model's output means; its settings are shown by --task NAME --help."
+
+
+def _nameless(kind: type) -> Any:
+    """The annotation of settings whose options have no prefix."""
+    return cast("Any", Annotated)[kind, tyro.conf.arg(name="")]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

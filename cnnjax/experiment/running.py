@@ -79,7 +79,7 @@ def run(experiment: Experiment, *, console: Console | None = None, **own: Any) -
         opened(pictures.train_split),
         opened(pictures.test_split),
         experiment,
-        validation_source=None if validation in (None, pictures.test_split) else opened(validation),
+        validation_source=None if validation is None or validation == pictures.test_split else opened(validation),
         console=console,
         **own,
     )
@@ -200,15 +200,8 @@ def fit(
     def finish(result: TrainResult) -> None:
         write_run(result, task, model=model, prepare=prepare)
 
-    return train(
-        model,
-        task,
-        train_source,
-        test_source,
-        training,
-        prepare=prepare,
-        **{"count_macs": count_macs, "finish": finish, **options},
-    )
+    options = {"count_macs": count_macs, "finish": finish, **options}
+    return train(model, task, train_source, test_source, training, prepare=prepare, **options)
 
 
 def readings(pictures: PictureData) -> tuple[Reading, Reading]:
@@ -234,7 +227,8 @@ def standardised_by(pixels: Pixels, pictures: PictureData) -> Pixels:
                     f"{name}={given}, but the pictures have {len(measured)} channels; give as many numbers (--{name}"
                     f" {' '.join('0.5' for _ in measured)})"
                 )
-            pixels = dataclasses.replace(pixels, **{name: tuple(map(float, given))})
+            changed: dict[str, Any] = {name: tuple(map(float, given))}
+            pixels = dataclasses.replace(pixels, **changed)
     return pixels
 
 
@@ -259,7 +253,7 @@ def check_pictures(
 
     def first_picture(source: Source) -> Any:
         loader = Loader(source, read.image_size, read.resize_by, unreadable=loading.unreadable)
-        return loader.model(loading.most_unreadable).example["image"]
+        return (loader.model(loading.most_unreadable).example or {})["image"]
 
     for test in tested:
         where, other = f"{test.info.name} ({test.info.split})", first_picture(test)

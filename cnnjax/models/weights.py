@@ -167,7 +167,7 @@ def from_torch(
     extra = sorted(name for name in tensors.keys() - names if not name.endswith(_COUNTERS))
     heads = {entry.module for entry, (kind, _) in faults.items() if entry.is_head and kind in ("missing", "misshapen")}
     fresh = sorted(heads) if fresh_head is not None else []
-    if fresh:
+    if fresh_head is not None and fresh:
         start = _flat(unstack(initialize(fresh_head, model, _pictures(model, shape))))
         found |= {entry.path: np.asarray(start[entry.path]) for entry in entries if entry.module in heads}
         faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}

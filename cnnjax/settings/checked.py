@@ -66,6 +66,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
 class Checked:
     """A dataclass of settings that refuses values of another type, unknown choices, and numbers out of range.
 

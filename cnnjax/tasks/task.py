@@ -5,7 +5,7 @@ elements, a batch holds `id` (the example's index) and `valid` (False for the pa
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ class Task(Protocol):
         headline: the number of a summary that a run is measured by, such as "accuracy".
     """
 
-    headline: str
+    headline: ClassVar[str]
 
     def inputs(self, batch: Mapping[str, Any], *, train: bool) -> Any:
         """What the model is called with: a part of the batch; in training, targets too where the model samples them."""

@@ -134,7 +134,7 @@ class Loop:
     def _write_row(self) -> None:
         setup, plan = self.setup, self.setup.plan
         training = setup.training
-        row = {"step": self.step, "epoch": plan.epoch(self.step)}
+        row: dict[str, Any] = {"step": self.step, "epoch": plan.epoch(self.step)}
         if (rate := setup.rate(self.step)) is not None:
             row["learning_rate"] = rate
         row |= self.span.row(setup.recipe.task, batch_size=training.batch_size, macs=self.macs, peak=self.peak)

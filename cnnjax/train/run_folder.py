@@ -134,8 +134,8 @@ def drift(saved: Mapping[str, Any], ours: Mapping[str, Any], *, allowed: Sequenc
     there.
     """
     changed = differences(saved.get("training", {}), ours["training"])
-    rest = ({name: record[name] for name in record if name not in _NO_IDENTITY} for record in (saved, ours))
-    changed += differences(*rest)
+    there, here = ({name: record[name] for name in record if name not in _NO_IDENTITY} for record in (saved, ours))
+    changed += differences(there, here)
     return [line for line in changed if not any(_below(line.partition(":")[0], name) for name in allowed)]
 
 

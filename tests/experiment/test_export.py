@@ -1,4 +1,4 @@
-"""The file of a run: which step, of which size, and what it tells; what it computes is compared in `test_running`."""
+"""The file of a run: of which step, and what it tells; what it computes is compared in `test_running`."""
 
 import jaxtyping
 import pytest
@@ -14,12 +14,14 @@ def _open_sizes(monkeypatch):
 
 
 def test_classes_pixels_and_sizes_are_told(run_dir, tmp_path):
-    for size, expected in ((None, 16), (20, 20)):
-        (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best", image_size=size))
-        _, about = load_exported(tmp_path / "net.zip")
-        assert (about["shape"], about["dtype"]) == (["b", expected, expected, 1], "uint8")
-        assert about["classes"] == list("0123456789")
-        assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
+    (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best"))
+    _, about = load_exported(tmp_path / "net.zip")
+    assert (about["shape"], about["dtype"]) == (["b", 16, 16, 1], "uint8")
+    assert about["classes"] == list("0123456789")
+    assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
+    # This net flattens its maps, and so takes pictures of one size alone.
+    with pytest.raises(ValueError, match=r"variables are not those of ConvNet for inputs of shape \(1, 20, 20, 1\)"):
+        export_run(run_dir, image_size=20)
 
 
 def test_steps_and_folders_that_are_not_there(run_dir, tmp_path):
