@@ -6,7 +6,6 @@ import struct
 
 import flax.linen as nn
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,7 +63,8 @@ def check_exported(folder):
     np.testing.assert_allclose(program.call(pixels), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def test_train_leaves_a_folder_with_a_page_that_is_exported_evaluated_and_asked(capsys, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("unchecked_types")
+def test_train_leaves_a_folder_with_a_page_that_is_exported_evaluated_and_asked(capsys, tmp_path):
     main(f"train lenet5 {SHORT} --run-dir run".split())
     said = capsys.readouterr().out
     assert said.startswith("lenet5")  # the model's name, and no empty lines before it
@@ -96,8 +96,6 @@ def test_train_leaves_a_folder_with_a_page_that_is_exported_evaluated_and_asked(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "lenet5 on digits" in page
     assert page.count("<img") == len([name for name in analyses if name.endswith(".png")])
-    # An open size of the batch is no int, as the checked types have it.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     main(["export", "run", "--out", "digits.zip"])
     assert "written to digits.zip" in capsys.readouterr().out
     check_exported(tmp_path)

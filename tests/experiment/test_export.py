@@ -1,16 +1,12 @@
 """The file of a run: of which step, and what it tells; what it computes is compared in `test_running`."""
 
-import jaxtyping
 import pytest
 
 from cnnjax.experiment import export_run, load_run
 from cnnjax.models.export import load_exported
 
-
-@pytest.fixture(autouse=True)
-def _open_sizes(monkeypatch):
-    """An open size of the batch is no int, as the checked types have it."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+# An open size of the batch is no int, as the checked types have it.
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 
 
 def test_classes_pixels_and_sizes_are_told(run_dir, tmp_path):
