@@ -237,7 +237,7 @@ def experiment_main(
         annotation=Annotated[int, tyro.conf.arg(help=help_text)],
     )
     with one_line_errors(), settings_of_elsewhere(arguments):
-        command = Parser.of(arguments, default, names_model=False).command(measure, extra=(seeds,))
+        command = Parser.of(arguments, default).command(measure, extra=(seeds,))
         tyro.cli(command, args=arguments, description=f"Train, test, analyse, and write one folder with a page.{named}")
 
 

@@ -32,13 +32,12 @@ class Parser:
     model: str | None
 
     @classmethod
-    def of(cls, arguments: Sequence[str], default: Experiment, *, names_model: bool = True) -> "Parser":
+    def of(cls, arguments: Sequence[str], default: Experiment) -> "Parser":
         """What arguments ask for: --config FILE and --task NAME change the default, a model's name shows its options.
 
         Args:
             arguments: of the command line.
             default: the experiment without any.
-            names_model: whether a model is asked for in the arguments, not only by the default.
 
         Raises:
             ValueError, OSError: the file of --config is no record of an experiment.
@@ -49,7 +48,7 @@ class Parser:
         chosen = next((kind for kind in TASKS if kind.kind == task), None)
         if chosen is not None and not isinstance(default.task, chosen):
             default = dataclasses.replace(default, task=chosen())
-        return cls(default, _model_in(arguments, default, names_model))
+        return cls(default, _model_in(arguments, default))
 
     def command(self, run: Callable[..., Any], *, extra: Sequence[inspect.Parameter] = ()) -> Callable[..., Any]:
         """A function for tyro whose arguments are the settings; it calls `run` with the experiment, and what is extra.
@@ -124,12 +123,13 @@ def _value_of(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
-def _model_in(arguments: Sequence[str], default: Experiment, names_model: bool) -> str | None:
-    """The first argument that is the name of a model; the default's where none is needed. Models import JAX."""
+def _model_in(arguments: Sequence[str], default: Experiment) -> str | None:
+    """The first argument that is the name of a model, or else the default's; None where nothing asks for its options.
+
+    Models import JAX, for which the help of a command does not wait.
+    """
     words = [argument for argument in arguments if not argument.startswith("-")]
-    if not words and names_model:
-        return None
-    if not (words or any(argument.startswith("--net.") for argument in arguments)):
+    if not words and not any(argument.startswith("--net.") for argument in arguments):
         return None
     from cnnjax import models
 
