@@ -237,7 +237,7 @@ def experiment_main(
         annotation=Annotated[int, tyro.conf.arg(help=help_text)],
     )
     with one_line_errors(), settings_of_elsewhere(arguments):
-        command = Parser.of(arguments, default, names_model=False).command(measure, extra=(seeds,))
+        command = Parser.of(arguments, default).command(measure, extra=(seeds,))
         tyro.cli(command, args=arguments, description=f"Train, test, analyse, and write one folder with a page.{named}")
 
 
@@ -251,9 +251,9 @@ def _measure(experiment: Experiment, seeds: int, results: Path) -> None:
     outcomes, first = {}, experiment.training.seed
     for seed in range(first, first + seeds):
         of_seed = experiment.with_training(seed=seed)
-        given = experiment.training.folder
-        if seeds > 1 and given.run_dir is not None:
-            path = given.run_dir / f"seed-{seed}"
+        given, parent = experiment.training.folder, experiment.training.folder.run_dir
+        if seeds > 1 and parent is not None:
+            path = parent / f"seed-{seed}"
             of_seed = of_seed.with_training(folder=replace(given, run_dir=path, resume=given.resume and path.exists()))
         outcomes[seed] = run(of_seed)
         print(_told(outcomes[seed]))

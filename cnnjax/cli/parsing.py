@@ -3,9 +3,9 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import tyro
 
@@ -15,6 +15,8 @@ from cnnjax.tasks.settings import TASKS
 # Options of models that the data or other settings decide.
 _DECIDED = ("num_classes", "dtype", "param_dtype")
 _KINDS = (bool, int, float, str, int | None, float | None)
+
+_TASK = cast("Any", Literal)[tuple(task.kind for task in TASKS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +32,12 @@ class Parser:
     model: str | None
 
     @classmethod
-    def of(cls, arguments: Sequence[str], default: Experiment, *, names_model: bool = True) -> "Parser":
+    def of(cls, arguments: Sequence[str], default: Experiment) -> "Parser":
         """What arguments ask for: --config FILE and --task NAME change the default, a model's name shows its options.
 
         Args:
             arguments: of the command line.
             default: the experiment without any.
-            names_model: whether a model is asked for in the arguments, not only by the default.
 
         Raises:
             ValueError, OSError: the file of --config is no record of an experiment.
@@ -47,7 +48,7 @@ class Parser:
         chosen = next((kind for kind in TASKS if kind.kind == task), None)
         if chosen is not None and not isinstance(default.task, chosen):
             default = dataclasses.replace(default, task=chosen())
-        return cls(default, _model_in(arguments, default, names_model))
+        return cls(default, _model_in(arguments, default))
 
     def command(self, run: Callable[..., Any], *, extra: Sequence[inspect.Parameter] = ()) -> Callable[..., Any]:
         """A function for tyro whose arguments are the settings; it calls `run` with the experiment, and what is extra.
@@ -60,47 +61,52 @@ class Parser:
         options = None if self.model is None else _options_class(self.model, default)
         parameters = [
             *extra,
-            _parameter("experiment", _annotated(Experiment, name=""), default),
-            _parameter("config", _annotated(Path | None, help=_CONFIG_HELP), None),
-            _parameter("task", _annotated(_one_of(task.kind for task in TASKS), help=_TASK_HELP), default.task.kind),
-            _parameter("task_settings", _annotated(type(default.task), name=""), default.task),
+            _parameter("experiment", _nameless(Experiment), default),
+            _parameter("config", Annotated[Path | None, tyro.conf.arg(help=_CONFIG_HELP)], None),
+            _parameter("task", Annotated[_TASK, tyro.conf.arg(help=_TASK_HELP)], default.task.kind),
+            _parameter("task_settings", _nameless(type(default.task)), default.task),
         ]
         if options is not None:
             parameters.append(_parameter("net", options, options()))
 
-        def command(**given: Any) -> Any:
-            experiment = dataclasses.replace(given.pop("experiment"), task=given.pop("task_settings"))
-            given.pop("config"), given.pop("task")
-            chosen = given.pop("net", None)
-            if chosen is not None:
-                changed = {
-                    field.name: value
-                    for field in dataclasses.fields(chosen)
-                    if (value := getattr(chosen, field.name)) != field.default
-                }
-                # The options of the default are those of its own model.
-                kept = experiment.net.options if experiment.net.name == default.net.name else {}
-                net = dataclasses.replace(experiment.net, options={**kept, **changed})
-                experiment = dataclasses.replace(experiment, net=net)
-            return run(experiment, **given)
+        # A function that a checker of types has wrapped would be parsed by its own signature; a lambda never is.
+        return _described(lambda **given: self._call(run, **given), parameters, run.__doc__)
 
-        vars(command)["__signature__"] = inspect.Signature(parameters)
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        command.__doc__ = run.__doc__
-        return command
+    def _call(
+        self, run: Callable[..., Any], experiment: Experiment, task_settings: Any, *, net: Any = None, **given: Any
+    ) -> Any:
+        """Calls `run` with the experiment that was parsed in parts, and with what is extra."""
+        extra = {name: value for name, value in given.items() if name not in ("config", "task")}
+        experiment = dataclasses.replace(experiment, task=task_settings)
+        if net is not None:
+            changed = {
+                field.name: value
+                for field in dataclasses.fields(net)
+                if (value := getattr(net, field.name)) != field.default
+            }
+            # The options of the default are those of its own model.
+            kept = experiment.net.options if experiment.net.name == self.default.net.name else {}
+            chosen = dataclasses.replace(experiment.net, options={**kept, **changed})
+            experiment = dataclasses.replace(experiment, net=chosen)
+        return run(experiment, **extra)
+
+
+def _described(function: Any, parameters: Sequence[inspect.Parameter], text: str | None) -> Callable[..., Any]:
+    """A function with another signature and docstring, by which it is parsed."""
+    function.__name__ = "command"  # tyro refuses lambdas by their name
+    function.__signature__ = inspect.Signature(parameters)
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    function.__doc__ = text
+    return function
 
 
 _CONFIG_HELP = "Start from the settings of a run: its config.json. What is given beside it changes them."
 _TASK_HELP = "What the model's output means; its settings are shown by --task NAME --help."
 
 
-def _one_of(choices: Iterable[str]) -> Any:
-    literal: Any = Literal
-    return literal[tuple(choices)]
-
-
-def _annotated(kind: Any, **options: Any) -> Any:
-    return Annotated[kind, tyro.conf.arg(**options)]
+def _nameless(kind: type) -> Any:
+    """The annotation of settings whose options have no prefix."""
+    return cast("Any", Annotated)[kind, tyro.conf.arg(name="")]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -117,12 +123,13 @@ def _value_of(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
-def _model_in(arguments: Sequence[str], default: Experiment, names_model: bool) -> str | None:
-    """The first argument that is the name of a model; the default's where none is needed. Models import JAX."""
+def _model_in(arguments: Sequence[str], default: Experiment) -> str | None:
+    """The first argument that is the name of a model, or else the default's; None where nothing asks for its options.
+
+    Models import JAX, for which the help of a command does not wait.
+    """
     words = [argument for argument in arguments if not argument.startswith("-")]
-    if not words and names_model:
-        return None
-    if not (words or any(argument.startswith("--net.") for argument in arguments)):
+    if not words and not any(argument.startswith("--net.") for argument in arguments):
         return None
     from cnnjax import models
 
@@ -145,7 +152,7 @@ def _options_class(model: str, default: Experiment) -> type:
         value = given.get(name, variant.get(name, parameter.default))
         if value is inspect.Parameter.empty:
             continue
-        shown = _annotated(kind, help=texts.get(name, ""))
+        shown = Annotated[kind, tyro.conf.arg(help=texts.get(name, ""))]
         fields.append((name, shown, dataclasses.field(default=value)))
     made = dataclasses.make_dataclass("Options", fields, frozen=True)
     made.__doc__ = f"Options of {model}."

@@ -53,7 +53,7 @@ class Predictions(Result):
             np.array([[row[name] for name in columns] for row in first]),
             rows=[Path(row["picture"]).name for row in first],
             columns=[name.removeprefix("probability of ") for name in columns],
-            title="Predictions",
+            title=f"The first {len(first)} of {len(self.records)} pictures",
             label="probability",
         )
 

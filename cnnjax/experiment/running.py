@@ -199,8 +199,8 @@ def fit(
     def finish(result: TrainResult) -> None:
         write_run(result, task, model=model, prepare=prepare)
 
-    given: dict[str, Any] = {"prepare": prepare, "count_macs": count_macs, "finish": finish, **options}
-    return train(model, task, train_source, test_source, training, **given)
+    options = {"count_macs": count_macs, "finish": finish, **options}
+    return train(model, task, train_source, test_source, training, prepare=prepare, **options)
 
 
 def readers(pictures: PictureData, seed: int) -> tuple[ReadPictures, ReadPictures | None]:
@@ -226,8 +226,8 @@ def standardised_by(pixels: Pixels, pictures: PictureData) -> Pixels:
                     f"{name}={given}, but the pictures have {len(measured)} channels; give as many numbers (--{name}"
                     f" {' '.join('0.5' for _ in measured)})"
                 )
-            changes: dict[str, Any] = {name: tuple(map(float, given))}
-            pixels = dataclasses.replace(pixels, **changes)
+            changed: dict[str, Any] = {name: tuple(map(float, given))}
+            pixels = dataclasses.replace(pixels, **changed)
     return pixels
 
 

@@ -1,9 +1,10 @@
 """The network of a run, read from its folder, as a function of pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,20 +118,21 @@ class Trained:
                     f"the run was trained on floats from {self.pixels.low:g} to {self.pixels.high:g}, which files do"
                     " not hold; pass an array"
                 )
-            names: Sequence[Any] = picture_files([Path(one) for one in pictures])
-            read: Callable[[Any], Any] = partial(read_picture, read=self.read, channels=self.image_shape[2])
+            files = picture_files([Path(one) for one in pictures])
+            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
+            names, every = [str(file) for file in files], map(read, files)
         else:
             whole = np.asarray(pictures)
             self.pixels.check(whole)
-            names, read = range(len(whole)), whole.__getitem__
+            names, every = [str(number) for number in range(len(whole))], iter(whole)
         if not names:
             raise ValueError("no pictures came; expected at least one")
         batch_size = min(batch_size, len(names))
-        starts = range(0, len(names), batch_size)
-        parts = (np.stack([read(name) for name in names[start : start + batch_size]]) for start in starts)
-        found = [self._predict(part, batch_size) for part in parts]
+        found = [
+            self._predict(np.stack([*islice(every, batch_size)]), batch_size) for _ in range(0, len(names), batch_size)
+        ]
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-        return Predictions(tuple(map(str, names)), joined, tuple(self.task.rows(joined)))
+        return Predictions(tuple(names), joined, tuple(self.task.rows(joined)))
 
     def _predict(self, pictures: np.ndarray, batch_size: int) -> Any:
         """Predictions of at most one batch; it is filled up, so that one program serves all."""

@@ -37,8 +37,8 @@ def from_plain(kind: type[Settings], plain: Mapping[str, Any], *, where: str = "
     """
     if not isinstance(plain, Mapping):
         raise ValueError(f"{where} holds {type(plain).__name__} in the place of {kind.__name__}; expected settings")
-    every = get_type_hints(kind, include_extras=True)
-    hints = {field.name: every[field.name] for field in dataclasses.fields(cast(Any, kind))}
+    every, fields = get_type_hints(kind, include_extras=True), dataclasses.fields(cast("Any", kind))
+    hints = {field.name: every[field.name] for field in fields}
     given = {}
     for name, value in plain.items():
         if name == KIND and KIND not in hints:

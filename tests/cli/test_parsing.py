@@ -17,7 +17,7 @@ from cnnjax.tasks import ClassificationSettings, TaggingSettings
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
 
-def parsed(text, default=None, **options):
+def parsed(text, default=None):
     """The experiment of a command line."""
     taken, arguments = [], text.split()
 
@@ -25,7 +25,7 @@ def parsed(text, default=None, **options):
         """Takes it."""
         taken.append(experiment)
 
-    command = Parser.of(arguments, default or Experiment(), **options).command(note)
+    command = Parser.of(arguments, default or Experiment()).command(note)
     tyro.cli(command, args=arguments)
     return taken[0]
 
@@ -35,7 +35,6 @@ def test_a_command_line_that_says_nothing_is_the_default():
     assert parsed("lenet5") == Experiment()
     default = Experiment(Net("vgg11", {"batch_norm": True}), training=Training(steps=3), task=TaggingSettings("focal"))
     assert parsed("", default) == default
-    assert parsed("", default, names_model=False) == default
 
 
 def test_settings_of_every_part():
@@ -86,7 +85,7 @@ NORMED = Experiment(Net("vgg11", {"batch_norm": True, "dropout": 0.1}))
 def test_options_of_the_default_stay_with_its_model():
     assert parsed("vgg11 --net.dropout 0.2", NORMED).net == Net("vgg11", {"batch_norm": True, "dropout": 0.2})
     assert parsed("--net.no-batch-norm", NORMED).net == Net("vgg11", {"batch_norm": False, "dropout": 0.1})
-    assert parsed("--net.dropout 0.2", NORMED, names_model=False).net.options == {"batch_norm": True, "dropout": 0.2}
+    assert parsed("--net.dropout 0.2", NORMED).net.options == {"batch_norm": True, "dropout": 0.2}
     assert parsed("lenet5", NORMED).net == Net("lenet5")
 
 
@@ -146,7 +145,7 @@ def test_files_that_are_no_settings(tmp_path):
         ("lenet5 --net.stochastic-depth 0.1", "--net.stochastic-depth"),
         ("resnet20 --net.num-classes 3", "--net.num-classes"),
         ("resnet20 --net.stochastic-depth many", "many"),
-        ("lenet5 --optimizer.rates stage1", "stage1"),
+        ("lenet5 --optimizer.rates stage1", "--optimizer.rates"),
     ],
 )
 def test_what_is_not_on_offer_is_refused(capsys, text, said):

@@ -1,25 +1,23 @@
-"""The file of a run: which step, of which size, and what it tells; what it computes is compared in `test_running`."""
+"""The file of a run: of which step, and what it tells; what it computes is compared in `test_running`."""
 
-import jaxtyping
 import pytest
 
 from cnnjax.experiment import export_run, load_run
 from cnnjax.models.export import load_exported
 
-
-@pytest.fixture(autouse=True)
-def _open_sizes(monkeypatch):
-    """An open size of the batch is no int, as the checked types have it."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+# An open size of the batch is no int, as the checked types have it.
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 
 
 def test_classes_pixels_and_sizes_are_told(run_dir, tmp_path):
-    for size, expected in ((None, 16), (20, 20)):
-        (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best", image_size=size))
-        _, about = load_exported(tmp_path / "net.zip")
-        assert (about["shape"], about["dtype"]) == (["b", expected, expected, 1], "uint8")
-        assert about["classes"] == list("0123456789")
-        assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
+    (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best"))
+    _, about = load_exported(tmp_path / "net.zip")
+    assert (about["shape"], about["dtype"]) == (["b", 16, 16, 1], "uint8")
+    assert about["classes"] == list("0123456789")
+    assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
+    # This net flattens its maps, and so takes pictures of one size alone.
+    with pytest.raises(ValueError, match=r"variables are not those of ConvNet for inputs of shape \(1, 20, 20, 1\)"):
+        export_run(run_dir, image_size=20)
 
 
 def test_steps_and_folders_that_are_not_there(run_dir, tmp_path):

@@ -123,7 +123,7 @@ def test_grey_files_have_three_equal_channels_where_the_run_saw_colours(folder):
     found = read_picture(folder / "b.png", shape=(20, 24, 3), resize_by="resize")
     assert (found.shape, found.dtype) == ((20, 24, 3), np.uint8)
     np.testing.assert_array_equal(found[..., :1] + np.zeros((1, 1, 3), np.uint8), found)
-    grey = read_picture(folder / "more" / "c.jpg", shape=(20, 24, 1), resize_by="pad")
+    grey = read_picture(folder / "more" / "c.jpg", shape=(20, 24, 1), resize_by="cover")
     assert grey.shape == (20, 24, 1)
 
 

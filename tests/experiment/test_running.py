@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cnnjax import analysis
 from cnnjax.data import ArraySource, Info
-from cnnjax.experiment import Experiment, Net, PictureData, export_run, load_run, run, run_on, trained_network
+from cnnjax.experiment import Experiment, Net, PictureData, export_run, load_run, run, run_on, running, trained_network
 from cnnjax.models import registry
 from cnnjax.models.export import load_exported
 from cnnjax.settings import Devices, Folder, Training
@@ -79,6 +79,8 @@ def on_a_scale(request, tmp_path_factory):
         known.setitem(registry._ENTRIES, "tiny", registry.Entry(Tiny, {}, (8, 8, 3)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("CNNJAX_CACHE", str(folder.parent / "cache"))
+            # Pages are tested elsewhere.
+            patch.setattr(running, "write_run", lambda *_, **__: None)
             outcome = run_on(source, source, experiment, console=console)
         yield request.param, folder, outcome, console.file.getvalue()
 
@@ -239,26 +241,23 @@ def test_validation_examples_choose_and_the_test_examples_are_reported(tmp_path)
         )
 
 
-@pytest.mark.usefixtures("tiny", "unchecked_types")
-def test_the_validation_split_of_the_data_is_found_or_named(tmp_path):
-    """A folder of pictures in three splits; the same split named for both is only tested on."""
+@pytest.mark.parametrize(
+    ("named", "expected"), [(None, "val"), ("val", "val"), ("train[:2]", "train[:2]"), ("test", None)]
+)
+def test_the_validation_split_of_the_data_is_found_or_named(tmp_path, monkeypatch, named, expected):
+    """A folder of pictures in three splits; the same split named for validation and test is only tested on."""
     for split in ("train", "val", "test"):
-        for number, level in enumerate((10, 200)):
-            folder = tmp_path / "data" / split / f"class{number}"
+        for number in range(2):
+            folder = tmp_path / split / f"class{number}"
             folder.mkdir(parents=True)
-            for place in range(4):
-                Image.new("RGB", (8, 8), (level, place, len(split))).save(folder / f"{place}.png")
-    found = {}
-    for name, options in {
-        "found": {},
-        "named": {"validation_split": "val"},
-        "none": {"validation_split": "test"},
-    }.items():
-        pictures = PictureData(f"folder:{tmp_path / 'data'}", **options)
-        run(Experiment(Net("tiny"), pictures, training=training(tmp_path / name)), console=Console(quiet=True))
-        told = json.loads((tmp_path / name / "config.json").read_text())["sources"]["validation"]
-        found[name] = told and told["split"]
-    assert found == {"found": "val", "named": "val", "none": None}
+            for place in range(2):
+                Image.new("RGB", (8, 8), (100 * number, place, len(split))).save(folder / f"{place}.png")
+    given = {}
+    monkeypatch.setattr(running, "run_on", lambda *sources, **options: given.update(options, sources=sources))
+    run(Experiment(pictures=PictureData(f"folder:{tmp_path}", validation_split=named)))
+    assert [source.info.split for source in given["sources"][:2]] == ["train", "test"]
+    found = given["validation_source"]
+    assert (found and found.info.split) == expected
 
 
 @pytest.mark.usefixtures("tiny", "unchecked_types")

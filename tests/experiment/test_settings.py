@@ -80,7 +80,7 @@ def test_where_a_run_and_its_data_lie_is_not_recorded():
         ("{", r"config\.json is no JSON \(.*\); expected the config.json of a run"),
         ("[1]", r"config\.json holds list; expected the config.json of a run"),
         ("{}", r"config\.json says nothing of net, pictures, task, training; it is not the record of an experiment"),
-        ('{"net": 1, "pictures": {}, "task": {}, "training": {}}', r"^net=1; expected Net\(\.\.\.\)"),
+        ('{"net": 1, "pictures": {}, "task": {"kind": "tagging"}, "training": {}}', r"^net=1; expected Net\(\.\.\.\)"),
         (
             '{"net": {"nam": "x"}, "pictures": {}, "task": {"kind": "tagging"}, "training": {}}',
             r"config\.json, net holds 'nam', which Net has not; did you mean 'name'\?",

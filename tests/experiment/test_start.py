@@ -1,17 +1,21 @@
 """The weights that a run starts from: a file, another run, and what is said of heads that start anew."""
 
-import dataclasses
+import io
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from rich.console import Console
 
 from cnnjax import models
-from cnnjax.experiment import Net, load_run, run
+from cnnjax.experiment import Experiment, Net, load_run, run
 from cnnjax.experiment.start import starting_variables
+from cnnjax.models import registry
 from cnnjax.models.weights import save_weights
+from cnnjax.settings import Devices, Folder, Training
 
 SHAPE = (1, 32, 32, 1)
 LETTERS = ("a", "b", "c")
@@ -113,11 +117,27 @@ def test_a_revision_or_a_checksum_of_nothing(given):
         started(Net("lenet5", **{given: "0" * 40}), lenet()[0], LETTERS)
 
 
-def test_a_run_begins_with_the_weights_of_another_and_records_them(outcome, run_dir, tmp_path):
+class Linear(nn.Module):
+    """A net that is soon compiled."""
+
+    num_classes: int = 10
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(self.num_classes, name="output")(images.mean((1, 2)))
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_a_run_begins_with_its_weights_and_records_them(tmp_path, monkeypatch):
     """With a rule that moves nothing, what it ends with is what it began with."""
-    experiment = dataclasses.replace(outcome.experiment, net=Net("convnet", weights=str(run_dir)))
-    experiment = experiment.with_training(run_dir=tmp_path / "run")
-    later = run(experiment, optimizer=optax.set_to_zero(), console=Console(quiet=True))
-    start = load_run(run_dir).variables["params"]
-    jax.tree.map(np.testing.assert_array_equal, later.training.state.params, start)
-    assert load_run(tmp_path / "run").experiment.net.weights == str(run_dir)
+    monkeypatch.setitem(registry._ENTRIES, "linear", registry.Entry(Linear, {}, (32, 32, 1)))
+    variables = models.initialize(jax.random.key(3), Linear(), jax.ShapeDtypeStruct(SHAPE, np.float32))
+    file, screen = tmp_path / "linear.safetensors", io.StringIO()
+    save_weights(Linear(), variables, file)
+    training = Training(steps=1, devices=Devices(count=1), folder=Folder(tmp_path / "run"))
+    experiment = Experiment(Net("linear", weights=str(file)), training=training)
+    outcome = run(experiment, optimizer=optax.set_to_zero(), console=Console(file=screen, width=300))
+    jax.tree.map(np.testing.assert_array_equal, outcome.training.state.params, variables["params"])
+    assert f"starting from the weights of {file}" in screen.getvalue()
+    assert load_run(tmp_path / "run").experiment.net.weights == str(file)

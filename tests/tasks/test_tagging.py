@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.special
@@ -205,8 +204,8 @@ def test_bad_options(options, message):
         Tagging(**({"tags": TAGS} | options))
 
 
-def test_an_unknown_loss(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_unknown_loss():
     with pytest.raises(ValueError, match="loss_name='hinge'; expected binary_cross_entropy or focal"):
         Tagging(TAGS, loss_name="hinge")
 

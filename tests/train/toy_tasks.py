@@ -11,7 +11,7 @@ from jax import lax
 from matplotlib.figure import Figure
 
 from cnnjax.functional.boxes import pairwise_intersection_over_union
-from cnnjax.tasks import Mean, Rows, average_precision, masked_mean, means
+from cnnjax.tasks import Mean, Rows, masked_mean, means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Detection:
     strides: tuple[tuple[str, int], ...]
     most: int = 4
 
-    headline: ClassVar[str] = "average_precision"
+    headline: ClassVar[str] = "mean_overlap"
 
     def inputs(self, batch, *, train):
         return batch["image"]
@@ -116,37 +116,40 @@ class Detection:
         return masked_mean(objectness + gaps, batch["valid"]), parts
 
     def _targets(self, boxes, present, stride, size):
-        """Per position: whether a box has its middle there, and its left, top, right and bottom by the picture."""
+        """Per position: whether a box has its middle there, and its edges from the position, by the picture's side."""
         middles = ((boxes[..., :2] + boxes[..., 2:]) / 2 / stride).astype(jnp.int32)
         rows, columns = jnp.arange(size[0])[:, None], jnp.arange(size[1])[None]
         x, y = (middles[..., axis][:, :, None, None] for axis in (0, 1))
         hits = (rows[None, None] == y) & (columns[None, None] == x) & present[:, :, None, None]
-        expected = (hits[..., None] * boxes[:, :, None, None] / 16).sum(1)
+        edges = (boxes[:, :, None, None] - _corners(size, stride)[None, None]) / 16
+        expected = jnp.where(hits[..., None], edges, 0.0).sum(1)
         return hits.any(1).astype(jnp.float32), expected
 
     def predict(self, output, batch):
         """The `most` positions of the highest scores over all maps, as boxes in pixels."""
-        flat = [output[name].reshape(output[name].shape[0], -1, 5) for name, _ in self.strides]
-        every = jnp.concatenate(flat, axis=1)
-        scores, places = lax.top_k(every[..., 0], self.most)
-        boxes = jnp.take_along_axis(every[..., 1:], places[..., None], axis=1) * 16
-        return {"scores": jax.nn.sigmoid(scores), "boxes": boxes}
+        scores, boxes = [], []
+        for name, stride in self.strides:
+            corners = _corners(output[name].shape[1:3], stride)[None]
+            scores.append(output[name][..., 0].reshape(output[name].shape[0], -1))
+            boxes.append((16 * output[name][..., 1:] + corners).reshape(output[name].shape[0], -1, 4))
+        best, places = lax.top_k(jnp.concatenate(scores, axis=1), self.most)
+        chosen = jnp.take_along_axis(jnp.concatenate(boxes, axis=1), places[..., None], axis=1)
+        return {"scores": jax.nn.sigmoid(best), "boxes": chosen}
 
     def metrics(self, output, predictions, batch):
         truth = {"truth": batch["boxes"], "present": batch["present"]}
         return {"boxes": Rows(predictions | truth, batch["valid"])}
 
     def summarize(self, metrics):
-        """Of training the parts of the loss; of an evaluation the average precision at half an overlap."""
+        """Of training the parts of the loss; of an evaluation how well true boxes are overlapped by some predicted."""
         if "boxes" not in metrics:
             return means(metrics)
         rows = metrics["boxes"].kept()
         overlaps = jax.vmap(pairwise_intersection_over_union)(rows["boxes"], rows["truth"])
-        hits = np.asarray((overlaps > 0.5) & rows["present"][:, None]).any(-1)
-        return {"average_precision": float(average_precision(hits.ravel(), rows["scores"].ravel()))}
+        return {"mean_overlap": float(np.asarray(overlaps.max(1))[rows["present"]].mean())}
 
     def score(self, summary):
-        return summary["average_precision"]
+        return summary["mean_overlap"]
 
     def rows(self, predictions):
         scores, boxes = predictions["scores"], predictions["boxes"]
@@ -159,6 +162,12 @@ class Detection:
         left, top, right, bottom = predictions["boxes"][0, 0]
         axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top])
         return {"The first picture with its surest box": figure}
+
+
+def _corners(size, stride):
+    """Left and top of each position of a map, twice, as a box has them."""
+    y, x = jnp.meshgrid(*(stride * jnp.arange(side, dtype=jnp.float32) for side in size), indexing="ij")
+    return jnp.stack([x, y, x, y], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
