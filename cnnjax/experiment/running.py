@@ -35,6 +35,7 @@ from cnnjax.train import TrainResult
 from cnnjax.train import fit as train
 from cnnjax.train.hosts import connect
 from cnnjax.train.progress import print_text
+from cnnjax.train.run_folder import goes_on
 from cnnjax.train.setup import choose_precision
 from cnnjax.view.text import escape_unencodable
 
@@ -133,7 +134,9 @@ def run_on(
     read, read_training = readers(pictures, training.seed)
     shape = check_pictures(train_source, list(tested.values()), pixels, read, training.loading)
     say = partial(print_text, console)
-    variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
+    variables = None
+    if not goes_on(training.folder):
+        variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
     result = fit(
         model,
         task,

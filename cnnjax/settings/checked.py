@@ -38,6 +38,8 @@ class Range:
             return f"a number above {self.above:g}"
         if math.isfinite(self.below):
             return f"at least {self.least:g} and below {self.below:.4g}"
+        if self.most == LARGEST:
+            return f"a number that float32 holds, {self.least:.3g} to {self.most:.3g}"
         return f"{_plain(self.least)} to {_plain(self.most)}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cnnjax.settings import Folder, Training, differences, to_plain
 from cnnjax.train import manifest
 from cnnjax.train.checkpoint import check_path
-from cnnjax.train.hosts import on_first_process
+from cnnjax.train.hosts import from_first_process, on_first_process
 from cnnjax.train.lock import LOCK, locked
 
 RECORD = "config.json"
@@ -48,6 +48,14 @@ def check_run_folder(folder: Folder, record: Mapping[str, Any]) -> None:
         raise FileExistsError(
             f"{path} is not empty; pass --resume to continue the run in it, or choose another --run-dir"
         )
+
+
+def goes_on(folder: Folder) -> bool:
+    """Whether a run in this folder would go on from a checkpoint; all processes ask alike."""
+    if folder.run_dir is None or not (folder.resume or folder.restartable):
+        return False
+    found = any(folder.run_dir.glob(f"checkpoints/*/{manifest.NAME}"))
+    return from_first_process("yes" if found else "") == "yes"
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def fit(
         test_source: examples to test on.
         training: the settings.
         validation_source: examples to test on after every epoch.
-        variables: to start from, all collections of the model; drawn where None. A run that resumes needs none.
+        variables: to start from, all collections of the model; drawn where None. A run that goes on from a checkpoint
+            needs none.
         optimizer: an Optax rule of your own, in the place of that of the settings.
         schedule: learning rate by step, of your own; it is only logged where `optimizer` is given.
         read: makes arrays of an example, such as `data.ReadPictures(224)`.

@@ -135,9 +135,18 @@ def test_a_run_begins_with_its_weights_and_records_them(tmp_path, monkeypatch):
     variables = models.initialize(jax.random.key(3), Linear(), jax.ShapeDtypeStruct(SHAPE, np.float32))
     file, screen = tmp_path / "linear.safetensors", io.StringIO()
     save_weights(Linear(), variables, file)
-    training = Training(steps=1, devices=Devices(count=1), folder=Folder(tmp_path / "run"))
-    experiment = Experiment(Net("linear", weights=str(file)), training=training)
-    outcome = run(experiment, optimizer=optax.set_to_zero(), console=Console(file=screen, width=300))
+
+    def trained(screen, *, resume=False):
+        training = Training(steps=1, devices=Devices(count=1), folder=Folder(tmp_path / "run", resume))
+        experiment = Experiment(Net("linear", weights=str(file)), training=training)
+        return run(experiment, optimizer=optax.set_to_zero(), console=Console(file=screen, width=300))
+
+    outcome = trained(screen)
     jax.tree.map(np.testing.assert_array_equal, outcome.training.state.params, variables["params"])
     assert f"starting from the weights of {file}" in screen.getvalue()
     assert load_run(tmp_path / "run").experiment.net.weights == str(file)
+    # A run that goes on needs them no more.
+    file.unlink()
+    again = trained(screen := io.StringIO(), resume=True)
+    assert again.training.evaluation.summary == outcome.training.evaluation.summary
+    assert "starting from" not in screen.getvalue()

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax import layers, models
+from cnnjax import layers
 from cnnjax.data.augment import unchanged
+from cnnjax.models.stacking import repeat
 from cnnjax.train import Recipe
 from cnnjax.train.diagnosis import diagnose
 from tests.train.toy_run import TASK, TRAIN, Net, run, scaled, settings
@@ -83,16 +84,30 @@ def test_a_parameter_and_a_statistic():
     assert finding(Net(), change=statistic).first == "the state's batch_stats/norm/mean"
 
 
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train, skip):
+        y = nn.relu(layers.Conv(2, (3, 3), name="conv1")(x))
+        return x + layers.Conv(2, (3, 3), name="conv2")(y)
+
+
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = layers.Conv(2, (3, 3), name="stem")(images)
+        x = repeat(self, Block, x, first=2, last=3, scan=True, train=train)
+        return layers.Dense(2, name="dense")(x.mean((1, 2)))
+
+
 def test_the_block_of_a_scanned_run_is_named_too():
-    recipe = Recipe(models.PreactResNet(3, num_classes=2, scan=True), TASK, optax.sgd(0.1), unchanged, scaled)
-    small = jax.tree.map(lambda leaf: leaf[:2], BATCH)
-    state = recipe.first_state(small, seed=0)
-    params = jax.tree.map(lambda leaf: leaf, state.params)
-    kernel = params["stage1"]["block2-3"]["conv2"]["kernel"]
-    params["stage1"]["block2-3"]["conv2"]["kernel"] = jnp.full_like(kernel, 3e38)
-    found = diagnose(dataclasses.replace(state, params=params), small, None, recipe=recipe)
-    # Not a layer of stage1/block1, nor block3, which the wrong numbers reach from here.
-    assert found.first.startswith("layer stage1/block2/")
+    def large(state):
+        run_ = state.params["block2-3"]
+        kernel = jnp.full_like(run_["conv2"]["kernel"], 3e38)
+        params = state.params | {"block2-3": run_ | {"conv2": run_["conv2"] | {"kernel": kernel}}}
+        return dataclasses.replace(state, params=params)
+
+    # Not block3, which the wrong numbers reach from here.
+    assert finding(Scanned(), change=large).first == "layer block2/conv2"
 
 
 def test_a_run_that_stops_writes_what_it_found(tmp_path):

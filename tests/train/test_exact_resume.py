@@ -50,7 +50,8 @@ def test_every_step_can_be_resumed_from(tmp_path, kind):
         assert int(straight.state.model_state["seen"]["batches"]) == STEPS
         saved = load_variables(straight.run_dir)["seen"]
         jax.tree.map(np.testing.assert_array_equal, saved, straight.state.variables["seen"])
-    for done in range(1, STEPS):
+    # Every step is tried where the update rules differ, and one where other things are carried.
+    for done in range(1, STEPS) if kind in ("adamw", "nesterov", "muon") else (STEPS // 2,):
         folder = tmp_path / str(done)
         shutil.copytree(straight.run_dir, folder)
         for later in range(done + 1, STEPS + 1):

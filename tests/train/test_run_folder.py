@@ -9,7 +9,7 @@ import pytest
 
 from cnnjax.settings import Folder, Optimizer, Training
 from cnnjax.train.manifest import write_manifest
-from cnnjax.train.run_folder import check_run_folder, make_record, open_run_folder
+from cnnjax.train.run_folder import check_run_folder, goes_on, make_record, open_run_folder
 
 IDENTITY = {"name": "lenet5", "model": "LeNet5()"}
 
@@ -163,3 +163,12 @@ def test_another_programs_record_is_not_written_over(tmp_path):
     with pytest.raises(ValueError, match="belongs to another experiment"):
         opened(Folder(tmp_path, resume=True))
     assert (tmp_path / "config.json").read_text() == '{"mine": 1}'
+
+
+def test_a_run_goes_on_where_it_may_and_a_checkpoint_is_complete(tmp_path):
+    kinds = [Folder(tmp_path), Folder(tmp_path, resume=True), Folder(tmp_path, restartable=True), Folder()]
+    assert [goes_on(folder) for folder in kinds] == [False] * 4
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    assert not goes_on(kinds[1])  # it was interrupted before the first one was complete
+    write_manifest(tmp_path / "checkpoints" / "5", arrays={}, score=None, record={})
+    assert [goes_on(folder) for folder in kinds] == [False, True, True, False]
