@@ -57,7 +57,26 @@ class TrainResult:
 
 @dataclass(eq=False)
 class Loop:
-    """A run between its steps: everything is fixed but state, step, span and the last evaluation."""
+    """A run between its steps: everything is fixed but state, step, span and the last evaluation.
+
+    Attributes:
+        setup: what the run is made of.
+        calls: the compiled calls of the device, by the number of their steps.
+        record: what the run is, saved with every checkpoint.
+        folder: of the run.
+        check_lock: raises OSError once the folder is no longer this run's.
+        checkpoints: in the folder.
+        log: of metrics; None in all processes but the first.
+        progress: on the screen.
+        profile: a trace of some calls.
+        macs: multiply-accumulates of a step's forward pass; None where they are not known.
+        peak: floating-point operations a second that the devices can do; None where it is not known.
+        owed: (0,) where the run was stopped in the test of its last step, whose row is still to be written.
+        state: after the last step.
+        step: its number.
+        span: the steps since the last row of the log.
+        evaluation: the last one.
+    """
 
     setup: Setup
     calls: Mapping[int, Any]

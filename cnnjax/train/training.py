@@ -101,18 +101,18 @@ def fit(
     escape_unencodable()
     console, output = outlasting((console or Console()) if leads else Console(file=io.StringIO()))
     inputs = Inputs(
-        model,
-        task,
-        train_source,
-        test_source,
-        validation_source,
-        variables,
-        optimizer,
-        schedule,
-        read,
-        read_training,
-        prepare,
-        augment,
+        model=model,
+        task=task,
+        train_source=train_source,
+        test_source=test_source,
+        validation_source=validation_source,
+        variables=variables,
+        optimizer=optimizer,
+        schedule=schedule,
+        read=read,
+        read_training=read_training,
+        prepare=prepare,
+        augment=augment,
     )
     setup = set_up(inputs, _resumed(training), console)
     with ExitStack() as open_until_the_end:
@@ -149,7 +149,7 @@ def _prepare_loop(
     count_macs: Callable[[Any], int | None] | None,
     console: Console,
     open_until_the_end: ExitStack,
-) -> "Loop":
+) -> Loop:
     """Makes or restores the state, compiles, and opens the folder; nothing is written before everything fits."""
     training, parallel = setup.training, setup.parallel
     say = partial(print_text, console)
@@ -200,21 +200,21 @@ def _prepare_loop(
     profile = opened(throughput.profiling(folder / "profile" if training.profile else None))
     peak = None if macs is None else throughput.peak(parallel.mesh, training.precision)
     return Loop(
-        setup,
-        calls,
-        whole,
-        folder,
-        check_lock,
-        checkpoints,
-        log,
-        progress,
-        profile,
-        macs,
-        peak,
-        owed,
-        state,
-        done,
-        span,
+        setup=setup,
+        calls=calls,
+        record=whole,
+        folder=folder,
+        check_lock=check_lock,
+        checkpoints=checkpoints,
+        log=log,
+        progress=progress,
+        profile=profile,
+        macs=macs,
+        peak=peak,
+        owed=owed,
+        state=state,
+        step=done,
+        span=span,
     )
 
 
