@@ -98,7 +98,7 @@ class Options:
 
     kills: int = 13
     only: tuple[str, ...] = ()
-    steps: int = 30
+    steps: int = 80
     seed: int = 0
 
 
