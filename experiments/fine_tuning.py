@@ -75,7 +75,7 @@ def measure(work: Path, options: Options, seed: int) -> dict[str, float]:
     experiment = QUICK["convnet"].with_training(seed=seed, epochs=options.epochs)
     train(work / "first half", experiment, (half("train", 0), half("test", 0)))
     sources = half("train", 5, count=EXAMPLES, seed=seed), half("test", 5)
-    short = experiment.with_training(steps=STEPS, batch_size=50, schedule=Schedule("constant"))
+    short = experiment.with_training(steps=STEPS, batch_size=40, schedule=Schedule("constant"))
 
     def starting(weights: Path, optimizer: Optimizer) -> Experiment:
         return replace(short.with_training(optimizer=optimizer), net=Net("convnet", weights=str(weights)))
