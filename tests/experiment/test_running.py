@@ -241,6 +241,7 @@ def test_validation_examples_choose_and_the_test_examples_are_reported(tmp_path)
         )
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("named", "expected"), [(None, "val"), ("val", "val"), ("train[:2]", "train[:2]"), ("test", None)]
 )
