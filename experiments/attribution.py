@@ -25,7 +25,7 @@ from rich.console import Console
 from cnnjax import analysis
 from cnnjax.cli import one_line_errors
 from cnnjax.experiment import QUICK, trained_network
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
@@ -93,8 +93,8 @@ def main(options: Options) -> None:
     incomplete = float(np.abs(total - gained).max() / np.abs(gained).max())
     name = trained.title
     parts = [
-        Part("explanations", "What the answers rest on", found, drawings={"ideal_pictures": draw_ideal}),
-        Part("sanity", "With weights drawn anew", check, "From the output down to the first layer."),
+        ResultSection("explanations", "What the answers rest on", found, drawings={"ideal_pictures": draw_ideal}),
+        ResultSection("sanity", "With weights drawn anew", check, "From the output down to the first layer."),
     ]
     measured = {
         "incompleteness_of_integrated_gradients": incomplete,
@@ -102,7 +102,7 @@ def main(options: Options) -> None:
         "rank_correlation_with_a_new_output": {method: line[1] for method, line in check.correlations.items()},
         "rank_correlation_with_all_new": {method: line[-1] for method, line in check.correlations.items()},
     }
-    page = write_analyses(options.out, f"What {name} looks at", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"What {name} looks at", parts, claim=CLAIM, measured=measured)
     console.print(
         f"{name}: integrated gradients are complete to {incomplete:.1e}\n{check}\npage: {page}", highlight=False
     )

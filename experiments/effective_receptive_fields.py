@@ -34,7 +34,7 @@ from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.experiment import QUICK, trained_network
 from cnnjax.functional import correlate
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
@@ -197,13 +197,13 @@ def main(options: Options) -> None:
     name = trained.title
     title = f"{name}, before and after training"
     parts = [
-        Part(
+        ResultSection(
             "linear_stacks",
             "Linear stacks",
             Records(growth, draw_growth),
             "The deviation grows with the root of the depth.",
         ),
-        Part(
+        ResultSection(
             "training",
             title,
             Records(lines, partial(draw_fields, title)),
@@ -213,7 +213,9 @@ def main(options: Options) -> None:
     if zoo:
         text = "On the grey line: all is used."
         parts.append(
-            Part("zoo", "Fresh weights", Records(zoo, partial(draw_fields, "The zoo with fresh weights")), text)
+            ResultSection(
+                "zoo", "Fresh weights", Records(zoo, partial(draw_fields, "The zoo with fresh weights")), text
+            )
         )
     off = max(abs(row["sigma_uniform"] / row["law"] - 1) for row in growth)
     measured = {
@@ -225,7 +227,7 @@ def main(options: Options) -> None:
         "training": lines,
         "zoo": zoo,
     }
-    page = write_analyses(options.out, "Effective receptive fields", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, "Effective receptive fields", parts, claim=CLAIM, measured=measured)
     console.print(
         f"uniform kernels follow the root within {off:.2e}; {name}, {layers[-1]}: {last[0].ratio:.1%} of the"
         f" theoretical field before and {last[1].ratio:.1%} after training; page: {page}",

@@ -31,7 +31,7 @@ from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
 from cnnjax.data import decode_image, fit_image
 from cnnjax.experiment import QUICK, trained_network
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import figures
 
 RESULTS = Path(__file__).parent / "results" / "feature_maps"
@@ -128,27 +128,29 @@ def main(options: Options) -> None:
     if (kernel := analysis.first_kernel(net.bound, pictures.shape[-1])) is not None:
         drawings = {"filters": partial(figures.filters, kernel[1], name=kernel[0]), **drawings}
     statistics = analysis.feature_statistics(maps)
-    parts = [Part("statistics", "Statistics by layer", statistics, drawings=drawings)]
+    parts = [ResultSection("statistics", "Statistics by layer", statistics, drawings=drawings)]
     measured: dict[str, Any] = {"net": net.name, "pictures": len(pictures), "layers": len(maps)}
     if len(pictures) > 3:
         similarity = analysis.similarity(maps, debiased=False)  # as in the paper
         parts.append(
-            Part("similarity", "Similarity of layers", similarity, "1 for maps that are equal but for a rotation.")
+            ResultSection(
+                "similarity", "Similarity of layers", similarity, "1 for maps that are equal but for a rotation."
+            )
         )
         neighbours = np.diagonal(similarity.values, offset=1)
         measured["similarity_of_first_and_last_layer"] = float(similarity.values[0, -1])
         measured["least_similarity_of_neighbours"] = float(neighbours.min()) if len(neighbours) else 1.0
         count = min(6, len(pictures) - 1)
         nearest = analysis.nearest_examples(maps[order[-1]], net.pictures, count=count)
-        parts.append(Part("neighbours", "Nearest examples by the last layer", nearest))
+        parts.append(ResultSection("neighbours", "Nearest examples by the last layer", nearest))
     spread = [name for name in maps if maps[name].ndim == 4 and None not in fields[name].stride]
     if spread:
         layer = spread[len(spread) // 2]
         top = analysis.top_patches(net.function, net.pictures, layer=layer, count=min(8, len(pictures)))
         text = "Each patch is the unit's whole receptive field; grey lies beyond the picture."
-        parts.append(Part("top_patches", f"What activates {layer} most", top, text))
+        parts.append(ResultSection("top_patches", f"What activates {layer} most", top, text))
     measured["sparsity"] = {layer.name: layer.sparsity for layer in statistics.layers}
-    page = write_analyses(options.out, f"Feature maps of {net.name}", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"Feature maps of {net.name}", parts, claim=CLAIM, measured=measured)
     said = ""
     if "similarity_of_first_and_last_layer" in measured:
         said = (

@@ -29,7 +29,7 @@ from cnnjax import analysis
 from cnnjax.analysis import changes
 from cnnjax.cli import one_line_errors
 from cnnjax.experiment import QUICK, trained_network
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
@@ -86,7 +86,9 @@ def main(options: Options) -> None:
     drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, tried, options.seed)}
     if layers:
         drawings["equivariance"] = found.draw_equivariance
-    part = Part("responses", "Answers to changed pictures", found, "Over the severity of each change.", drawings)
+    part = ResultSection(
+        "responses", "Answers to changed pictures", found, "Over the severity of each change.", drawings
+    )
     worst = {
         change.name: min(r.accuracy or 0.0 for r in found.responses if r.change == change.name) for change in tried
     }
@@ -97,7 +99,7 @@ def main(options: Options) -> None:
         "lowest_accuracy": worst,
         "responses": found.rows(),
     }
-    page = write_analyses(options.out, f"Invariance of {name}", [part], claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"Invariance of {name}", [part], claim=CLAIM, measured=measured)
     least = ", ".join(f"{change} {accuracy:.0%}" for change, accuracy in worst.items())
     console.print(
         f"{name}: {found.accuracy:.1%} right; at the worst severity: {least}; page: {page}",

@@ -26,7 +26,7 @@ from rich.console import Console
 from cnnjax import Net, analysis, models, run
 from cnnjax.cli import one_line_errors
 from cnnjax.experiment import QUICK
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.report.results import mean_and_deviation
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
@@ -104,9 +104,11 @@ def main(options: Options) -> None:
         )
         console.print(f"{name}: {records[-1]['accuracy']:.2%} +- {records[-1]['deviation']:.2%}", highlight=False)
     text = "Convolutions of 16 and 32 channels, each followed by a pool; the dense layers are the same in all."
-    parts = [Part("variants", "Windows of other sizes", Records(records, draw_variants), text)]
+    parts = [ResultSection("variants", "Windows of other sizes", Records(records, draw_variants), text)]
     measured = {"seeds": options.seeds, "epochs": options.epochs, "variants": records}
-    page = write_analyses(options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(
+        options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured
+    )
     console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
 

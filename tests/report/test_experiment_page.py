@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import Result
 
 
@@ -27,13 +27,13 @@ class Numbers(Result):
 
 def test_everything_is_written_and_shown(tmp_path):
     parts = [
-        Part(
+        ResultSection(
             "few", "A few <squares>", Numbers(3), "Look at the last.", {"another_view": lambda: Figure(figsize=(1, 1))}
         ),
-        Part("many", "Many squares", Numbers(200)),
+        ResultSection("many", "Many squares", Numbers(200)),
     ]
     measured = {"largest": 39_601, "share": 0.123456, "list": [1, 2], "named": "x"}
-    path = write_analyses(tmp_path / "new" / "squares", "Squares", parts, claim="They grow.", measured=measured)
+    path = write_experiment_page(tmp_path / "new" / "squares", "Squares", parts, claim="They grow.", measured=measured)
     folder = path.parent
     assert sorted(file.name for file in folder.iterdir()) == [
         *("another_view.png", "few.csv", "few.json", "few.png", "many.csv", "many.json", "many.png"),

@@ -11,14 +11,14 @@ from cnnjax.view import figures, page
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_cell
 
-RECORD = "results.json"
+MEASURED = "results.json"
 
 # Rows of a table on the page; the files have all.
 _MOST_ROWS = 80
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ResultSection:
     """One result of an experiment.
 
     Attributes:
@@ -36,44 +36,46 @@ class Part:
     drawings: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
 
 
-def write_analyses(folder: Path, title: str, parts: Sequence[Part], *, claim: str, measured: Mapping[str, Any]) -> Path:
+def write_experiment_page(
+    folder: Path, title: str, sections: Sequence[ResultSection], *, claim: str, measured: Mapping[str, Any]
+) -> Path:
     """Writes everything, and returns the path of the page.
 
     Args:
         folder: is made where it is not there.
         title: of the page.
-        parts: in order.
+        sections: in order.
         claim: what the experiment shows, said under the title.
         measured: the numbers it comes to, plain values, which are recorded with command, commit, hardware and versions;
             single numbers and words among them stand at the top of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_results(folder / RECORD, measured)
-    sections = [_section(folder, part) for part in parts]
+    write_results(folder / MEASURED, measured)
+    written = [_section(folder, section) for section in sections]
     facts = [
         (name.replace("_", " "), _fact(value))
         for name, value in measured.items()
         if isinstance(value, int | float | str)
     ]
     path = folder / PAGE
-    text = page.render(title, sections, subtitle=f"{claim} Measured on {hardware()}.", facts=facts)
+    text = page.render(title, written, subtitle=f"{claim} Measured on {hardware()}.", facts=facts)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _section(folder: Path, part: Part) -> page.Section:
-    part.result.save(folder / part.name)
-    blocks: list[page.Block] = [page.Text(part.text)] if part.text else []
-    blocks.append(page.Picture((folder / f"{part.name}.png").read_bytes(), alt=part.title))
-    for name, draw in part.drawings.items():
+def _section(folder: Path, section: ResultSection) -> page.Section:
+    section.result.save(folder / section.name)
+    blocks: list[page.Block] = [page.Text(section.text)] if section.text else []
+    blocks.append(page.Picture((folder / f"{section.name}.png").read_bytes(), alt=section.title))
+    for name, draw in section.drawings.items():
         picture = figures.png(draw())
         (folder / f"{name}.png").write_bytes(picture)
         blocks.append(page.Picture(picture, alt=name.replace("_", " ")))
-    header, rows = part.result.table()
+    header, rows = section.result.table()
     left_out = f" The first {_MOST_ROWS} of {len(rows)} rows." if len(rows) > _MOST_ROWS else ""
-    caption = " ".join(part.result.notes()) + left_out
+    caption = " ".join(section.result.notes()) + left_out
     blocks.append(page.Table(header, rows[:_MOST_ROWS], caption=caption.strip()))
-    return page.Section(part.title, tuple(blocks))
+    return page.Section(section.title, tuple(blocks))
 
 
 def _fact(value: float | str) -> str:
