@@ -136,6 +136,29 @@ def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     assert "c5" in capsys.readouterr().out
 
 
+def test_the_readmes_own_nets_and_arrays_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# own\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            exec(compile(code, "README.md", "exec"), names)
+    finally:
+        cnnjax.models.registry._ENTRIES.pop("small", None)
+    for run in ("mine", "own"):
+        assert "<h1>" in (tmp_path / "runs" / run / "report.html").read_text()
+
+
+def test_the_readmes_promises_are_held_by_tests_that_are_there():
+    text = (ROOT / "README.md").read_text()
+    promises = text[text.index("## Promises") : text.index("Where they end")]
+    held = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", promises)
+    assert len(held) > 20
+    for path, test in held:
+        assert f"def {test}" in (ROOT / "tests" / path).read_text(), path
+
+
 def test_jax_39103_sum_over_rows():
     matrix = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     rows = np.random.default_rng(1).normal(size=(32769, 3)).astype(np.float32)
