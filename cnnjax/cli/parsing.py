@@ -100,7 +100,7 @@ def _described(function: Any, parameters: Sequence[inspect.Parameter], text: str
     return function
 
 
-_CONFIG_HELP = "Start from the settings of a run: its config.json. What is given beside it changes them."
+_CONFIG_HELP = "Start from the settings of a run: its folder, or its config.json. What is given beside it changes them."
 _TASK_HELP = "What the model's output means; its settings are shown by --task NAME --help."
 
 

@@ -147,12 +147,16 @@ def experiment_of(record: Mapping[str, Any], *, where: str = "the record") -> Ex
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment of a `config.json`.
+    """The experiment of a `config.json`, or of the folder of a run.
 
     Raises:
+        FileNotFoundError: there is no such file.
         OSError: the file cannot be read.
         ValueError: it is no such file.
     """
+    path = path / "config.json" if path.is_dir() else path
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; expected the folder of a run, or its config.json")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

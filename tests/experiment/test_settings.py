@@ -61,6 +61,7 @@ def test_an_experiment_comes_back_from_its_record(tmp_path, experiment):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(record))
     assert read_experiment(path) == experiment
+    assert read_experiment(path.parent) == experiment
     assert experiment_of(json.loads(path.read_text())) == experiment
 
 
