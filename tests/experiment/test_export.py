@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("unchecked_types")
 def test_classes_pixels_and_sizes_are_told(run_dir, tmp_path):
     (tmp_path / "net.zip").write_bytes(export_run(run_dir, step="best"))
     _, about = load_exported(tmp_path / "net.zip")
-    assert (about["shape"], about["dtype"]) == (["b", 16, 16, 1], "uint8")
+    assert (about["shape"], about["dtype"]) == (["b", 16, 24, 1], "uint8")
     assert about["classes"] == list("0123456789")
     assert about["pixels"] == {"dtype": "uint8", "low": 0, "high": 255}
     # This net flattens its maps, and so takes pictures of one size alone.

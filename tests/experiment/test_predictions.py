@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data import open_source
+from cnnjax.data import ReadPictures, open_source
 from cnnjax.experiment import load_run
 from cnnjax.experiment.predictions import picture_files, read_picture
 
@@ -41,7 +41,7 @@ def shares_of(trained, pictures):
 
 
 def test_arrays_are_predicted_whatever_the_batch_size(trained):
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 1)).astype(np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 1)).astype(np.uint8)
     expected = shares_of(trained, pictures)
     for batch_size in (1, 2, 5, 64):
         found = trained.predict(pictures, batch_size=batch_size)
@@ -53,7 +53,7 @@ def test_arrays_are_predicted_whatever_the_batch_size(trained):
 
 
 def test_records_name_classes_and_all_probabilities(trained):
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 1)).astype(np.uint8)
     expected, found = shares_of(trained, pictures), trained.predict(pictures)
     for row, shares in zip(found.rows(), expected, strict=True):
         assert list(row) == ["picture", "class", "probability", *(f"probability of {name}" for name in DIGITS)]
@@ -112,7 +112,7 @@ def test_what_cannot_be_predicted(trained, folder):
     with pytest.raises(ValueError, match="no pictures came; expected at least one"):
         trained.predict([])
     with pytest.raises(ValueError, match="no pictures came; expected at least one"):
-        trained.predict(np.zeros((0, 16, 16, 1), np.uint8))
+        trained.predict(np.zeros((0, 16, 24, 1), np.uint8))
     with pytest.raises(ValueError, match="batch_size=0; expected a number above 0"):
         trained.predict(folder, batch_size=0)
     with pytest.raises(ValueError, match=r"shape \(1, 16, 16, 3\); expected \(batch, height, width, 1\)"):
@@ -120,10 +120,10 @@ def test_what_cannot_be_predicted(trained, folder):
 
 
 def test_grey_files_have_three_equal_channels_where_the_run_saw_colours(folder):
-    found = read_picture(folder / "b.png", shape=(20, 24, 3), resize_by="resize")
+    found = read_picture(folder / "b.png", read=ReadPictures((20, 24)), channels=3)
     assert (found.shape, found.dtype) == ((20, 24, 3), np.uint8)
     np.testing.assert_array_equal(found[..., :1] + np.zeros((1, 1, 3), np.uint8), found)
-    grey = read_picture(folder / "more" / "c.jpg", shape=(20, 24, 1), resize_by="cover")
+    grey = read_picture(folder / "more" / "c.jpg", read=ReadPictures((20, 24), "cover"), channels=1)
     assert grey.shape == (20, 24, 1)
 
 

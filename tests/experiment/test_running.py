@@ -97,7 +97,7 @@ def test_run_folder_exported_file_and_analyses_agree_on_every_scale(on_a_scale, 
     trained = load_run(folder)
     # Bytes and floats from 0 to 1 are taken for each other.
     for given in [pictures] if scale in ("floats to 255", "floats around 0") else [LEVELS, LEVELS / 255]:
-        (maps,) = analysis.feature_maps(trained, given, names="output").values()
+        (maps,) = analysis.feature_maps(trained, given, layers="output").values()
         for found in (trained(given), jax.jit(trained)(given), maps):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

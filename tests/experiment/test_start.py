@@ -71,7 +71,7 @@ def convnet(classes):
 @pytest.mark.parametrize("same", [True, False], ids=["the same classes", "as many others"])
 def test_a_run_gives_its_head_to_the_same_classes_alone(run_dir, same):
     classes = tuple("0123456789") if same else tuple("abcdefghij")
-    found, said = started(Net("convnet", weights=str(run_dir)), convnet(10), classes, (1, 16, 16, 1))
+    found, said = started(Net("convnet", weights=str(run_dir)), convnet(10), classes, (1, 16, 24, 1))
     expected = load_run(run_dir).variables
     for collection, tree in expected.items():
         for name, old in tree.items():
