@@ -104,7 +104,7 @@ def test_other_sizes_of_pictures(run_dir):
     oblong = load_run(run_dir, image_size=(16, 20))
     assert oblong.image_shape == (16, 20, 1)
     # This net flattens its maps, and so takes pictures of one size alone.
-    with pytest.raises(ValueError, match="fc1: inputs of 1280 features came, the variables are for 1024; apply them t"):
+    with pytest.raises(ValueError, match="fc1: inputs of 1280 features came, the variables are for 1536; apply them t"):
         oblong(np.zeros((1, 16, 20, 1), np.uint8))
 
 
