@@ -23,7 +23,11 @@ pytestmark = pytest.mark.usefixtures("unchecked_types")
         (Net, {"options": ["batch_norm"]}, "options=<list>; expected a dictionary"),
         (PictureData, {"data": [1, 2]}, "data=<list>; expected text, such as npz:FILE; train on arrays by run_on("),
         (PictureData, {"train_split": 0.9}, "train_split=0.9; expected text"),
-        (PictureData, {"resize_by": "stretch"}, "resize_by='stretch'; expected one of resize, cover, letterbox, pad, crop"),
+        (
+            PictureData,
+            {"resize_by": "stretch"},
+            "resize_by='stretch'; expected one of resize, cover, letterbox, pad, crop",
+        ),
         (PictureData, {"deviation": (0.5, 0.0)}, "deviation=<tuple>; expected a number above 0"),
         (
             PictureData,

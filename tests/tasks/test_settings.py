@@ -47,6 +47,9 @@ class Streamed:
     def __getitem__(self, index):
         return LABELLED[index]
 
+    def column(self, name):
+        return None
+
 
 @pytest.mark.parametrize(("kind", "column"), [(ClassificationSettings, "label"), (TaggingSettings, "tags")])
 def test_weights_need_labels_that_are_known_before(kind, column):
