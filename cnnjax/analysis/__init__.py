@@ -26,10 +26,10 @@ from cnnjax.analysis.invariance import Invariance, Response, equivariance_error,
 from cnnjax.analysis.layer_statistics import FeatureStatistics, LayerStatistics, feature_statistics
 from cnnjax.analysis.maximization import activation_maximization
 from cnnjax.analysis.occlusion import occlusion
-from cnnjax.analysis.parameter_sharing import LayerSharing, Sharing, parameter_sharing
 from cnnjax.analysis.patches import Neighbours, Patch, TopPatches, nearest_examples, top_patches
 from cnnjax.analysis.reach.fields import AxisField, LayerField
 from cnnjax.analysis.receptive_field import ReceptiveFields, receptive_field
+from cnnjax.analysis.sharing import LayerSharing, Sharing, parameter_sharing
 from cnnjax.analysis.similarity import Similarity, cka, similarity
 from cnnjax.analysis.summary import Summary, summary
 from cnnjax.analysis.superposition import Superposition, superposition
