@@ -66,11 +66,6 @@ def parameter_sharing(net: Net, shape: Sequence[int], *, dtype: DTypeLike = jnp.
 
     Raises:
         ValueError: `shape` has no spatial axes, the function asks for values, or has no convolution.
-
-    >>> import jax, jax.numpy as jnp
-    >>> found = parameter_sharing(lambda x: jax.lax.conv(x, jnp.ones((5, 3, 2, 2)), (1, 1), "VALID"), (1, 3, 4, 4))
-    >>> found.layers[0].shared, found.layers[0].local, found.layers[0].dense
-    (60, 540, 2160)
     """
     program = trace(net, shape, dtype=dtype)
     depends, layers = program.depends(), []
