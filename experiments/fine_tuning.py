@@ -4,11 +4,14 @@ Claim: ConvNet, trained on one half of the digits' classes, then on 100 examples
 its head frozen, then whole at a tenth of the learning rate, reads the other half's test digits better than the same
 net that begins anew, in the same number of steps; in each of five seeds.
 
-    python experiments/fine_tuning.py                  # writes results/fine_tuning.json; 3 minutes on two CPU cores
+    python experiments/fine_tuning.py                  # writes results/fine_tuning.json
     python experiments/fine_tuning.py --seeds 1        # prints, and writes nothing
 
 The three runs are `run_on` with `net.weights`, `optimizer.frozen` and a tenth of `optimizer.learning_rate`; the head
 starts anew by itself, since its classes are others.
+
+Expected: not as claimed. In one seed, 91.06 % after 10 steps of the head and 10 of all, against 93.85 % from scratch
+in 20 steps at the better of two rates: twenty pictures of a digit teach a new net enough.
 
 Reference: Yosinski, Clune, Bengio and Lipson (2014), "How transferable are features in deep neural networks?".
 """

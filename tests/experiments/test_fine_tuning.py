@@ -23,7 +23,7 @@ def test_three_runs_are_made_of_weights_and_frozen_layers(tmp_path, monkeypatch)
     monkeypatch.setattr(fine_tuning, "STEPS", 1)
     found = fine_tuning.measure(tmp_path, fine_tuning.Options(epochs=0.05), seed=0)
     assert set(found) == {"head alone", "fine-tuned", "from scratch"}
-    first, head, tuned, scratch = (result.state.params for result in results)
+    first, head, tuned, scratch, _ = (result.state.params for result in results)
     np.testing.assert_array_equal(head["conv1"]["kernel"], first["conv1"]["kernel"])
     assert not np.array_equal(tuned["conv1"]["kernel"], head["conv1"]["kernel"])
     assert not np.array_equal(scratch["conv1"]["kernel"], first["conv1"]["kernel"])

@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnjax.data import ArraySource
+from cnnjax.data import ArraySource, RandomCrop, ReadPictures, decode_example
 from cnnjax.data.batches.resident import gather
-from cnnjax.data.pictures.random_crop import RandomCrop
 from cnnjax.settings import Loading, Training
-from cnnjax.train import Reading, parallel
-from cnnjax.train.feed import AS_THEY_COME, open_feed
+from cnnjax.train import parallel
+from cnnjax.train.feed import open_feed
 
 PICTURES = np.arange(10 * 12, dtype=np.uint8).reshape(10, 2, 2, 3)
 SOURCE = ArraySource({"image": PICTURES, "label": np.arange(10) % 3})
 
 
-def opened(*, read=AS_THEY_COME, **settings):
+def opened(*, read=decode_example, anew=False, **settings):
     one = parallel.Parallel(parallel.make_mesh(1))
     quiet = Console(file=io.StringIO())
-    return open_feed(SOURCE, Training(**{"batch_size": 4} | settings), one, read=read, on_fault=print, console=quiet)
+    return open_feed(
+        SOURCE, Training(**{"batch_size": 4} | settings), one, read=read, anew=anew, on_fault=print, console=quiet
+    )
 
 
 @pytest.mark.parametrize("read", ["shuffled", "once"])
@@ -37,8 +38,9 @@ def test_resident_and_streamed_batches_are_the_same(read):
 
 
 def test_random_crops_are_streamed():
-    assert not opened(read=Reading((2, 2), random_crop=RandomCrop(area=(0.5, 1.0)))).examples
-    assert opened(read=Reading((2, 2))).examples
+    """Every reading of an example is another, so none can be kept."""
+    assert not opened(read=ReadPictures((2, 2), random_crop=RandomCrop(area=(0.5, 1.0))), anew=True).examples
+    assert opened(read=ReadPictures((2, 2))).examples
 
 
 def test_a_sample_is_the_shape_of_a_batch():
