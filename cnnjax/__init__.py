@@ -1,23 +1,12 @@
 """cnnjax: a functional CNN research toolkit on JAX, Flax and Optax.
 
-The rooms, from the ground up: `functional` (arrays in, arrays out), `view` (what is for the eye), `layers`, `models`,
-`data`, `tasks`, `train`, `analysis` and `report`. Each is imported when it is first used, so `import cnnjax` costs
-nothing.
+The rooms, from the ground up: `settings`, `functional` (arrays in, arrays out), `view` (what is for the eye), `layers`,
+`models`, `data`, `tasks`, `train`, `analysis`, `report` and `experiment`. Rooms and names are imported when they are
+first used, so `import cnnjax` costs nothing.
 """
 
-import importlib
-from types import ModuleType
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_ROOMS = ("functional", "view", "layers", "models", "data", "tasks", "train", "analysis", "report")
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module 'cnnjax' has no attribute {name!r}; its rooms are {', '.join(_ROOMS)}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -25,7 +25,7 @@ from rich.progress import track
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
@@ -103,12 +103,12 @@ def main(options: Options) -> None:
             contexts.setdefault(name, found)
     if not records:
         raise ValueError(f"sizes={options.sizes} are too small for {', '.join(options.models)}")
-    parts = [Part("windows", "Windows that gain context", Records(records, draw_windows))]
+    parts = [ResultSection("windows", "Windows that gain context", Records(records, draw_windows))]
     for name, found in contexts.items():
         side = found.picture[0]
-        parts.append(Part(f"context_{name}", f"{name} at {side} pixels, layer by layer", found))
+        parts.append(ResultSection(f"context_{name}", f"{name} at {side} pixels, layer by layer", found))
     measured = {"nets": len(contexts), "windows": records}
-    page = write_analyses(options.out, "Layers that gain no more context", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, "Layers that gain no more context", parts, claim=CLAIM, measured=measured)
     console.print(f"{Records(records, draw_windows)}\npage: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

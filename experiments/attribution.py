@@ -24,24 +24,12 @@ from rich.console import Console
 
 from cnnjax import analysis
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
-from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.experiment import QUICK, trained_network
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
 RESULTS = Path(__file__).parent / "results" / "attribution"
-
-QUICK = Experiment(
-    model="convnet",
-    data="digits",
-    image_size=28,
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Options:
 def main(options: Options) -> None:
     """Explains, checks and writes the folder."""
     console, key = Console(), jax.random.key(options.seed)
-    trained = trained_network(options.run_dir, QUICK, console=console)
+    trained = trained_network(options.run_dir, QUICK["convnet"], console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
     with console.status("explaining"):
         found = analysis.explain(key, trained, pictures, layer=options.layer, classes=trained.classes)
@@ -80,12 +68,10 @@ def main(options: Options) -> None:
     with console.status("drawing weights anew"):
         check = analysis.sanity_check(
             key,
-            trained.model,
-            trained.variables,
+            trained,
             pictures,
             targets=targets,
             layer=options.layer,
-            prepare=trained.prepare,
             methods=[
                 m for m in ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM") if m in found.maps
             ],
@@ -93,7 +79,7 @@ def main(options: Options) -> None:
     classes = tuple(range(len(trained.classes)))
     with console.status("climbing"):
         ideal, answers = analysis.activation_maximization(
-            key, trained, trained.image_shape, classes, steps=options.ascent
+            key, trained, (1, *trained.image_shape), channels=classes, steps=options.ascent
         )
 
     def draw_ideal() -> Figure:
@@ -105,10 +91,10 @@ def main(options: Options) -> None:
 
     total = found.maps["integrated gradients"].reshape(len(pictures), -1).sum(axis=1)
     incomplete = float(np.abs(total - gained).max() / np.abs(gained).max())
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
+    name = trained.title
     parts = [
-        Part("explanations", "What the answers rest on", found, drawings={"ideal_pictures": draw_ideal}),
-        Part("sanity", "With weights drawn anew", check, "From the output down to the first layer."),
+        ResultSection("explanations", "What the answers rest on", found, drawings={"ideal_pictures": draw_ideal}),
+        ResultSection("sanity", "With weights drawn anew", check, "From the output down to the first layer."),
     ]
     measured = {
         "incompleteness_of_integrated_gradients": incomplete,
@@ -116,7 +102,7 @@ def main(options: Options) -> None:
         "rank_correlation_with_a_new_output": {method: line[1] for method, line in check.correlations.items()},
         "rank_correlation_with_all_new": {method: line[-1] for method, line in check.correlations.items()},
     }
-    page = write_analyses(options.out, f"What {name} looks at", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"What {name} looks at", parts, claim=CLAIM, measured=measured)
     console.print(
         f"{name}: integrated gradients are complete to {incomplete:.1e}\n{check}\npage: {page}", highlight=False
     )

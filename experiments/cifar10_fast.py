@@ -16,33 +16,35 @@ Reference: Page (2018), "How to Train Your ResNet"; Jordan (2024), "94% on CIFAR
 
 from pathlib import Path
 
+from cnnjax import Augmentation, ClassificationSettings, Experiment, Net, Optimizer, PictureData, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 
 ACCELERATOR = Experiment(
-    model="resnet9",
-    data="tfds:cifar10",
-    epochs=24,
-    batch_size=512,
-    label_smoothing=0.2,
-    # Page's rate of 0.4 and decay of 5e-4 are per example of a mean of 512, at a momentum of 0.9.
-    optimizer=Optimizer(name="nesterov", learning_rate=0.4, weight_decay=5e-4),
-    schedule=Schedule(name="linear", warmup=5 / 24),
-    augmentation=Augmentation(shift=4, flip=True, cutout=8),
-    average=0.99,
-    steps_per_call=16,
+    net=Net("resnet9"),
+    pictures=PictureData("tfds:cifar10", augmentation=Augmentation(shift=4, flip=True, cutout=8)),
+    task=ClassificationSettings(label_smoothing=0.2),
+    training=Training(
+        epochs=24,
+        batch_size=512,
+        # Page's rate of 0.4 and decay of 5e-4 are per example of a mean of 512, at a momentum of 0.9.
+        optimizer=Optimizer(name="nesterov", learning_rate=0.4, weight_decay=5e-4),
+        schedule=Schedule(name="linear", warmup=5 / 24),
+        average=0.99,
+        steps_per_call=16,
+    ),
 )
 
 CPU = Experiment(
-    model="resnet20",
-    data="tfds:cifar10",
-    steps=2700,
-    batch_size=128,
-    label_smoothing=0.1,
-    optimizer=Optimizer(name="nesterov", learning_rate=0.3, weight_decay=5e-4),
-    schedule=Schedule(name="linear", warmup=0.2),
-    augmentation=Augmentation(shift=2, flip=True),
-    average=0.99,
+    net=Net("resnet20"),
+    pictures=PictureData("tfds:cifar10", augmentation=Augmentation(shift=2, flip=True)),
+    task=ClassificationSettings(label_smoothing=0.1),
+    training=Training(
+        steps=2700,
+        batch_size=128,
+        optimizer=Optimizer(name="nesterov", learning_rate=0.3, weight_decay=5e-4),
+        schedule=Schedule(name="linear", warmup=0.2),
+        average=0.99,
+    ),
 )
 
 if __name__ == "__main__":

@@ -13,28 +13,18 @@ deviation of seeds 0 to 2); at most 29 s a run on two CPU cores.
 from dataclasses import replace
 from pathlib import Path
 
+from cnnjax import Augmentation, PictureData
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.experiment import QUICK
 
-DIGITS = Experiment(
-    model="convnet",
-    data="digits",
-    image_size=28,
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
+DIGITS = QUICK["convnet"]
 
 # The first 8,000 to train, the last 2,000 to test.
 MNIST = replace(
-    DIGITS,
-    data="idx:mnist",
-    train_split="all[:8000]",
-    test_split="all[8000:]",
-    image_size=None,
-    epochs=6,
+    DIGITS.with_training(epochs=6),
+    pictures=PictureData(
+        "idx:mnist", train_split="all[:8000]", test_split="all[8000:]", augmentation=Augmentation(shift=2)
+    ),
 )
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from rich.progress import track
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
@@ -155,10 +155,10 @@ def main(options: Options) -> None:
         **{f"{kind}_as_published": f"{sum(found)} of {len(found)}" for kind, found in counts.items()},
         "costs": records,
     }
-    page = write_analyses(
+    page = write_experiment_page(
         options.out,
         "What the zoo costs",
-        [Part("costs", "Costs", Records(records, draw_costs, (COLUMNS,), SHOWN))],
+        [ResultSection("costs", "Costs", Records(records, draw_costs, (COLUMNS,), SHOWN))],
         claim=CLAIM,
         measured=measured,
     )

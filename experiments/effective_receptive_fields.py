@@ -18,7 +18,7 @@ Networks".
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,25 +32,13 @@ from rich.progress import track
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
+from cnnjax.experiment import QUICK, trained_network
 from cnnjax.functional import correlate
-from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
 RESULTS = Path(__file__).parent / "results" / "effective_receptive_fields"
-
-# Trained where no run is given: a minute on two cores.
-QUICK = Experiment(
-    model="resnet20",
-    data="digits",
-    epochs=15,
-    batch_size=128,
-    optimizer=Optimizer(name="nesterov", learning_rate=0.1, weight_decay=5e-4),
-    schedule=Schedule(name="linear", warmup=0.2),
-    augmentation=Augmentation(shift=2),
-)
 
 DEPTHS = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 
@@ -159,7 +147,7 @@ def grow(seed: int) -> list[dict[str, Any]]:
                 "size_uniform": uniform.size,
                 "ratio_uniform": uniform.ratio,
                 "ratio_random": random.ratio,
-                "gaussian_fit_uniform": uniform.fit,
+                "gaussian_fit_uniform": uniform.r_squared,
             }
         )
     return records
@@ -178,7 +166,7 @@ def measure(net: str, function: Callable[[Any], Any], images: Any, layers: list[
                 "effective_size": found.size,
                 "ratio": found.ratio,
                 "sigma": float(np.mean(found.sigma)),
-                "gaussian_fit": found.fit,
+                "gaussian_fit": found.r_squared,
             }
         )
     return rows
@@ -197,32 +185,25 @@ def main(options: Options) -> None:
     for name in track(options.zoo, "fresh weights", console=console, transient=True):
         model, shape = models.create(name), (2, *models.image_shape(name))
         images = jax.random.normal(key, shape)
-        variables = models.initialize(model, key, images)
-
-        def apply(x: Any, model: Any = model, variables: Any = variables) -> Any:
-            return model.apply(variables, x)
-
-        zoo += measure(name, apply, images, stages_of(model))
-    trained = trained_network(options.run_dir, QUICK, console=console)
+        variables = models.initialize(key, model, images)
+        zoo += measure(name, models.bind(model, variables), images, stages_of(model))
+    trained = trained_network(options.run_dir, QUICK["resnet20"], console=console)
     pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-    fresh = models.initialize(trained.model, key, trained.prepare(pictures))
+    fresh = models.initialize(key, trained.model, trained.prepare(pictures))
     layers = stages_of(trained.model)
-
-    def before(x: Any) -> Any:
-        return trained.model.apply(fresh, trained.prepare(x))
-
+    before = replace(trained, variables=fresh)
     lines = measure("before training", before, pictures, layers) + measure("after training", trained, pictures, layers)
     last = [analysis.effective_receptive_field(net, pictures, layer=layers[-1]) for net in (before, trained)]
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
+    name = trained.title
     title = f"{name}, before and after training"
     parts = [
-        Part(
+        ResultSection(
             "linear_stacks",
             "Linear stacks",
             Records(growth, draw_growth),
             "The deviation grows with the root of the depth.",
         ),
-        Part(
+        ResultSection(
             "training",
             title,
             Records(lines, partial(draw_fields, title)),
@@ -232,7 +213,9 @@ def main(options: Options) -> None:
     if zoo:
         text = "On the grey line: all is used."
         parts.append(
-            Part("zoo", "Fresh weights", Records(zoo, partial(draw_fields, "The zoo with fresh weights")), text)
+            ResultSection(
+                "zoo", "Fresh weights", Records(zoo, partial(draw_fields, "The zoo with fresh weights")), text
+            )
         )
     off = max(abs(row["sigma_uniform"] / row["law"] - 1) for row in growth)
     measured = {
@@ -244,7 +227,7 @@ def main(options: Options) -> None:
         "training": lines,
         "zoo": zoo,
     }
-    page = write_analyses(options.out, "Effective receptive fields", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, "Effective receptive fields", parts, claim=CLAIM, measured=measured)
     console.print(
         f"uniform kernels follow the root within {off:.2e}; {name}, {layers[-1]}: {last[0].ratio:.1%} of the"
         f" theoretical field before and {last[1].ratio:.1%} after training; page: {page}",

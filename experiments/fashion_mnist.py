@@ -16,18 +16,19 @@ Algorithms".
 
 from pathlib import Path
 
+from cnnjax import Augmentation, ClassificationSettings, Experiment, Net, Optimizer, PictureData, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 
 EXPERIMENT = Experiment(
-    model="convnet",
-    data="idx:fashion-mnist",
-    epochs=15,
-    batch_size=128,
-    label_smoothing=0.1,
-    optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2, flip=True),
+    net=Net("convnet"),
+    pictures=PictureData("idx:fashion-mnist", augmentation=Augmentation(shift=2, flip=True)),
+    task=ClassificationSettings(label_smoothing=0.1),
+    training=Training(
+        epochs=15,
+        batch_size=128,
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
+        schedule=Schedule(name="one_cycle"),
+    ),
 )
 
 if __name__ == "__main__":

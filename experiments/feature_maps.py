@@ -29,23 +29,12 @@ from rich.console import Console
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.data.decode import decode_image, fit_image
-from cnnjax.experiment import trained_network
-from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.data import decode_image, fit_image
+from cnnjax.experiment import QUICK, trained_network
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import figures
 
 RESULTS = Path(__file__).parent / "results" / "feature_maps"
-
-QUICK = Experiment(
-    model="lenet5",
-    data="digits",
-    epochs=30,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 # Layers that are compared and drawn; of more, so many spread evenly.
 MOST_LAYERS = 12
@@ -78,11 +67,11 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A function of pictures from 0 to 1, with its parameters, pictures and a name."""
+    """A function of pictures from 0 to 1, with the weights behind it, pictures and a name."""
 
     name: str
     function: Callable[[Any], Any]
-    params: Any
+    bound: models.Bound
     pictures: np.ndarray
 
 
@@ -93,20 +82,20 @@ def open_net(options: Options, console: Console) -> Net:
         key = jax.random.key(options.seed)
         count = min(options.examples, 8 if options.picture is None else 1)
         pictures = np.asarray(jax.random.uniform(key, (count, *shape)), np.float32)
-        variables = models.initialize(model, key, pictures)
+        variables = models.initialize(key, model, pictures)
         name = f"{options.model} with fresh weights, on noise"
-        net = Net(name, lambda x: model.apply(variables, 2 * x - 1), variables["params"], pictures)
+        bound = models.bind(model, variables)
+        net = Net(name, lambda x: bound(2 * x - 1), bound, pictures)
     else:
-        trained = trained_network(options.run_dir, QUICK, console=console)
+        trained = trained_network(options.run_dir, QUICK["lenet5"], console=console)
         pictures, _ = trained.test_pictures(options.examples, data_dir=options.data_dir)
-        name = f"{trained.settings['model']} trained on {trained.settings['data']}"
-        net = Net(name, trained, trained.variables["params"], pictures)
+        net = Net(f"trained {trained.title}", trained, trained, pictures)
     if options.picture is None:
         return net
     size, channels = net.pictures.shape[1:3], net.pictures.shape[-1]
     pixels = fit_image(decode_image(options.picture.read_bytes(), channels=channels), size, "cover")
     own = (pixels.reshape(1, *size, channels) / 255).astype(np.float32)
-    return Net(f"{net.name}, on {options.picture.name}", net.function, net.params, np.concatenate([own, net.pictures]))
+    return Net(f"{net.name}, on {options.picture.name}", net.function, net.bound, np.concatenate([own, net.pictures]))
 
 
 def choose_layers(fields: analysis.ReceptiveFields, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,12 +112,11 @@ def main(options: Options) -> None:
     console = Console()
     net = open_net(options, console)
     pictures = jnp.asarray(net.pictures)
-    fields = analysis.receptive_field(net.function, pictures[:1].shape, gates=False)
+    fields = analysis.receptive_field(net.function, pictures[:1].shape)
     names = choose_layers(fields, options.layers)
-    find = jax.jit(lambda x: analysis.feature_maps(net.function, x, names=names))
+    find = jax.jit(lambda x: analysis.feature_maps(net.function, x, layers=names))
     batches = [find(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]
-    # A compiled function sorts the names that it gives.
-    order = [layer.name for layer in fields.layers if layer.name in batches[0]]
+    order = [*batches[0]]
     maps: dict[str, np.ndarray] = {
         name: np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in order
     }
@@ -137,30 +125,32 @@ def main(options: Options) -> None:
         f"maps_{name.replace('/', '_')}": partial(figures.feature_maps, array, name=name)
         for name, array in first.items()
     }
-    if (kernel := analysis.first_kernel(net.params, pictures.shape[-1])) is not None:
+    if (kernel := analysis.first_kernel(net.bound, pictures.shape[-1])) is not None:
         drawings = {"filters": partial(figures.filters, kernel[1], name=kernel[0]), **drawings}
     statistics = analysis.feature_statistics(maps)
-    parts = [Part("statistics", "Statistics by layer", statistics, drawings=drawings)]
+    parts = [ResultSection("statistics", "Statistics by layer", statistics, drawings=drawings)]
     measured: dict[str, Any] = {"net": net.name, "pictures": len(pictures), "layers": len(maps)}
     if len(pictures) > 3:
         similarity = analysis.similarity(maps, debiased=False)  # as in the paper
         parts.append(
-            Part("similarity", "Similarity of layers", similarity, "1 for maps that are equal but for a rotation.")
+            ResultSection(
+                "similarity", "Similarity of layers", similarity, "1 for maps that are equal but for a rotation."
+            )
         )
         neighbours = np.diagonal(similarity.values, offset=1)
         measured["similarity_of_first_and_last_layer"] = float(similarity.values[0, -1])
         measured["least_similarity_of_neighbours"] = float(neighbours.min()) if len(neighbours) else 1.0
         count = min(6, len(pictures) - 1)
         nearest = analysis.nearest_examples(maps[order[-1]], net.pictures, count=count)
-        parts.append(Part("neighbours", "Nearest examples by the last layer", nearest))
+        parts.append(ResultSection("neighbours", "Nearest examples by the last layer", nearest))
     spread = [name for name in maps if maps[name].ndim == 4 and None not in fields[name].stride]
     if spread:
         layer = spread[len(spread) // 2]
-        top = analysis.top_patches(maps[layer], fields[layer], net.pictures, count=min(8, len(pictures)))
+        top = analysis.top_patches(net.function, net.pictures, layer=layer, count=min(8, len(pictures)))
         text = "Each patch is the unit's whole receptive field; grey lies beyond the picture."
-        parts.append(Part("top_patches", f"What activates {layer} most", top, text))
+        parts.append(ResultSection("top_patches", f"What activates {layer} most", top, text))
     measured["sparsity"] = {layer.name: layer.sparsity for layer in statistics.layers}
-    page = write_analyses(options.out, f"Feature maps of {net.name}", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"Feature maps of {net.name}", parts, claim=CLAIM, measured=measured)
     said = ""
     if "similarity_of_first_and_last_layer" in measured:
         said = (

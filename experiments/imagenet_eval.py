@@ -30,7 +30,7 @@ from rich.progress import track
 from cnnjax import models
 from cnnjax.cli import one_line_errors
 from cnnjax.data import Source, fit_image, open_source
-from cnnjax.data.sources import read_example
+from cnnjax.data.sources.source import read_example
 from cnnjax.models.weights import load_torch_weights
 
 # ImageNet's, on the scale of 0 to 1: what torchvision's and most of timm's weights were trained with.

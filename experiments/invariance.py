@@ -26,26 +26,14 @@ import tyro
 from rich.console import Console
 
 from cnnjax import analysis
-from cnnjax.analysis import transforms
+from cnnjax.analysis import changes
 from cnnjax.cli import one_line_errors
-from cnnjax.experiment import trained_network
-from cnnjax.report.analyses import Part, write_analyses
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.experiment import QUICK, trained_network
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure
 
 RESULTS = Path(__file__).parent / "results" / "invariance"
-
-QUICK = Experiment(
-    model="convnet",
-    data="digits",
-    image_size=28,
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
 
 
 @dataclass(frozen=True)
@@ -71,10 +59,10 @@ class Options:
     out: Path = RESULTS
 
 
-def examples_of(pictures: np.ndarray, changes: tuple[analysis.Transform, ...], seed: int) -> Figure:
-    """The first picture under every transform, at its middle severity."""
+def examples_of(pictures: np.ndarray, tried: tuple[analysis.Change, ...], seed: int) -> Figure:
+    """The first picture under every change, at its middle severity."""
     shown = [plots.Tile(pictures[0], "as it is")]
-    for change in changes:
+    for change in tried:
         severity = change.severities[len(change.severities) // 2]
         changed = change.apply(jax.random.key(seed), jnp.asarray(pictures[:2]), severity)
         shown.append(plots.Tile(np.asarray(changed[0]), f"{change.name}\n{severity:g} {change.unit}"))
@@ -84,23 +72,25 @@ def examples_of(pictures: np.ndarray, changes: tuple[analysis.Transform, ...], s
 def main(options: Options) -> None:
     """Changes the pictures in every way and writes the folder."""
     console = Console()
-    trained = trained_network(options.run_dir, QUICK, console=console)
+    trained = trained_network(options.run_dir, QUICK["convnet"], console=console)
     pictures, labels = trained.test_pictures(options.examples, data_dir=options.data_dir)
     border = np.concatenate([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], axis=1)
     fill = float(border.mean()) if options.fill is None else options.fill
-    changes = transforms.challenges(min(pictures.shape[1:3]), fill=fill)
+    tried = changes.challenges(min(pictures.shape[1:3]), fill=fill)
     layers = options.layers or tuple(stage.name for stage in getattr(trained.model, "stages", ()))
-    with console.status(f"{len(changes)} changes of {len(pictures)} pictures"):
+    with console.status(f"{len(tried)} changes of {len(pictures)} pictures"):
         found = analysis.invariance(
-            jax.random.key(options.seed), trained, pictures, labels=labels, transforms=changes, layers=layers
+            jax.random.key(options.seed), trained, pictures, labels=labels, changes=tried, layers=layers
         )
-    name = f"{trained.settings['model']} on {trained.settings['data']}"
-    drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, changes, options.seed)}
+    name = trained.title
+    drawings: dict[str, Any] = {"changes": partial(examples_of, pictures, tried, options.seed)}
     if layers:
         drawings["equivariance"] = found.draw_equivariance
-    part = Part("responses", "Answers to changed pictures", found, "Over the severity of each change.", drawings)
+    part = ResultSection(
+        "responses", "Answers to changed pictures", found, "Over the severity of each change.", drawings
+    )
     worst = {
-        change.name: min(r.accuracy or 0.0 for r in found.responses if r.transform == change.name) for change in changes
+        change.name: min(r.accuracy or 0.0 for r in found.responses if r.change == change.name) for change in tried
     }
     measured = {
         "accuracy": found.accuracy,
@@ -109,7 +99,7 @@ def main(options: Options) -> None:
         "lowest_accuracy": worst,
         "responses": found.rows(),
     }
-    page = write_analyses(options.out, f"Invariance of {name}", [part], claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, f"Invariance of {name}", [part], claim=CLAIM, measured=measured)
     least = ", ".join(f"{change} {accuracy:.0%}" for change, accuracy in worst.items())
     console.print(
         f"{name}: {found.accuracy:.1%} right; at the worst severity: {least}; page: {page}",

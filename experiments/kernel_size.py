@@ -13,27 +13,21 @@ of about 0.4 over three seeds (one of the 359 test digits is 0.28 %); two and a 
 Reference: Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", section 2.3.
 """
 
-import dataclasses
 import io
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
 
-from cnnjax import analysis, models
+from cnnjax import Net, analysis, models, run
 from cnnjax.cli import one_line_errors
-from cnnjax.data import augment, open_source
-from cnnjax.data.statistics import channel_statistics
-from cnnjax.experiment import make_augment
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.experiment import QUICK
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.report.results import mean_and_deviation
-from cnnjax.tasks import Classification
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule, fit
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 
@@ -74,22 +68,12 @@ def draw_variants(rows: Sequence[dict[str, Any]]) -> Figure:
     )
 
 
-def train(model: models.Model, experiment: Experiment) -> float:
-    """The accuracy on the test digits after training."""
-    train_source, test_source = (open_source("digits", split) for split in ("train", "test"))
-    pixels = channel_statistics(train_source)
+def accuracy(options: Mapping[str, Any], epochs: int, seed: int) -> float:
+    """The accuracy on the test digits of the net with these options, after training."""
+    experiment = replace(QUICK["convnet"], net=Net("convnet", options=options)).with_training(epochs=epochs, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        result = fit(
-            model,
-            Classification(train_source.info.classes),
-            train_source,
-            test_source,
-            dataclasses.replace(experiment, run_dir=Path(folder) / "run"),
-            prepare=partial(augment.standardize, mean=pixels.mean, deviation=pixels.deviation),
-            augment=make_augment(experiment.augmentation, num_classes=10),
-            console=Console(file=io.StringIO()),
-        )
-    return result.evaluation.summary["accuracy"]
+        outcome = run(experiment.with_training(run_dir=Path(folder) / "run"), console=Console(file=io.StringIO()))
+    return outcome.training.evaluation.summary["accuracy"]
 
 
 def main(options: Options) -> None:
@@ -98,23 +82,12 @@ def main(options: Options) -> None:
         raise ValueError(f"seeds={options.seeds}, epochs={options.epochs}; expected numbers above 0")
     console, records = Console(), []
     for name, (side, convs) in VARIANTS.items():
-        model = models.create("convnet", kernel_size=side, convs=convs, features=(16, 32))
-        found = analysis.summary(model, (1, SIZE, SIZE, 1))
+        net = {"kernel_size": side, "convs": convs, "features": (16, 32)}
+        found = analysis.summary(models.create("convnet", **net), (1, SIZE, SIZE, 1))
         accuracies = []
         for seed in range(options.seeds):
-            experiment = Experiment(
-                model="convnet",
-                data="digits",
-                image_size=SIZE,
-                epochs=options.epochs,
-                batch_size=64,
-                optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
-                schedule=Schedule(name="one_cycle"),
-                augmentation=Augmentation(shift=2),
-                seed=seed,
-            )
             with console.status(f"{name}, seed {seed}"):
-                accuracies.append(train(model, experiment))
+                accuracies.append(accuracy(net, options.epochs, seed))
         last = found.fields["pool2"]
         records.append(
             {
@@ -131,9 +104,11 @@ def main(options: Options) -> None:
         )
         console.print(f"{name}: {records[-1]['accuracy']:.2%} +- {records[-1]['deviation']:.2%}", highlight=False)
     text = "Convolutions of 16 and 32 channels, each followed by a pool; the dense layers are the same in all."
-    parts = [Part("variants", "Windows of other sizes", Records(records, draw_variants), text)]
+    parts = [ResultSection("variants", "Windows of other sizes", Records(records, draw_variants), text)]
     measured = {"seeds": options.seeds, "epochs": options.epochs, "variants": records}
-    page = write_analyses(options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(
+        options.out, "What if the kernel is 5 instead of 3?", parts, claim=CLAIM, measured=measured
+    )
     console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
 

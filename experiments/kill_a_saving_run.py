@@ -52,7 +52,7 @@ def first_state() -> TrainState:
     return TrainState(
         step=jnp.int32(0),
         params=params,
-        batch_stats={},
+        model_state={},
         opt_state=optax.trace(0.9).init(params),
         key=jax.random.key(7),
         guard=guard,
@@ -68,7 +68,7 @@ def is_state_of(step: int, state: TrainState) -> bool:
         "moment": np.full(SHAPE, step, np.float32),
         "mask": np.ones(64, jnp.bfloat16),
         "key": np.asarray([0, 7], np.uint32),
-        "since": np.int32(step),
+        "good_steps": np.int32(step),
     }
     found = {
         "step": state.step,
@@ -76,7 +76,7 @@ def is_state_of(step: int, state: TrainState) -> bool:
         "moment": state.opt_state.trace["kernel"],
         "mask": state.params["mask"],
         "key": jax.random.key_data(state.key),
-        "since": state.guard.since,
+        "good_steps": state.guard.good_steps,
     }
     arrays = {name: np.asarray(array) for name, array in found.items()}
     return all(
@@ -97,7 +97,7 @@ def train_and_save(folder: Path) -> None:
             step=state.step + 1,
             params=state.params | {"kernel": state.params["kernel"] + 1},
             opt_state=state.opt_state._replace(trace=trace | {"kernel": trace["kernel"] + 1}),
-            guard=state.guard._replace(since=state.guard.since + 1),
+            guard=state.guard._replace(good_steps=state.guard.good_steps + 1),
         )
 
     state = first_state()

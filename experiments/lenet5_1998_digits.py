@@ -14,30 +14,33 @@ deviation of seeds 0 to 2); at most 61 s a run on two CPU cores, for MNIST 99 s.
 from dataclasses import replace
 from pathlib import Path
 
+from cnnjax import Augmentation, ClassificationSettings, Experiment, Net, Optimizer, PictureData, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 
 # Smoothed labels keep the distances small: without them the softmax of squared distances soon saturates.
 DIGITS = Experiment(
-    model="lenet5_1998",
-    data="digits",
-    epochs=80,
-    batch_size=64,
-    label_smoothing=0.1,
-    optimizer=Optimizer(name="adamw", learning_rate=4e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
+    net=Net("lenet5_1998"),
+    pictures=PictureData("digits", augmentation=Augmentation(shift=2)),
+    task=ClassificationSettings(label_smoothing=0.1),
+    training=Training(
+        epochs=80,
+        batch_size=64,
+        optimizer=Optimizer(name="adamw", learning_rate=4e-3, weight_decay=1e-2),
+        schedule=Schedule(name="one_cycle"),
+    ),
 )
 
 # The first 8,000 to train, the last 2,000 to test.
 MNIST = replace(
-    DIGITS,
-    data="idx:mnist",
-    train_split="all[:8000]",
-    test_split="all[8000:]",
-    image_size=32,
-    fit="pad",
-    epochs=30,
+    DIGITS.with_training(epochs=30),
+    pictures=PictureData(
+        "idx:mnist",
+        train_split="all[:8000]",
+        test_split="all[8000:]",
+        image_size=32,
+        resize_by="pad",
+        augmentation=Augmentation(shift=2),
+    ),
 )
 
 if __name__ == "__main__":

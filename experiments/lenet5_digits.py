@@ -13,17 +13,9 @@ Expected: 99.05 % +- 0.32 % (mean and deviation of seeds 0 to 4), 13 to 20 s a r
 from pathlib import Path
 
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
+from cnnjax.experiment import QUICK
 
-EXPERIMENT = Experiment(
-    model="lenet5",
-    data="digits",
-    epochs=25,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
-)
+EXPERIMENT = QUICK["lenet5"]
 
 if __name__ == "__main__":
     experiment_main(EXPERIMENT, Path(__file__).parent / "results" / "lenet5_digits.json")

@@ -11,21 +11,25 @@ Expected: 99.08 % +- 0.10 % (mean and deviation of seeds 0 to 2), 44 to 53 s a r
 
 from pathlib import Path
 
+from cnnjax import Augmentation, Experiment, Net, Optimizer, PictureData, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 
 EXPERIMENT = Experiment(
-    model="lenet5",
-    data="idx:mnist",
-    train_split="all[:8000]",
-    test_split="all[8000:]",
-    image_size=32,
-    fit="pad",
-    epochs=15,
-    batch_size=64,
-    optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=2),
+    net=Net("lenet5"),
+    pictures=PictureData(
+        "idx:mnist",
+        train_split="all[:8000]",
+        test_split="all[8000:]",
+        image_size=32,
+        resize_by="pad",
+        augmentation=Augmentation(shift=2),
+    ),
+    training=Training(
+        epochs=15,
+        batch_size=64,
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=1e-2),
+        schedule=Schedule(name="one_cycle"),
+    ),
 )
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from rich.progress import track
 
 from cnnjax import analysis, models
 from cnnjax.cli import one_line_errors
-from cnnjax.report.analyses import Part, write_analyses
+from cnnjax.report.experiment_page import ResultSection, write_experiment_page
 from cnnjax.view import plots
 from cnnjax.view.result import Figure, Records
 from cnnjax.view.table import format_extent
@@ -179,7 +179,7 @@ def main(options: Options) -> None:
         variants = [{}, *(variant for model, variant, *_ in PUBLISHED if model == name and variant)]
         scan = {"scan": True} if "scan" in models.options_of(name) else {}
         fields = {
-            repr(variant): analysis.receptive_field(models.create(name, **variant, **scan), shape, gates=False)
+            repr(variant): analysis.receptive_field(models.create(name, **variant, **scan), shape)
             for variant in variants
         }
         plain = fields[repr({})]
@@ -199,19 +199,25 @@ def main(options: Options) -> None:
         )
         compared += compare(name, fields)
         example = plain if name == "vgg16" or example is None else example
-    parts = [Part("zoo", "The zoo", Records(zoo, draw_zoo), "Gates left out; on one picture of the size of the paper.")]
+    parts = [
+        ResultSection(
+            "zoo", "The zoo", Records(zoo, draw_zoo), "Gates left out; on one picture of the size of the paper."
+        )
+    ]
     if compared:
         text = "A point on the line is a layer whose receptive field is the published one."
         said = f"{sum(row['equal'] for row in compared)} of {len(compared)} published numbers are equal."
         comparison = Records(compared, draw_comparison, (said,))
-        parts.insert(0, Part("published", "Published and found", comparison, text))
+        parts.insert(0, ResultSection("published", "Published and found", comparison, text))
     if example is not None:
         parts.append(
-            Part("layers", "Layer by layer: one of the nets", example, "The field of each layer's centre unit.")
+            ResultSection(
+                "layers", "Layer by layer: one of the nets", example, "The field of each layer's centre unit."
+            )
         )
     equal = sum(row["equal"] for row in compared)
     measured = {"models": len(zoo), "equal_to_published": f"{equal} of {len(compared)}", "compared": compared}
-    page = write_analyses(options.out, "Receptive fields of the zoo", parts, claim=CLAIM, measured=measured)
+    page = write_experiment_page(options.out, "Receptive fields of the zoo", parts, claim=CLAIM, measured=measured)
     console.print(
         f"{equal} of {len(compared)} published numbers are equal; {len(zoo)} models; page: {page}", highlight=False
     )

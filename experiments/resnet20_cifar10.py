@@ -14,28 +14,30 @@ nothing else runs, which is about 45 minutes a seed. The first two seeds were in
 
 from pathlib import Path
 
+from cnnjax import Augmentation, Experiment, Net, Optimizer, PictureData, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Optimizer, Schedule
 
 ONE_CYCLE = Experiment(
-    model="resnet20",
-    data="tfds:cifar10",
-    epochs=10,
-    batch_size=128,
-    optimizer=Optimizer(name="nesterov", learning_rate=0.2, weight_decay=5e-4),
-    schedule=Schedule(name="one_cycle"),
-    augmentation=Augmentation(shift=4, flip=True),
+    net=Net("resnet20"),
+    pictures=PictureData("tfds:cifar10", augmentation=Augmentation(shift=4, flip=True)),
+    training=Training(
+        epochs=10,
+        batch_size=128,
+        optimizer=Optimizer(name="nesterov", learning_rate=0.2, weight_decay=5e-4),
+        schedule=Schedule(name="one_cycle"),
+    ),
 )
 
 # He et al. (2016), section 4.2: batches of 128, 64,000 steps, a tenth of the rate at one half and at three quarters.
 PAPER = Experiment(
-    model="resnet20",
-    data="tfds:cifar10",
-    steps=64_000,
-    batch_size=128,
-    optimizer=Optimizer(name="momentum", learning_rate=0.1, weight_decay=1e-4),
-    schedule=Schedule(name="step"),
-    augmentation=Augmentation(shift=4, flip=True),
+    net=Net("resnet20"),
+    pictures=PictureData("tfds:cifar10", augmentation=Augmentation(shift=4, flip=True)),
+    training=Training(
+        steps=64_000,
+        batch_size=128,
+        optimizer=Optimizer(name="momentum", learning_rate=0.1, weight_decay=1e-4),
+        schedule=Schedule(name="step"),
+    ),
 )
 
 if __name__ == "__main__":

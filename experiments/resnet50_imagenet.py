@@ -22,40 +22,45 @@ Minibatch SGD: Training ImageNet in 1 Hour"; Wightman, Touvron and Jegou (2021),
 
 from pathlib import Path
 
+from cnnjax import Augmentation, Experiment, Loading, Net, Optimizer, PictureData, Saving, Schedule, Training
 from cnnjax.cli import experiment_main
-from cnnjax.train import Augmentation, Experiment, Loading, Optimizer, Saving, Schedule
 
 BASELINE = Experiment(
-    model="resnet50",
-    data="folder:imagenet",
-    image_size=224,
-    fit="cover",
-    epochs=90,
-    batch_size=256,
-    optimizer=Optimizer(name="nesterov", learning_rate=0.1, weight_decay=1e-4),
-    # The first 5 of 90 epochs rise; a half-cosine follows, in place of the tenths at 30, 60 and 80.
-    schedule=Schedule(name="cosine", warmup=5 / 90),
-    augmentation=Augmentation(random_crop=True, flip=True),
-    loading=Loading(threads=16, unreadable="skip"),
-    saving=Saving(every=1000),
-    log_every=100,
+    net=Net("resnet50"),
+    pictures=PictureData(
+        "folder:imagenet", image_size=224, resize_by="cover", augmentation=Augmentation(random_crop=True, flip=True)
+    ),
+    training=Training(
+        epochs=90,
+        batch_size=256,
+        optimizer=Optimizer(name="nesterov", learning_rate=0.1, weight_decay=1e-4),
+        # The first 5 of 90 epochs rise; a half-cosine follows, in place of the tenths at 30, 60 and 80.
+        schedule=Schedule(name="cosine", warmup=5 / 90),
+        loading=Loading(threads=16, unreadable="skip"),
+        saving=Saving(every=1000),
+        log_every=100,
+    ),
 )
 
 # Table 2, column A3: batch 2,048, rate 8e-3, decay 0.02, warmup 5 of 100 epochs, mixup 0.1, CutMix 1, RandAugment.
 MODERN = Experiment(
-    model="resnet50",
-    data="folder:imagenet",
-    image_size=160,
-    fit="cover",
-    epochs=100,
-    batch_size=2048,
-    optimizer=Optimizer(name="lamb", learning_rate=8e-3, weight_decay=0.02),
-    schedule=Schedule(name="cosine", warmup=0.05),
-    augmentation=Augmentation(random_crop=True, flip=True, policy="rand_augment", mixup=0.1, cutmix=1.0),
-    average=0.9999,
-    loading=Loading(threads=16, unreadable="skip"),
-    saving=Saving(every=500),
-    log_every=50,
+    net=Net("resnet50"),
+    pictures=PictureData(
+        "folder:imagenet",
+        image_size=160,
+        resize_by="cover",
+        augmentation=Augmentation(random_crop=True, flip=True, policy="rand_augment", mixup=0.1, cutmix=1.0),
+    ),
+    training=Training(
+        epochs=100,
+        batch_size=2048,
+        optimizer=Optimizer(name="lamb", learning_rate=8e-3, weight_decay=0.02),
+        schedule=Schedule(name="cosine", warmup=0.05),
+        average=0.9999,
+        loading=Loading(threads=16, unreadable="skip"),
+        saving=Saving(every=500),
+        log_every=50,
+    ),
 )
 
 if __name__ == "__main__":

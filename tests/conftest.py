@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jaxtyping
@@ -24,8 +25,11 @@ tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-
 atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 os.environ["CNNJAX_CACHE"] = os.path.join(tempfile.tempdir, "cache")
 
-# A program that many tests run is compiled once.
-jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["CNNJAX_CACHE"], "compiled"))
+# A program that many tests run is compiled once, for all workers: they have the variable from the process that starts
+# them. With a largest size JAX locks the folder for every entry, and else two could write one at once.
+COMPILED = os.environ.setdefault("CNNJAX_TESTS_COMPILED", os.path.join(tempfile.tempdir, "compiled"))
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_compilation_cache_max_size", 2**31)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -35,3 +39,11 @@ def unchecked_types() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def cache_folder(tmp_path_factory, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    folder = tmp_path_factory.mktemp("cache") / "cnnjax"
+    monkeypatch.setenv("CNNJAX_CACHE", str(folder))
+    return folder

@@ -1,5 +1,7 @@
 """The package's own face: cheap to import, its rooms on demand, the README's quickstart, jax's known miscompiles."""
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -27,16 +29,43 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not heavy & modules_after("import cnnjax")
 
 
-def test_the_command_line_imports_no_jax_before_a_command_runs():
+def test_the_command_line_and_settings_import_no_jax_before_a_command_runs():
     heavy = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "sklearn"}
-    assert not heavy & modules_after("import cnnjax.cli")
+    # What these modules offer is used too, as the help of a command does.
+    code = "import cnnjax.cli; from cnnjax import Experiment, TaggingSettings, Training; Experiment(); Training()"
+    assert not heavy & modules_after(code)
 
 
-def test_rooms_are_attributes():
+# Rooms whose names are imported when they are first used; what they offer stands in a stub, for editors and checkers.
+FACES = ["cnnjax", "cnnjax.experiment", "cnnjax.tasks", "cnnjax.train", "cnnjax.view"]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_offers_what_its_stub_says(face):
+    module = importlib.import_module(face)
+    stub = ast.parse((ROOT / face.replace(".", "/") / "__init__.pyi").read_text())
+    imported = [
+        alias.asname or alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert sorted(imported) == sorted(module.__all__)
+    assert {*module.__all__} <= {*dir(module)}
+    for name in module.__all__:
+        assert getattr(module, name) is not None, name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = module.nothing
+
+
+def test_every_stub_is_that_of_a_face():
+    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "cnnjax").rglob("*.pyi")}
+    assert found == {*FACES}
+
+
+def test_names_of_the_top_are_those_of_their_rooms():
     assert cnnjax.models.names("lenet5") == ("lenet5",)
-    assert "analysis" in dir(cnnjax)
-    with pytest.raises(AttributeError, match="its rooms are functional"):
-        _ = cnnjax.analyses
+    assert cnnjax.Training is cnnjax.settings.Training
+    assert cnnjax.fit is cnnjax.experiment.fit
+    assert cnnjax.fit is not cnnjax.train.fit  # which writes no page
+    assert cnnjax.experiment.Trained is importlib.import_module("cnnjax.experiment.trained").Trained
 
 
 def test_the_readmes_operations_are_of_the_shapes_it_says():
@@ -105,6 +134,29 @@ def test_the_readmes_quickstart_runs(tmp_path, monkeypatch, capsys):
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(code, "README.md", "exec"), {})
     assert "c5" in capsys.readouterr().out
+
+
+def test_the_readmes_own_nets_and_arrays_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# own\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            exec(compile(code, "README.md", "exec"), names)
+    finally:
+        cnnjax.models.registry._ENTRIES.pop("small", None)
+    for run in ("mine", "own"):
+        assert "<h1>" in (tmp_path / "runs" / run / "report.html").read_text()
+
+
+def test_the_readmes_promises_are_held_by_tests_that_are_there():
+    text = (ROOT / "README.md").read_text()
+    promises = text[text.index("## Promises") : text.index("Where they end")]
+    held = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", promises)
+    assert len(held) > 20
+    for path, test in held:
+        assert f"def {test}" in (ROOT / "tests" / path).read_text(), path
 
 
 def test_jax_39103_sum_over_rows():

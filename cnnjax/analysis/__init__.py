@@ -1,7 +1,8 @@
 """Floor 4: what a network sees, where, and what it costs, for any JAX function.
 
-Everything here takes a plain function of pictures (or a Flax model) and is pure; results print as a table, draw
-themselves (`draw`), are saved (`save`) and show in a notebook.
+Everything here is pure and takes a net first: `models.bind(model, variables)`, a trained run, or any function of
+pictures; what needs no weights takes a Flax model too. Pictures are floats, or bytes (uint8), which become floats from
+0 to 1. Results print as a table, draw themselves (`draw`), are saved (`save`) and show in a notebook.
 """
 
 from cnnjax.analysis.attribution import (
@@ -14,38 +15,34 @@ from cnnjax.analysis.attribution import (
     saliency,
     smooth_grad,
 )
+from cnnjax.analysis.changes import Change, challenges
 from cnnjax.analysis.class_activation import grad_cam, grad_cam_plus_plus
+from cnnjax.analysis.context import Context, LayerContext, context
 from cnnjax.analysis.cost import Cost, LayerCost, cost
 from cnnjax.analysis.effective import EffectiveField, effective_receptive_field
-from cnnjax.analysis.explanations import Explanations, SanityCheck, explain, sanity_check
-from cnnjax.analysis.feature_maps import feature_maps, first_kernel
-from cnnjax.analysis.fields import AxisField, LayerField
+from cnnjax.analysis.explanations import METHODS, Explanations, Method, SanityCheck, explain, sanity_check
+from cnnjax.analysis.feature_maps import FeatureMaps, feature_maps, first_kernel
 from cnnjax.analysis.invariance import Invariance, Response, equivariance_error, invariance
+from cnnjax.analysis.layer_statistics import FeatureStatistics, LayerStatistics, feature_statistics
 from cnnjax.analysis.maximization import activation_maximization
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.patches import Neighbours, Patch, TopPatches, nearest_examples, top_patches
+from cnnjax.analysis.reach.fields import AxisField, LayerField
 from cnnjax.analysis.receptive_field import ReceptiveFields, receptive_field
+from cnnjax.analysis.sharing import LayerSharing, Sharing, parameter_sharing
 from cnnjax.analysis.similarity import Similarity, cka, similarity
-from cnnjax.analysis.statistics import FeatureStatistics, LayerStatistics, feature_statistics
-from cnnjax.analysis.structure import (
-    Context,
-    LayerContext,
-    LayerSharing,
-    Sharing,
-    Superposition,
-    context,
-    parameter_sharing,
-    superposition,
-)
 from cnnjax.analysis.summary import Summary, summary
-from cnnjax.analysis.transforms import Transform, challenges
+from cnnjax.analysis.superposition import Superposition, superposition
 
 __all__ = [
+    "METHODS",
     "AxisField",
+    "Change",
     "Context",
     "Cost",
     "EffectiveField",
     "Explanations",
+    "FeatureMaps",
     "FeatureStatistics",
     "Invariance",
     "LayerContext",
@@ -53,6 +50,7 @@ __all__ = [
     "LayerField",
     "LayerSharing",
     "LayerStatistics",
+    "Method",
     "Neighbours",
     "Patch",
     "ReceptiveFields",
@@ -63,7 +61,6 @@ __all__ = [
     "Summary",
     "Superposition",
     "TopPatches",
-    "Transform",
     "activation_maximization",
     "challenges",
     "cka",

@@ -1,8 +1,9 @@
 """Which pixels an answer rests on, by gradients: saliency, smoothed and integrated gradients, guided backpropagation.
 
-Every method takes a function of pictures (batch, height, width, channels) to scores (batch, classes), and gives an
-array of the pictures' shape; bytes become floats from 0 to 1. It explains the score of `targets`, a class for each
-picture, by default the highest.
+Every method takes a net (`models.bind(model, variables)`, a trained run, or any function) from pictures (batch, height,
+width, channels) to scores (batch, classes); bytes become floats from 0 to 1. It explains the score of `targets`, a
+class for each picture, by default the highest. What it gives has the pictures' shape, with a number for every colour of
+every pixel; `saliency` gives a map (batch, height, width).
 """
 
 import warnings
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from cnnjax.analysis.evaluation import evaluate, only_output, rectified_input, rectifiers
-from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.inputs import as_floats, as_pictures, check_finite
+from cnnjax.analysis.interpreter import evaluate, rectified_input, rectifiers
 from cnnjax.analysis.program import Equation, Program
 from cnnjax.analysis.tracing import trace_call
 
@@ -31,28 +32,38 @@ _MOST_PARTS = 4096
 TOLERANCE = 1e-3
 
 
-def saliency(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
-    r"""The size of the gradient, $|\partial s_t / \partial x|$.
+def saliency(net: Scores, images: Pictures, targets: Targets | None = None, *, by_colour: bool = False) -> Pictures:
+    r"""The size of the gradient, $\max_c |\partial s_t / \partial x_c|$ over the colours c of every pixel.
+
+    Args:
+        net: pictures to scores.
+        images: the pictures.
+        targets: a class for each; the highest where left out.
+        by_colour: whether every colour has its own size, (batch, height, width, colours).
+
+    Returns:
+        A map for each picture, (batch, height, width).
 
     Raises:
         ValueError: pictures, scores or targets have other shapes.
 
-    Reference: Simonyan, Vedaldi and Zisserman (2014), "Deep Inside Convolutional Networks", section 3.
+    Reference: Simonyan, Vedaldi and Zisserman (2014), "Deep Inside Convolutional Networks", section 3.1.
     """
-    return jnp.abs(gradient(function, images, targets))
+    sizes = jnp.abs(gradient(net, images, targets))
+    return sizes if by_colour else sizes.max(axis=-1)
 
 
-def gradient(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+def gradient(net: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
     r"""The gradient of the target's score, $\partial s_t / \partial x$.
 
     Raises:
         ValueError: pictures, scores or targets have other shapes.
     """
-    images, targets, _ = prepared(function, images, targets)
-    return _gradient(function, images, targets)
+    images, targets, _ = prepared(net, images, targets)
+    return _gradient(net, images, targets)
 
 
-def gradient_times_input(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+def gradient_times_input(net: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
     r"""The gradient times the picture, $x \, \partial s_t / \partial x$.
 
     Raises:
@@ -60,13 +71,13 @@ def gradient_times_input(function: Scores, images: Pictures, targets: Targets | 
 
     Reference: Shrikumar, Greenside, Shcherbina and Kundaje (2016), "Not Just a Black Box", section 3.
     """
-    images, targets, _ = prepared(function, images, targets)
-    return images * _gradient(function, images, targets)
+    images, targets, _ = prepared(net, images, targets)
+    return images * _gradient(net, images, targets)
 
 
 def smooth_grad(
     key: jax.Array,
-    function: Scores,
+    net: Scores,
     images: Pictures,
     targets: Targets | None = None,
     *,
@@ -77,7 +88,7 @@ def smooth_grad(
 
     Args:
         key: for the noise.
-        function: pictures to scores.
+        net: pictures to scores.
         images: the pictures.
         targets: a class for each.
         samples: copies of each picture.
@@ -90,20 +101,20 @@ def smooth_grad(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}; expected one or more")
-    images, targets, _ = prepared(function, images, targets)
+    images, targets, _ = prepared(net, images, targets)
     low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (jnp.min, jnp.max))
     spread = deviation * (high - low)
 
     def add(total: Pictures, drawn: jax.Array) -> tuple[Pictures, None]:
         noisy = images + spread * jax.random.normal(drawn, images.shape, images.dtype)
-        return total + _gradient(function, noisy, targets), None
+        return total + _gradient(net, noisy, targets), None
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(images), jax.random.split(key, samples))
     return total / samples
 
 
 def integrated_gradients(
-    function: Scores,
+    net: Scores,
     images: Pictures,
     targets: Targets | None = None,
     *,
@@ -118,7 +129,7 @@ def integrated_gradients(
     nothing can be said.
 
     Args:
-        function: pictures to scores.
+        net: pictures to scores.
         images: the pictures.
         targets: a class for each.
         baseline: a picture, or a number, that stands for nothing to see.
@@ -137,11 +148,11 @@ def integrated_gradients(
     """
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps}; expected one or more")
-    images, targets, _ = prepared(function, images, targets)
+    images, targets, _ = prepared(net, images, targets)
     start = baseline_of(images, baseline)
 
     def at(share: Any) -> Pictures:
-        return _gradient(function, start + jnp.asarray(share, images.dtype) * (images - start), targets)
+        return _gradient(net, start + jnp.asarray(share, images.dtype) * (images - start), targets)
 
     if steps is not None:
         nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -153,7 +164,7 @@ def integrated_gradients(
         places = (jnp.asarray((nodes + 1) / 2, images.dtype), jnp.asarray(weights / 2, images.dtype))
         total, _ = jax.lax.scan(add, jnp.zeros_like(images), places)
         return (images - start) * total
-    gained = score_of(function(images) - function(start), targets)
+    gained = score_of(net(images) - net(start), targets)
 
     def refine(carry: tuple[jax.Array, Pictures]) -> tuple[jax.Array, Pictures]:
         parts = 2 * carry[0]
@@ -174,7 +185,7 @@ def integrated_gradients(
 
 
 def completeness_error(
-    function: Scores,
+    net: Scores,
     images: Pictures,
     attributions: Pictures,
     targets: Targets | None = None,
@@ -187,7 +198,7 @@ def completeness_error(
     mean, it is divided by that.
 
     Args:
-        function: pictures to scores.
+        net: pictures to scores.
         images: the pictures.
         attributions: of the pictures, in their shape, such as `integrated_gradients` gives.
         targets: a class for each; the highest where left out.
@@ -196,12 +207,12 @@ def completeness_error(
     Raises:
         ValueError: pictures, attributions, scores or targets have other shapes.
     """
-    images, targets, _ = prepared(function, images, targets)
+    images, targets, _ = prepared(net, images, targets)
     if np.shape(attributions) != images.shape:
         raise ValueError(
             f"attributions have the shape {np.shape(attributions)}; expected that of images, {images.shape}"
         )
-    gained = score_of(function(images) - function(baseline_of(images, baseline)), targets)
+    gained = score_of(net(images) - net(baseline_of(images, baseline)), targets)
     return _missing(attributions, gained)
 
 
@@ -220,7 +231,7 @@ def warn_of_missing(missing: Float[Array, " batch"], tolerance: float = TOLERANC
     )
 
 
-def guided_backpropagation(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+def guided_backpropagation(net: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
     """The gradient, where every rectifier passes back what is positive, and only where it was passed forward.
 
     Raises:
@@ -228,10 +239,10 @@ def guided_backpropagation(function: Scores, images: Pictures, targets: Targets 
 
     Reference: Springenberg, Dosovitskiy, Brox and Riedmiller (2015), "Striving for Simplicity", section 3.4.
     """
-    return _through_rectifiers(function, images, targets, _guided)
+    return _through_rectifiers(net, images, targets, _guided)
 
 
-def deconvolution(function: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
+def deconvolution(net: Scores, images: Pictures, targets: Targets | None = None) -> Pictures:
     """The gradient, where every rectifier passes back what is positive, whatever was passed forward.
 
     Raises:
@@ -239,25 +250,25 @@ def deconvolution(function: Scores, images: Pictures, targets: Targets | None = 
 
     Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 2.1.
     """
-    return _through_rectifiers(function, images, targets, _deconvolved)
+    return _through_rectifiers(net, images, targets, _deconvolved)
 
 
-def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Targets, Program]:
+def prepared(net: Scores, images: Any, targets: Any) -> tuple[jax.Array, Targets, Program]:
     """Pictures as an array of floats, the targets given or each picture's highest class, and the traced function.
 
     Raises:
         ValueError: pictures, scores or targets have other shapes or types, or the scores are not finite.
     """
     images = as_pictures(images, axes=4)
-    program = trace_call(function, images)
-    shape = program.shapes[only_output(program)]
+    program = trace_call(net, images)
+    shape = program.shapes[program.only_output()]
     if len(shape) != 2 or shape[0] != len(images) or (targets is not None and np.shape(targets) != (len(images),)):
         raise ValueError(
             f"images {images.shape}, scores {shape}, targets {None if targets is None else np.shape(targets)}; expected"
             " scores (batch, classes), and a class for each picture"
         )
     if targets is None:
-        scores = function(images)
+        scores = net(images)
         check_finite("scores", scores)
         return images, jnp.asarray(scores.argmax(axis=-1), jnp.int32), program
     if not isinstance(targets, jax.core.Tracer):
@@ -271,12 +282,13 @@ def prepared(function: Scores, images: Any, targets: Any) -> tuple[jax.Array, Ta
 
 
 def baseline_of(images: jax.Array, baseline: Any) -> jax.Array:
-    """A number or a picture as one for every picture.
+    """A number or a picture, as floats or bytes, as one for every picture.
 
     Raises:
         ValueError: it has another shape.
     """
     try:
+        baseline = as_floats(baseline) if getattr(baseline, "dtype", None) == np.uint8 else baseline
         return jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     except ValueError:
         raise ValueError(
@@ -295,8 +307,8 @@ def _missing(attributions: Pictures, gained: jax.Array) -> jax.Array:
     return jnp.abs(attributions.sum(axis=(1, 2, 3)) - gained) / jnp.where(scale > 0, scale, 1)
 
 
-def _gradient(function: Scores, images: Pictures, targets: Targets) -> Pictures:
-    return jax.grad(lambda pictures: score_of(function(pictures), targets).sum())(images)
+def _gradient(net: Scores, images: Pictures, targets: Targets) -> Pictures:
+    return jax.grad(lambda pictures: score_of(net(pictures), targets).sum())(images)
 
 
 @jax.custom_vjp
@@ -316,13 +328,13 @@ _deconvolved.defvjp(lambda x: (jax.nn.relu(x), None), lambda _, g: (jax.nn.relu(
 
 
 def _through_rectifiers(
-    function: Scores, images: Pictures, targets: Targets | None, rectifier: Callable[[jax.Array], jax.Array]
+    net: Scores, images: Pictures, targets: Targets | None, rectifier: Callable[[jax.Array], jax.Array]
 ) -> Pictures:
-    images, targets, program = prepared(function, images, targets)
+    images, targets, program = prepared(net, images, targets)
     found = {*rectifiers(program)}
     if not found:
         raise ValueError("the function has no rectifier (the greater of a value and 0), whose gradient could be guided")
-    output = [only_output(program)]
+    output = [program.only_output()]
 
     def guide(equation: Equation, arrays: Sequence[Any]) -> Sequence[Any] | None:
         place = rectified_input(program, equation) if equation in found else None

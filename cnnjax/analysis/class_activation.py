@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.analysis.attribution import Pictures, Scores, Targets, prepared, score_of
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.program import Program
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.receptive_field import fields_of, fields_of_layers
 
 
 def grad_cam(
-    function: Scores,
+    net: Scores,
     images: Pictures,
     targets: Targets | None = None,
     *,
@@ -25,7 +25,7 @@ def grad_cam(
     $$\alpha_k = \frac{1}{Z} \sum_{ij} \frac{\partial s_t}{\partial A_{k, ij}}$$
 
     Args:
-        function: pictures to scores.
+        net: pictures to scores.
         images: the pictures.
         targets: a class for each; the highest where left out.
         layer: whose maps, by name; the last ones with rows and columns where left out.
@@ -37,14 +37,14 @@ def grad_cam(
     Reference: Selvaraju et al. (2017), "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", section 3.
     """
-    maps, gradients = _maps_and_gradients(function, images, targets, layer)
+    maps, gradients = _maps_and_gradients(net, images, targets, layer)
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     found = (weights * maps).sum(axis=-1)
     return jax.nn.relu(found) if rectify else found
 
 
 def grad_cam_plus_plus(
-    function: Scores, images: Pictures, targets: Targets | None = None, *, layer: str | None = None
+    net: Scores, images: Pictures, targets: Targets | None = None, *, layer: str | None = None
 ) -> Float[Array, "batch rows columns"]:
     r"""As `grad_cam`, with positions weighed so that several things of one class all count.
 
@@ -58,7 +58,7 @@ def grad_cam_plus_plus(
 
     Reference: Chattopadhay, Sarkar, Howlader and Balasubramanian (2018), "Grad-CAM++", section 3.2, equation 19.
     """
-    maps, gradients = _maps_and_gradients(function, images, targets, layer)
+    maps, gradients = _maps_and_gradients(net, images, targets, layer)
     squares, cubes = gradients**2, gradients**3
     below = 2 * squares + maps.sum(axis=(1, 2), keepdims=True) * cubes
     alphas = jnp.where(squares > 0, squares / jnp.where(below != 0, below, 1), 0)
@@ -84,11 +84,12 @@ def last_layer_with_positions(program: Program) -> str:
     return max(spread, key=lambda layer: (layer.stop, -layer.start)).name
 
 
-def _maps_and_gradients(function: Scores, images: Any, targets: Any, layer: str | None) -> tuple[jax.Array, jax.Array]:
-    images, targets, program = prepared(function, images, targets)
-    found = one_layer(program, layer or last_layer_with_positions(program))
-    fields_of(program)[found.name].check_rows_and_columns()
-    output = only_output(program)
+def _maps_and_gradients(net: Scores, images: Any, targets: Any, layer: str | None) -> tuple[jax.Array, jax.Array]:
+    images, targets, program = prepared(net, images, targets)
+    found = program.layer(layer or last_layer_with_positions(program))
+    (field,) = fields_of_layers(program, [found])
+    field.check_rows_and_columns()
+    output = program.only_output()
     (maps,) = evaluate(program, [images], [found.value])
 
     def score(maps: Any) -> jax.Array:

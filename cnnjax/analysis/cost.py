@@ -1,9 +1,8 @@
 """What a network costs: multiply-accumulates, parameters, activations and memory, layer by layer."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.analysis.constants import carried, constants_by_layer
-from cnnjax.analysis.counting import multiply_accumulates, uncounted
+from cnnjax.analysis.counting import data_dependent_loops, multiply_accumulates
 from cnnjax.analysis.memory import bytes_of, kept_in_training, live_bytes
+from cnnjax.analysis.nets import Net, model_of, variables_of
 from cnnjax.analysis.program import Program
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model, inference_options, unstack
+from cnnjax.models import unstack
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_cell
 
@@ -56,7 +56,9 @@ class Cost(Result):
         kept_bytes: what the backward pass of a training step keeps, the picture with it; None where it was not asked
             for, or of a plain function.
         padding: whether taps on padding are counted.
-        uncounted: loops that run as often as the data says, one turn of which is counted.
+        data_dependent_loops: loops that run as often as the data says, one turn of which is counted.
+        elsewhere: of `params`, those of no layer in `layers`, by the module that owns them and does not run, or by the
+            primitive that takes them.
         from_constants: whether `params` are elements of the arrays that a function carries along: its weights, but also
             running statistics of norms, counts of pools, or a mean that it takes off its pictures.
     """
@@ -69,7 +71,8 @@ class Cost(Result):
     forward_bytes: int
     kept_bytes: int | None
     padding: bool
-    uncounted: tuple[str, ...]
+    data_dependent_loops: tuple[str, ...]
+    elsewhere: Mapping[str, int]
     from_constants: bool
 
     @property
@@ -130,7 +133,7 @@ class Cost(Result):
                 f"{format_cell(outside / _KIB)} KiB of what is kept are the picture, and what is made between layers,"
                 " as by activations."
             )
-        return notes + constant_notes(self) + loop_notes(self.uncounted)
+        return notes + parameter_notes(self) + loop_notes(self.data_dependent_loops)
 
     def draw(self) -> Figure:
         """Bars of each layer's own multiply-accumulates, parameters and activations."""
@@ -151,23 +154,24 @@ class Cost(Result):
 
 
 def cost(
-    function: Callable[..., Any] | Model,
+    net: Net,
     shape: Sequence[int],
     *,
     padding: bool = True,
     training: bool = True,
     dtype: DTypeLike = jnp.float32,
 ) -> Cost:
-    """Counts what a Flax model, or any function of one array, costs for inputs (batch, *spatial, channels).
+    """Counts what a network costs for inputs (batch, *spatial, channels).
 
-    Nothing is computed. A function has no parameters of its own: what it closes over, such as the weights of a loaded
-    run, is counted as its constants.
+    Nothing is computed. A plain function has no parameters of its own: arrays that it closes over are counted as its
+    constants, by the layer that uses them.
 
     Args:
-        function: what is counted.
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array.
         shape: of its input.
         padding: whether taps of convolutions that fall on padding count.
-        training: whether the memory of a training step is worked out for a model, which traces its gradient.
+        training: whether the memory of a training step is worked out where the model is known, which traces its
+            gradient.
         dtype: of its input.
 
     Raises:
@@ -178,10 +182,9 @@ def cost(
     >>> found.params, found.macs
     (61706, 416520)
     """
-    program = trace(function, shape, dtype=dtype)
-    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
-    kept = kept_in_training(function, tuple(shape), dtype) if isinstance(function, Model) and training else None
-    return cost_of(program, variables, padding=padding, kept=kept)
+    program, model = trace(net, shape, dtype=dtype), model_of(net)
+    kept = kept_in_training(model, tuple(shape), dtype) if model is not None and training else None
+    return cost_of(program, variables_of(net, shape, dtype), padding=padding, kept=kept)
 
 
 def cost_of(
@@ -197,6 +200,7 @@ def cost_of(
     """
     macs, live = multiply_accumulates(program, padding=padding), live_bytes(program)
     layers = program.layers()
+    named = {layer.name for layer in layers}
     params = constants_by_layer(program) if variables is None else _by_module(variables)
     held = list(carried(program)) if variables is None else variables.get("params", {})
     products = ("conv_general_dilated", "dot_general")
@@ -227,27 +231,29 @@ def cost_of(
         forward_bytes=max(live, default=0),
         kept_bytes=None if kept is None else sum(kept.values()),
         padding=padding,
-        uncounted=uncounted(program),
+        data_dependent_loops=data_dependent_loops(program),
+        elsewhere={name: count for name, count in params.items() if name not in named},
         from_constants=variables is None,
     )
 
 
-def loop_notes(uncounted: Sequence[str]) -> list[str]:
+def loop_notes(data_dependent_loops: Sequence[str]) -> list[str]:
     """What is said of loops that run as often as the data says."""
-    return [f"Of each {' and '.join(uncounted)} loop one turn is counted."] if uncounted else []
+    return [f"Of each {' and '.join(data_dependent_loops)} loop one turn is counted."] if data_dependent_loops else []
 
 
-def constant_notes(cost: Cost) -> list[str]:
-    """What is said of parameters that are counted from the arrays that a function carries along."""
-    if not cost.from_constants or not cost.params:
-        return []
-    return ["Constants are all arrays of floats that the function carries along: weights, and statistics of norms too."]
-
-
-def abstract_variables(model: Model, shape: Sequence[int], dtype: DTypeLike) -> Mapping[str, Any]:
-    """Shapes of a model's variables."""
-    init = partial(model.init, **inference_options(model))
-    return jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(tuple(shape), dtype))
+def parameter_notes(cost: Cost) -> list[str]:
+    """What is said of parameters that no layer has, and of those that are arrays that a function carries along."""
+    notes = []
+    if cost.elsewhere:
+        named = ", ".join(f"{name} {count:,}" for name, count in cost.elsewhere.items())
+        notes.append(f"Of the {cost.params_name}, {sum(cost.elsewhere.values()):,} belong to no layer above: {named}.")
+    if cost.from_constants and cost.params:
+        notes.append(
+            "Constants are all arrays of floats that the function carries along: weights, and statistics of norms too;"
+            " models.bind(model, variables) tells them apart."
+        )
+    return notes
 
 
 def _by_module(variables: Mapping[str, Any]) -> dict[str, int]:

@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 
 from cnnjax.analysis.program import Equation, Program
-from cnnjax.analysis.sliding import tap_positions
+from cnnjax.analysis.reach.sliding import tap_positions
 
 
 def multiply_accumulates(program: Program, *, padding: bool = True) -> tuple[int, ...]:
     """MACs of every equation of a program, for the whole batch it was traced with.
 
     Without `padding`, taps of convolutions that fall beyond the input are not counted. The body of a while loop counts
-    once (see `uncounted`).
+    once (see `data_dependent_loops`).
     """
     return tuple(_count(program, equation, padding) for equation in program.equations)
 
 
-def uncounted(program: Program) -> tuple[str, ...]:
+def data_dependent_loops(program: Program) -> tuple[str, ...]:
     """Loops that run as often as the data says, of which one turn is counted."""
     found: dict[str, None] = {}
     for equation in program.equations:
         if equation.primitive == "while":
             found["while"] = None
         for inner in equation.inner:
-            found |= dict.fromkeys(uncounted(inner))
+            found |= dict.fromkeys(data_dependent_loops(inner))
     return tuple(found)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_field, only_output
-from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.inputs import as_pictures
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.interpreter import evaluate
+from cnnjax.analysis.reach.fields import LayerField
+from cnnjax.analysis.receptive_field import value_and_field
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.view.result import Figure, Result
 
@@ -71,8 +71,8 @@ class EffectiveField(Result):
         return shape * (self.gradient * shape).sum() / max((shape**2).sum(), 1e-30)
 
     @property
-    def fit(self) -> float:
-        """The share of the gradient's variance that the Gaussian explains (R squared)."""
+    def r_squared(self) -> float:
+        """The share of the gradient's variance that the Gaussian explains."""
         residual = ((self.gradient - self.gaussian) ** 2).sum()
         return float(1 - residual / max(((self.gradient - self.gradient.mean()) ** 2).sum(), 1e-30))
 
@@ -89,7 +89,7 @@ class EffectiveField(Result):
                 "theoretical_size": self.field.size[axis],
                 "effective_size": self.size,
                 "ratio": self.ratio,
-                "gaussian_fit": self.fit,
+                "gaussian_r_squared": self.r_squared,
             }
             for axis in range(len(self.sigma))
         ]
@@ -108,7 +108,7 @@ class EffectiveField(Result):
 
 
 def effective_receptive_field(
-    function: Callable[..., Any], images: Any, *, layer: str | None = None, position: Sequence[int] | None = None
+    net: Callable[..., Any], images: Any, *, layer: str | None = None, position: Sequence[int] | None = None
 ) -> EffectiveField:
     r"""How strongly every pixel moves the centre unit of a layer: one backward pass over a batch.
 
@@ -118,21 +118,18 @@ def effective_receptive_field(
     what the paper derives: a Gaussian whose deviation grows with the square root of the number of layers.
 
     Args:
-        function: of pictures (batch, *spatial, channels), independent of each other.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, *spatial, channels),
+            independent of each other.
         images: the batch; noise will do for random weights.
-        layer: whose unit; the function's output where left out.
+        layer: whose unit; the net's output where left out.
         position: of the unit, per axis of the map (`LayerField.position_axes`); the middle one where left out.
 
     Raises:
         ValueError: there is no such layer, or it has no positions; or nothing reaches the unit.
     """
     images = as_pictures(images)
-    program = trace_call(function, images)
-    if layer is None:
-        value, field = only_output(program), only_field(program)
-    else:
-        found = one_layer(program, layer)
-        field, value = fields_of(program)[found.name], found.value
+    program = trace_call(net, images)
+    value, field = value_and_field(program, layer)
     if any(axis.reach.axis is None for axis in field.axes):
         raise ValueError(
             f"{field.name} has the shape {field.shape}, without positions along every axis of the pictures"

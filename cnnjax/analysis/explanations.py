@@ -2,41 +2,58 @@
 
 import textwrap
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from cnnjax.analysis import attribution, class_activation
 from cnnjax.analysis.compiled import Held, fingerprint
-from cnnjax.analysis.evaluation import rectifiers
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import rectifiers
+from cnnjax.analysis.nets import with_weights
 from cnnjax.analysis.occlusion import occlusion
 from cnnjax.analysis.program import Program, patterns_of
-from cnnjax.models import Model, inference_options, initialize
+from cnnjax.models import Bound, initialize
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.visible import visible
 
-METHODS = (
-    "saliency",
-    "gradient x input",
-    "SmoothGrad",
-    "integrated gradients",
-    "guided backpropagation",
-    "deconvolution",
-    "Grad-CAM",
-    "Grad-CAM++",
-    "occlusion",
-)
 
-_SIGNED = ("gradient x input", "integrated gradients", "occlusion")
+@dataclass(frozen=True)
+class Method:
+    """A way to explain an answer.
+
+    Attributes:
+        function: (net, images, targets) to attributions, or to a map for each picture.
+        signed: whether numbers below zero speak against the class.
+        needs: what a net must have: "rectifier", "layer" (one with rows and columns), or nothing.
+        options: what else the function is given, out of key, baseline, window and layer.
+    """
+
+    function: Callable[..., Any]
+    signed: bool = False
+    needs: str = ""
+    options: tuple[str, ...] = ()
+
+
+METHODS: Mapping[str, Method] = {
+    "saliency": Method(attribution.saliency),
+    "gradient x input": Method(attribution.gradient_times_input, signed=True),
+    "SmoothGrad": Method(attribution.smooth_grad, options=("key",)),
+    "integrated gradients": Method(attribution.integrated_gradients, signed=True, options=("baseline",)),
+    "guided backpropagation": Method(attribution.guided_backpropagation, needs="rectifier"),
+    "deconvolution": Method(attribution.deconvolution, needs="rectifier"),
+    "Grad-CAM": Method(class_activation.grad_cam, needs="layer", options=("layer",)),
+    "Grad-CAM++": Method(class_activation.grad_cam_plus_plus, needs="layer", options=("layer",)),
+    "occlusion": Method(occlusion, signed=True, options=("window", "baseline")),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Explanations(Result):
-    """What every method gives for every picture: arrays (batch, height, width), colours summed.
+    """What every method gives for every picture: maps (batch, height, width), numbers of colours summed.
 
     `classes` names the targets where names are known. `layer` is that of the class activation maps, which have its
     size. `completeness_errors` is what integrated gradients, where they are asked for, miss of each score's gain (see
@@ -88,12 +105,12 @@ class Explanations(Result):
             for method, maps in self.maps.items():
                 values = maps[number]
                 name = textwrap.fill(method, 15, break_long_words=False)
-                if method in _SIGNED:
+                if METHODS[method].signed:
                     largest = float(np.abs(values).max())
                     tiles.append(plots.Tile(values, f"{name}\n±{largest:.2g}", "signed"))
                 else:
                     size = np.abs(values)
-                    over = image if method.startswith("Grad-CAM") else None
+                    over = image if METHODS[method].needs == "layer" else None
                     tiles.append(plots.Tile(size, f"{name}\n0 to {size.max():.2g}", "heat", over=over))
         title = f"What the answers rest on: red for, blue against; bright for much{note and f' ({note})'}"
         return plots.pictures(tiles, title=title, columns=1 + len(self.maps))
@@ -105,7 +122,7 @@ class Explanations(Result):
 
 def explain(
     key: jax.Array,
-    function: Callable[..., Any],
+    net: Callable[..., Any],
     images: Any,
     *,
     targets: Any = None,
@@ -118,8 +135,9 @@ def explain(
 
     Args:
         key: for SmoothGrad's noise.
-        function: of pictures (batch, height, width, channels), floats from 0 to 1, to scores (batch, classes).
-        images: the pictures.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, height, width,
+            channels), floats from 0 to 1, to scores (batch, classes).
+        images: the pictures, floats from 0 to 1, or bytes.
         targets: a class for each; the highest score's where left out.
         methods: names out of `METHODS`; all that apply where left out: guided backpropagation and deconvolution need
             a rectifier, class activation maps a layer with rows and columns.
@@ -127,7 +145,7 @@ def explain(
         classes: their names.
         baseline: what integrated gradients begin at and occlusion covers with.
 
-    What is compiled is kept for the next call with the same function, of the last few.
+    What is compiled is kept for the next call with the same net, of the last few.
 
     Raises:
         ValueError: pictures, scores or targets have other shapes; an unknown method; no layer has positions.
@@ -136,26 +154,26 @@ def explain(
         RuntimeWarning: integrated gradients are not complete (see `integrated_gradients`).
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True)
-    images, targets, program = attribution.prepared(function, images, targets)
+    images, targets, program = attribution.prepared(net, images, targets)
     if classes is not None and len(classes) <= int(targets.max()):
         raise ValueError(f"{len(classes)} classes are named; target {int(targets.max())} is beyond them")
     chosen = patterns_of(_applicable(program, layer) if methods is None else methods)
     if unknown := [method for method in chosen if method not in METHODS]:
         raise ValueError(f"methods {unknown}; there are {', '.join(METHODS)}")
-    with_maps = any(method.startswith("Grad-CAM") for method in chosen)
+    with_maps = any(METHODS[method].needs == "layer" for method in chosen)
     of_maps = (layer or class_activation.last_layer_with_positions(program)) if with_maps else None
-    scores = attribution.score_of(function(images), targets)
+    scores = attribution.score_of(net(images), targets)
     check_finite("scores", scores)
     start = attribution.baseline_of(images, baseline)
     window, known = max(min(images.shape[1:3]) // 6, 1), fingerprint(program)
     maps, errors = {}, None
     for method in chosen:
-        run = _compiled(method, Held(function), known, of_maps, window)
+        run = _compiled(method, Held(net), known, of_maps, window)
         found = run(key, start, images, targets)
         maps[method] = np.asarray(found.sum(axis=-1) if found.ndim == 4 else found, np.float64)
         check_finite(method, maps[method])
         if method == "integrated gradients":
-            missing = attribution.completeness_error(function, images, found, targets, baseline=start)
+            missing = attribution.completeness_error(net, images, found, targets, baseline=start)
             attribution.warn_of_missing(missing)
             errors = tuple(map(float, missing))
     return Explanations(
@@ -209,8 +227,7 @@ class SanityCheck(Result):
 
 def sanity_check(
     key: jax.Array,
-    model: Model,
-    variables: Any,
+    net: Bound,
     images: Any,
     *,
     methods: str | Sequence[str] = ("saliency", "gradient x input", "guided backpropagation", "Grad-CAM"),
@@ -218,42 +235,41 @@ def sanity_check(
     layer: str | None = None,
     prepare: Callable[[Any], Any] = lambda images: images,
 ) -> SanityCheck:
-    """Draws a model's weights anew, module by module from the output down, and compares its explanations each time.
+    """Draws a net's weights anew, module by module from the output down, and compares its explanations each time.
 
     The number is Spearman's rank correlation of absolute values, the mean over the pictures.
 
     Args:
         key: for the new weights and the noise.
-        model: a Flax model.
-        variables: its trained variables.
-        images: pictures (batch, height, width, channels), floats from 0 to 1.
+        net: `models.bind(model, variables)` or a trained run: weights of its model are drawn anew.
+        images: pictures (batch, height, width, channels), floats from 0 to 1, or bytes.
         methods: names out of `METHODS`.
-        targets: a class for each picture; the trained model's where left out.
+        targets: a class for each picture; the net's own answers where left out.
         layer: of the class activation maps.
-        prepare: makes of pictures what the model takes.
+        prepare: makes of pictures what the net takes, if it does not do so itself as a run does.
 
     Raises:
-        ValueError: as `explain`.
+        ValueError: as `explain`; or a function came whose weights are not known.
 
     Reference: Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 3.
     """
-    images = as_pictures(images, axes=4, from_zero_to_one=True)
+    images, bound = as_pictures(images, axes=4, from_zero_to_one=True), with_weights(net)
     draw_key, noise_key = jax.random.split(key)
-    fresh = initialize(model, draw_key, prepare(images))
-    apply = partial(model.apply, **inference_options(model))
+    fresh = initialize(draw_key, bound.model, prepare(images))
 
-    def explained(variables: Any) -> dict[str, np.ndarray]:
-        def function(pictures: Any) -> Any:
-            return apply(variables, prepare(pictures))
+    def with_variables(variables: Mapping[str, Any]) -> Callable[[Any], Any]:
+        drawn = replace(cast(Any, bound), variables=variables)
+        return lambda pictures: drawn(prepare(pictures))
 
-        found = explain(noise_key, function, images, targets=chosen, methods=methods, layer=layer)
+    def explained(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        found = explain(noise_key, with_variables(variables), images, targets=chosen, methods=methods, layer=layer)
         _compiled.cache_clear()  # every net is explained once, and would be held with all its weights
         return {method: np.abs(maps).reshape(len(images), -1) for method, maps in found.maps.items()}
 
-    _, chosen, program = attribution.prepared(lambda pictures: apply(variables, prepare(pictures)), images, targets)
+    _, chosen, program = attribution.prepared(with_variables(bound.variables), images, targets)
     order = dict.fromkeys(layer.name.split("/")[0].split(" (")[0] for layer in program.layers())
-    modules = [name for name in order if name in variables["params"]][::-1]
-    trained, current = explained(variables), dict(variables)
+    modules = [name for name in order if name in bound.variables["params"]][::-1]
+    trained, current = explained(bound.variables), dict(bound.variables)
     lines: dict[str, list[float]] = {method: [1.0] for method in trained}
     for name in modules:
         current = {kind: {**tree, name: fresh[kind][name]} if name in tree else tree for kind, tree in current.items()}
@@ -263,35 +279,25 @@ def sanity_check(
 
 
 def _applicable(program: Program, layer: str | None) -> list[str]:
-    """The methods that a function has what they need for."""
-    without = [] if rectifiers(program) else ["guided backpropagation", "deconvolution"]
+    """The methods that a net has what they need for."""
+    lacking = set() if rectifiers(program) else {"rectifier"}
     if layer is None:
         try:
             class_activation.last_layer_with_positions(program)
         except ValueError:
-            without += ["Grad-CAM", "Grad-CAM++"]
-    return [method for method in METHODS if method not in without]
+            lacking.add("layer")
+    return [name for name, method in METHODS.items() if method.needs not in lacking]
 
 
 @lru_cache(maxsize=4 * len(METHODS))
-def _compiled(method: str, function: Held, known: Hashable, layer: str | None, window: int) -> Callable[..., Any]:
-    """A method of a function, compiled, of a key, a baseline, pictures and targets; `known` is the fingerprint."""
-    explained = function.thing
+def _compiled(method: str, net: Held, known: Hashable, layer: str | None, window: int) -> Callable[..., Any]:
+    """A method of a net, compiled, of a key, a baseline, pictures and targets; `known` is the fingerprint."""
 
     @jax.jit
     def run(key: jax.Array, baseline: jax.Array, images: jax.Array, targets: jax.Array) -> jax.Array:
-        by_name: dict[str, Callable[..., Any]] = {
-            "saliency": attribution.saliency,
-            "gradient x input": attribution.gradient_times_input,
-            "SmoothGrad": partial(attribution.smooth_grad, key),
-            "integrated gradients": partial(attribution.integrated_gradients, baseline=baseline),
-            "guided backpropagation": attribution.guided_backpropagation,
-            "deconvolution": attribution.deconvolution,
-            "Grad-CAM": partial(class_activation.grad_cam, layer=layer),
-            "Grad-CAM++": partial(class_activation.grad_cam_plus_plus, layer=layer),
-            "occlusion": partial(occlusion, window=window, baseline=baseline),
-        }
-        return by_name[method](explained, images, targets)
+        given = {"key": key, "baseline": baseline, "layer": layer, "window": window}
+        options = {name: given[name] for name in METHODS[method].options}
+        return METHODS[method].function(net=net.thing, images=images, targets=targets, **options)
 
     return run
 

@@ -12,33 +12,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.evaluation import evaluate, only_field, only_output
-from cnnjax.analysis.fields import AxisField, LayerField
+from cnnjax.analysis.changes import Change, Matrix, challenges, matrix_of, move, roll
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.program import Program
-from cnnjax.analysis.receptive_field import fields_of
+from cnnjax.analysis.reach.fields import AxisField, LayerField
+from cnnjax.analysis.receptive_field import fields_of_layers, value_and_field
 from cnnjax.analysis.tracing import trace_call
-from cnnjax.analysis.transforms import Matrix, Transform, challenges, matrix_of, move, roll
 from cnnjax.data.augment.matrices import inverse, product
 from cnnjax.view.result import Figure, Result
 
 
 @dataclass(frozen=True)
 class Response:
-    r"""What one transform of one severity does.
+    r"""What one change of one severity does.
 
     Attributes:
-        transform: its name.
+        change: its name.
         severity: by how much.
         unit: of that.
         output_change: $\lVert f(Tx) - f(x) \rVert / \lVert f(x) \rVert$, the mean over the pictures.
         agreement: share of pictures whose largest output is the same one.
         accuracy: share of pictures whose largest output is their label's; None without labels.
         equivariance_errors: by layer, how far the maps of the moved picture, moved back, are from those of the picture,
-            relative to these; NaN where nothing is left to compare, None for transforms that move nothing by a matrix.
+            relative to these; NaN where nothing is left to compare, None for changes that move nothing by a matrix.
     """
 
-    transform: str
+    change: str
     severity: float
     unit: str
     output_change: float
@@ -49,7 +49,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Invariance(Result):
-    """Responses to every transform and severity, and what the network does with the pictures as they are.
+    """Responses to every change and severity, and what the network does with the pictures as they are.
 
     `accuracy` is that on the pictures as they are; `layers` are those whose maps were compared.
     """
@@ -60,10 +60,10 @@ class Invariance(Result):
     layers: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One record per transform and severity."""
+        """One record per change and severity."""
         return [
             {
-                "transform": response.transform,
+                "change": response.change,
                 "severity": response.severity,
                 "unit": response.unit,
                 "output_change": response.output_change,
@@ -80,7 +80,7 @@ class Invariance(Result):
         return [f"{self.examples} pictures.{plain}"]
 
     def draw(self) -> Figure:
-        """A panel per transform: agreement, accuracy where it is known, and output change, over the severity."""
+        """A panel per change: agreement, accuracy where it is known, and output change, over the severity."""
         from cnnjax.view import plots
 
         def lines(response: Response) -> dict[str, float]:
@@ -93,7 +93,7 @@ class Invariance(Result):
         return plots.curves(panels, x_label="severity", y_label="share, or relative change", title=title, columns=4)
 
     def draw_equivariance(self) -> Figure:
-        """A panel per transform that moves pictures: the error of each layer's maps over the severity.
+        """A panel per change that moves pictures: the error of each layer's maps over the severity.
 
         Raises:
             ValueError: no layers were compared.
@@ -111,30 +111,31 @@ class Invariance(Result):
 
 def invariance(
     key: jax.Array,
-    function: Callable[..., Any],
+    net: Callable[..., Any],
     images: Any,
     *,
     labels: Any = None,
-    transforms: Sequence[Transform] | None = None,
+    changes: Sequence[Change] | None = None,
     layers: str | Sequence[str] = (),
 ) -> Invariance:
     """Changes pictures in every way, and measures what that changes.
 
     Args:
-        key: for the transforms that draw something.
-        function: of pictures (batch, height, width, channels), floats from 0 to 1, to (batch, classes).
-        images: the pictures.
+        key: for the changes that draw something.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, height, width,
+            channels), floats from 0 to 1, to (batch, classes).
+        images: the pictures, floats from 0 to 1, or bytes.
         labels: the right class of each, if known.
-        transforms: see `transforms`; all of them where left out.
+        changes: see `challenges`, which makes those that are tried where left out.
         layers: names or patterns of layers whose maps are moved back and compared.
 
     Raises:
         ValueError: pictures, labels or output have other shapes; a layer there is not, or without positions.
     """
     images = as_pictures(images, axes=4, from_zero_to_one=True).astype(jnp.float32)
-    program = trace_call(function, images)
+    program = trace_call(net, images)
     fields = _chosen(program, layers)
-    values = [only_output(program), *fields.values()]
+    values = [program.only_output(), *fields.values()]
     run = jax.jit(lambda pictures: evaluate(program, [pictures], values))
     output, *maps = run(images)
     known = None if labels is None else np.asarray(labels)
@@ -153,20 +154,20 @@ def invariance(
         )
     check_finite("output", output)
     names, responses = tuple(field.name for field in fields), []
-    for transform in challenges(min(images.shape[1:3])) if transforms is None else transforms:
-        for severity in transform.severities:
+    for change in challenges(min(images.shape[1:3])) if changes is None else changes:
+        for severity in change.severities:
             key, drawn = jax.random.split(key)
-            changed, *changed_maps = run(transform.apply(drawn, images, severity))
+            changed, *changed_maps = run(change.apply(drawn, images, severity))
             errors = None
-            if transform.matrix is not None:
-                matrix = transform.matrix(severity, *images.shape[1:3])
+            if change.matrix is not None:
+                matrix = change.matrix(severity, *images.shape[1:3])
                 found = zip(fields, maps, changed_maps, strict=True)
-                errors = {field.name: _map_error(one, two, field, transform, matrix) for field, one, two in found}
+                errors = {field.name: _map_error(one, two, field, change, matrix) for field, one, two in found}
             responses.append(
                 Response(
-                    transform.name,
+                    change.name,
                     severity,
-                    transform.unit,
+                    change.unit,
                     output_change=_relative(output, changed),
                     agreement=float((output.argmax(-1) == changed.argmax(-1)).mean()),
                     accuracy=None if known is None else float((np.asarray(changed).argmax(-1) == known).mean()),
@@ -177,9 +178,7 @@ def invariance(
     return Invariance(tuple(responses), len(images), plain, names)
 
 
-def equivariance_error(
-    key: jax.Array, function: Callable[..., Any], images: Any, transform: Transform, severity: float
-) -> float:
+def equivariance_error(key: jax.Array, net: Callable[..., Any], images: Any, change: Change, severity: float) -> float:
     r"""How far a function's maps are from moving along with the picture.
 
     $$\frac{\lVert T'^{-1} f(Tx) - f(x) \rVert}{\lVert f(x) \rVert}$$
@@ -187,55 +186,61 @@ def equivariance_error(
     with T' what T is on the grid of the maps, whose positions lie at the centres of their receptive fields; over the
     positions that are moved in from inside the maps. A function without positions is compared as it is.
 
+    Args:
+        key: for a change that draws something.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures that gives one array.
+        images: (batch, height, width, channels), as floats, or bytes, which become floats from 0 to 1.
+        change: of the pictures, such as `changes.rotation(90.0)`.
+        severity: of the change.
+
     Raises:
-        ValueError: the transform moves no points by a matrix.
+        ValueError: the change moves no points by a matrix.
     """
-    if transform.matrix is None:
-        raise ValueError(f"{transform.name} moves no points by a matrix, so that nothing can be moved back")
+    if change.matrix is None:
+        raise ValueError(f"{change.name} moves no points by a matrix, so that nothing can be moved back")
     images = as_pictures(images, axes=4).astype(jnp.float32)
-    program = trace_call(function, images)
-    output, field = only_output(program), only_field(program)
+    program = trace_call(net, images)
+    output, field = value_and_field(program)
     (plain,) = evaluate(program, [images], [output])
-    (changed,) = evaluate(program, [transform.apply(key, images, severity)], [output])
+    (changed,) = evaluate(program, [change.apply(key, images, severity)], [output])
     check_finite("output", plain)
     if plain.ndim != 4:
         return _relative(plain.reshape(len(plain), -1), changed.reshape(len(changed), -1))
     field.check_rows_and_columns()
-    return _map_error(plain, changed, field, transform, transform.matrix(severity, *images.shape[1:3]))
+    return _map_error(plain, changed, field, change, change.matrix(severity, *images.shape[1:3]))
 
 
 def _panels(responses: Sequence[Response], lines: Callable[[Response], Mapping[str, float]]) -> list[Any]:
-    """A panel for each transform, with a line for each number of a response, over the severity."""
+    """A panel for each change, with a line for each number of a response, over the severity."""
     from cnnjax.view import plots
 
     panels = []
-    for name in dict.fromkeys(response.transform for response in responses):
-        mine = [response for response in responses if response.transform == name]
+    for name in dict.fromkeys(response.change for response in responses):
+        mine = [response for response in responses if response.change == name]
         places = [response.severity for response in mine]
         heights = {line: (places, [lines(response)[line] for response in mine]) for line in lines(mine[0])}
         panels.append(plots.Panel(f"{name} / {mine[0].unit}" if mine[0].unit else name, heights))
     return panels
 
 
-def _chosen(program: Program, names: str | Sequence[str]) -> dict[LayerField, int]:
+def _chosen(program: Program, layers: str | Sequence[str]) -> dict[LayerField, int]:
     """Fields and values of the layers asked for.
 
     Raises:
         ValueError: one has no rows and columns.
     """
-    if not names:
+    if not layers:
         return {}
-    fields, found = fields_of(program), {}
-    for layer in program.matching(names):
-        field = fields[layer.name]
+    found = [part for layer in program.matching(layers) for part in layer.parts()]
+    fields = fields_of_layers(program, found)
+    for field in fields:
         field.check_rows_and_columns()
-        found[field] = layer.value
-    return found
+    return {field: part.value for field, part in zip(fields, found, strict=True)}
 
 
-def _map_error(plain: jax.Array, changed: jax.Array, field: LayerField, transform: Transform, matrix: Matrix) -> float:
+def _map_error(plain: jax.Array, changed: jax.Array, field: LayerField, change: Change, matrix: Matrix) -> float:
     """The relative difference of maps once the changed ones are moved back to where the plain ones are."""
-    if transform.wraps:
+    if change.wraps:
         stride = float(field.stride[1] or 1)
         back, seen = roll(changed, -float(matrix[0, 0, 2]) / stride), jnp.ones(plain.shape[:3], bool)
     else:

@@ -9,16 +9,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from cnnjax.analysis.evaluation import evaluate, one_layer, only_output
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.tracing import trace_call
 
 
 def activation_maximization(
     key: jax.Array,
-    function: Callable[..., Any],
+    net: Callable[..., Any],
     shape: Sequence[int],
-    channels: Sequence[int],
     *,
+    channels: Sequence[int],
     layer: str | None = None,
     steps: int = 256,
     learning_rate: float = 0.05,
@@ -37,10 +37,12 @@ def activation_maximization(
 
     Args:
         key: for the first picture and the shifts.
-        function: of pictures (batch, height, width, colours), floats from 0 to 1.
-        shape: of one picture (height, width, colours).
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures (batch, height, width,
+            colours), floats from 0 to 1.
+        shape: of pictures (batch, height, width, colours), such as `images.shape`; there is one for each channel,
+            whatever the batch.
         channels: of the layer, or classes.
-        layer: by name; the function's output where left out.
+        layer: by name; the net's output where left out.
         steps: of the ascent.
         learning_rate: of Adam.
         decay: how much large z, pixels that are all black or white, are held down.
@@ -54,13 +56,13 @@ def activation_maximization(
     Vedaldi (2016), "Visualizing Deep Convolutional Neural Networks Using Natural Pre-images", section 3.2.
     """
     channels = [int(channel) for channel in np.atleast_1d(np.asarray(channels, int))]
-    if len(shape) != 3 or steps < 1 or jitter < 0:
+    if len(shape) != 4 or steps < 1 or jitter < 0:
         raise ValueError(
-            f"shape={tuple(shape)}, steps={steps}, jitter={jitter}; expected (height, width, colours), a number above 0"
-            " and one of 0 or more"
+            f"shape={tuple(shape)}, steps={steps}, jitter={jitter}; expected (batch, height, width, colours), a number"
+            " above 0 and one of 0 or more"
         )
-    program = trace_call(function, jax.ShapeDtypeStruct((max(len(channels), 1), *shape), jnp.float32))
-    value = only_output(program) if layer is None else one_layer(program, layer).value
+    program = trace_call(net, jax.ShapeDtypeStruct((max(len(channels), 1), *shape[1:]), jnp.float32))
+    value = program.only_output() if layer is None else program.layer(layer).value
     count = program.shapes[value][-1]
     if not channels or any(not 0 <= channel < count for channel in channels):
         raise ValueError(f"channels={channels}; {layer or 'the output'} has {count}, counted from 0")
@@ -80,7 +82,7 @@ def activation_maximization(
 
     optimizer = optax.adam(learning_rate)
     first, ascent = jax.random.split(key)
-    start = 0.1 * jax.random.normal(first, (len(channels), *shape))
+    start = 0.1 * jax.random.normal(first, (len(channels), *shape[1:]))
 
     def step(carry: tuple[Any, Any], drawn: jax.Array) -> tuple[tuple[Any, Any], None]:
         z, state = carry

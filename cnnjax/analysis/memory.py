@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.analysis.program import Program
-from cnnjax.analysis.rules import ELEMENTWISE
+from cnnjax.analysis.reach.rules import ELEMENTWISE
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.models import Model, inference_options
 

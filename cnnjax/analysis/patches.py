@@ -1,13 +1,16 @@
 """What units respond to: the patches that activate them most, cut out by their receptive field; nearest examples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
-from cnnjax.analysis.fields import LayerField
 from cnnjax.analysis.inputs import as_pictures, check_finite
+from cnnjax.analysis.interpreter import evaluate
+from cnnjax.analysis.receptive_field import value_and_field
+from cnnjax.analysis.tracing import trace_call
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.visible import scale_of, visible
 
@@ -63,29 +66,31 @@ class TopPatches(Result):
 
 
 def top_patches(
-    maps: Any, field: LayerField, images: Any, *, channels: Sequence[int] | None = None, count: int = 8
+    net: Callable[..., Any],
+    images: Any,
+    *,
+    layer: str | None = None,
+    channels: Sequence[int] | None = None,
+    count: int = 8,
 ) -> TopPatches:
-    """The `count` examples on which each channel has its largest value, cut out around that unit.
+    """The `count` pictures on which each channel of a layer has its largest value, cut out around that unit.
 
     Args:
-        maps: what a layer makes of the pictures, (batch, height, width, channels).
-        field: the layer's receptive field, `receptive_field(function, images.shape)["layer"]`.
+        net: `models.bind(model, variables)`, a trained run, or any function of pictures.
         images: the pictures, (batch, height, width, colours), as floats, or bytes, which become floats from 0 to 1.
+        layer: whose units, by name; the net's output where left out.
         channels: which; the first eight where left out.
-        count: patches for each channel, from as many examples.
+        count: patches for each channel, from as many pictures.
 
     Raises:
-        ValueError: maps, pictures and field do not belong together, or are not pictures; a channel there is not.
+        ValueError: there is no such layer or channel; the layer has no rows and columns along those of the pictures.
     """
-    maps, images = np.asarray(maps, np.float64), np.asarray(as_pictures(images, axes=4), np.float64)
+    images = as_pictures(images, axes=4)
+    program = trace_call(net, images)
+    value, field = value_and_field(program, layer)
     field.check_rows_and_columns()
-    if maps.ndim != 4 or images.ndim != 4 or len(maps) != len(images) or maps.shape[1:] != field.shape[1:]:
-        raise ValueError(
-            f"maps {maps.shape}, images {images.shape}, field of {field.name} {field.shape}; expected maps"
-            " (batch, height, width, channels) of the same pictures and of the field's layer"
-        )
-    if images.shape[1:3] != (size := tuple(axis.extent for axis in field.axes)):
-        raise ValueError(f"images of {images.shape[1:3]} came; the field of {field.name} is that on pictures of {size}")
+    (maps,) = jax.jit(lambda pictures: evaluate(program, [pictures], [value]))(images)
+    maps, images = np.asarray(maps, np.float64), np.asarray(images, np.float64)
     check_finite(field.name, maps)
     chosen = list(range(min(8, maps.shape[-1]))) if channels is None else [int(channel) for channel in channels]
     if count < 1 or not chosen:

@@ -56,12 +56,24 @@ class Call:
 
 @dataclass(frozen=True)
 class Layer:
-    """A named part of a program: the value that leaves it, and its equations as [start, stop)."""
+    """A named part of a program: the value that leaves it, and its equations as [start, stop).
+
+    `value` is what the layer stands for; `values` are all that leave it, in the order they are computed.
+    """
 
     name: str
     value: int
     start: int
     stop: int
+    values: tuple[int, ...] = ()
+
+    def parts(self) -> tuple["Layer", ...]:
+        """Itself; of a layer that several values leave, each of them as a layer, "name[0]" and so on."""
+        if len(self.values) < 2:
+            return (self,)
+        return tuple(
+            Layer(f"{self.name}[{index}]", value, self.start, self.stop) for index, value in enumerate(self.values)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +131,46 @@ class Program:
         """The name of the innermost layer that an equation is in; outside of all, its primitive's."""
         return self._owners.get(place, self.equations[place].primitive)
 
-    def matching(self, names: str | Sequence[str]) -> tuple[Layer, ...]:
-        """The layers of a name or a shell pattern, or of several.
+    def matching(self, layers: str | Sequence[str]) -> tuple[Layer, ...]:
+        """The layers of a name or a shell pattern, or of several; "name[0]" is a part of one (see `Layer.parts`).
 
         Raises:
             ValueError: one matches no layer; near matches are listed.
         """
-        patterns = patterns_of(names)
-        check_patterns(patterns, [layer.name for layer in self.layers()])
-        return tuple(layer for layer in self.layers() if any(fnmatchcase(layer.name, each) for each in patterns))
+        patterns = patterns_of(layers)
+        found, names = [], list[str]()
+        for layer in self.layers():
+            parts = (layer, *(part for part in layer.parts() if part is not layer))
+            names += [part.name for part in parts]
+            chosen = [part for part in parts if any(_matches(part.name, pattern) for pattern in patterns)]
+            found += [layer] if layer in chosen else chosen
+        for pattern in patterns:
+            if not any(_matches(name, pattern) for name in names):
+                raise ValueError(f"no layer matches {pattern!r}; {near_matches(pattern, names)}")
+        return tuple(found)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of a name, or of a shell pattern that matches one layer.
+
+        Raises:
+            ValueError: it matches none, or several.
+        """
+        found = self.matching(name)
+        found = [layer for layer in found if layer.name == name] or found
+        if len(found) > 1:
+            raise ValueError(f"layer={name!r} matches {', '.join(layer.name for layer in found)}; expected one of them")
+        return found[0]
+
+    def only_output(self) -> int:
+        """The value of the one array that the function gives.
+
+        Raises:
+            ValueError: it gives several, or none.
+        """
+        if len(self.outputs) != 1:
+            names = ", ".join(name for name, _ in self.outputs) or "nothing"
+            raise ValueError(f"the function gives {len(self.outputs)} arrays ({names}); expected one: choose it")
+        return self.outputs[0][1]
 
     @cached_property
     def _maker(self) -> dict[int, Equation]:
@@ -197,15 +240,8 @@ def near_matches(name: str, known: Sequence[str]) -> str:
     return f"there are {', '.join(get_close_matches(name, known, n=3) or dict.fromkeys(known))}"
 
 
-def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
-    """That every name or shell pattern matches a layer.
-
-    Raises:
-        ValueError: one matches none; near matches are listed.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"no layer matches {pattern!r}; {near_matches(pattern, names)}")
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _is_key(array: Any) -> bool:
@@ -240,7 +276,7 @@ def _find_layers(program: Program) -> tuple[Layer, ...]:
             runs.append((numbered(equation.primitive), index, index + 1))
     close(("",))
     last_use = _last_uses(program)
-    layers = [Layer(name, _leaving(program, depends, last_use, start, stop), start, stop) for name, start, stop in runs]
+    layers = [_layer(program, depends, last_use, *run) for run in runs]
     return tuple(sorted(layers, key=lambda layer: (layer.start, -layer.stop, layer.name.count("/"))))
 
 
@@ -256,13 +292,16 @@ def _last_uses(program: Program) -> dict[int, float]:
     return last | {value: math.inf for _, value in program.outputs}
 
 
-def _leaving(program: Program, depends: Sequence[bool], last_use: Mapping[int, float], start: int, stop: int) -> int:
-    """The value that a run of equations hands on: of those that are used later the last made; of several the largest.
+def _layer(
+    program: Program, depends: Sequence[bool], last_use: Mapping[int, float], name: str, start: int, stop: int
+) -> Layer:
+    """A run of equations as a layer, whose value is the last one made of those that are used later.
 
-    Several are made at once by a loop, which hands on its counter too.
+    Of several made at once it is the largest, as of a loop, which hands on its counter too.
     """
     made = [[value for value in eqn.outputs if depends[value]] for eqn in program.equations[start:stop]]
     made = [values for values in made if values]
     leaving = [[value for value in values if last_use.get(value, -1) >= stop] for values in made]
     last = next((values for values in reversed(leaving) if values), made[-1])
-    return max(reversed(last), key=lambda value: math.prod(program.shapes[value]))
+    value = max(reversed(last), key=lambda value: math.prod(program.shapes[value]))
+    return Layer(name, value, start, stop, tuple(value for values in leaving for value in values))

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.fields import LayerField, layer_field
-from cnnjax.analysis.holes import may_have_holes, seen_pixels
-from cnnjax.analysis.program import Program, near_matches
-from cnnjax.analysis.propagation import propagate
+from cnnjax.analysis.nets import Net
+from cnnjax.analysis.program import Layer, Program, near_matches
+from cnnjax.analysis.reach.fields import LayerField, layer_field
+from cnnjax.analysis.reach.holes import may_have_holes, seen_pixels
+from cnnjax.analysis.reach.propagation import propagate
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_extent
 
@@ -54,6 +54,19 @@ class ReceptiveFields(Result):
     def get(self, name: str) -> LayerField | None:
         """The layer of that name; None where there is none that sees the picture."""
         return self._by_name.get(name)
+
+    def only_output(self) -> LayerField:
+        """The field of the one array that the function gives.
+
+        Raises:
+            ValueError: it gives several, or one that does not depend on the input.
+        """
+        if len(self.outputs) > 1:
+            names = ", ".join(output.name for output in self.outputs)
+            raise ValueError(f"the function gives {len(self.outputs)} arrays ({names}); expected one: choose it")
+        if not self.outputs:
+            raise ValueError("what the function gives does not depend on its input")
+        return self.outputs[0]
 
     @cached_property
     def _by_name(self) -> dict[str, LayerField]:
@@ -157,13 +170,13 @@ def _inner_first(layers: Sequence[LayerField]) -> list[LayerField]:
 
 
 def receptive_field(
-    function: Callable[..., Any] | Model,
+    net: Net,
     shape: Sequence[int],
     *,
-    gates: bool = True,
+    gates: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> ReceptiveFields:
-    """Receptive fields of a function of one array, or of a Flax model (whose variables stay abstract).
+    """Receptive fields of every layer of a network, and of its outputs.
 
     `shape` is (batch, *spatial, channels): without a batch axis, rows would be read as examples. Layers are the named
     scopes (Flax opens one around every module); convolutions, pools, products and reductions outside them are named
@@ -172,10 +185,12 @@ def receptive_field(
     followed (gathers, scatters, slices).
 
     Args:
-        function: what is read.
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array.
         shape: of its input.
         gates: whether what is seen through a value without position counts, such as a squeeze-and-excitation gate or
-            the statistics of a batch, which see the whole picture from everywhere.
+            the statistics of a batch, which see the whole picture from everywhere. Left out by default, here as in
+            `summary`, `context`, the command line and the page of a run: published fields are those of the windows
+            alone, and with the gates every layer behind the first of them would be said to see the whole picture.
         dtype: of its input.
 
     Raises:
@@ -186,13 +201,11 @@ def receptive_field(
     >>> fields.outputs[0].size, fields.outputs[0].stride
     ((3,), (2,))
     """
-    return fields_of(trace(function, shape, dtype=dtype), gates=gates, function=function)
+    return fields_of(trace(net, shape, dtype=dtype), gates=gates, net=net)
 
 
-def fields_of(
-    program: Program, *, gates: bool = True, function: Callable[..., Any] | Model | None = None
-) -> ReceptiveFields:
-    """`receptive_field` of a program that is traced already; holes are looked for if the function is given too."""
+def fields_of(program: Program, *, gates: bool = False, net: Net | None = None) -> ReceptiveFields:
+    """`receptive_field` of a program that is traced already; holes are looked for if the net is given too."""
     found = propagate(program, gates=gates)
     image = program.shapes[program.image]
 
@@ -205,8 +218,8 @@ def fields_of(
     fields = [field(layer.name, layer.value) for layer in layers]
     outputs = [field(layer_of.get(value, f"(output){name}"), value) for name, value in program.outputs]
     find_seen = None
-    if function is not None and may_have_holes(program, found.reaches):
-        find_seen = partial(seen_pixels, function, image, gates=gates, dtype=program.dtypes[program.image])
+    if net is not None and may_have_holes(program, found.reaches):
+        find_seen = partial(seen_pixels, net, image, gates=gates, dtype=program.dtypes[program.image])
     misaligned, loops = (
         tuple(dict.fromkeys(program.layer_of(program.equations.index(each)) for each in equations))
         for equations in (found.misaligned, found.loops)
@@ -220,3 +233,31 @@ def fields_of(
         loops,
         find_seen,
     )
+
+
+def fields_of_layers(program: Program, layers: Sequence[Layer], *, gates: bool = False) -> list[LayerField]:
+    """The fields of some layers of a program, or of their parts.
+
+    Raises:
+        ValueError: one sees nothing of the picture.
+    """
+    reaches, image = propagate(program, gates=gates).reaches, program.shapes[program.image]
+    fields = []
+    for layer in layers:
+        reach = reaches[layer.value]
+        if reach is None:
+            raise ValueError(f"layer {layer.name} sees nothing of the picture")
+        fields.append(layer_field(layer.name, program.shapes[layer.value], image, reach))
+    return fields
+
+
+def value_and_field(program: Program, layer: str | None = None) -> tuple[int, LayerField]:
+    """The value of a layer and its field; those of the one array that the function gives where none is named.
+
+    Raises:
+        ValueError: there is no such layer, or several outputs; or nothing of the picture is seen.
+    """
+    if layer is None:
+        return program.only_output(), fields_of(program).only_output()
+    found = program.layer(layer)
+    return found.value, fields_of_layers(program, [found])[0]

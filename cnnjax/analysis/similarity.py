@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.analysis.inputs import check_finite
-from cnnjax.analysis.statistics import centred
+from cnnjax.analysis.layer_statistics import centred
 from cnnjax.view.result import Figure, Result
 
 # What unrelated representations may come to before a result says that there are few examples.

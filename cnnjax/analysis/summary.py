@@ -1,16 +1,16 @@
 """A model in one table: output shapes, parameters, multiply-accumulates, activations and receptive fields."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from cnnjax.analysis.cost import Cost, abstract_variables, constant_notes, cost_of, loop_notes
+from cnnjax.analysis.cost import Cost, cost_of, loop_notes, parameter_notes
+from cnnjax.analysis.nets import Net, variables_of
 from cnnjax.analysis.receptive_field import ReceptiveFields, fields_of
 from cnnjax.analysis.tracing import trace
-from cnnjax.models import Model
 from cnnjax.view.result import Figure, Result
 from cnnjax.view.table import format_extent
 
@@ -57,24 +57,25 @@ class Summary(Result):
             if varying
             else []
         )
-        return [*notes, *self.fields.notes(), *constant_notes(self.cost), *loop_notes(self.cost.uncounted)]
+        return [*notes, *self.fields.notes(), *parameter_notes(self.cost), *loop_notes(self.cost.data_dependent_loops)]
 
     def draw(self) -> Figure:
         """Bars of each layer's cost."""
         return self.cost.draw()
 
 
-def summary(
-    function: Callable[..., Any] | Model, shape: Sequence[int], *, gates: bool = True, dtype: DTypeLike = jnp.float32
-) -> Summary:
-    """Summarises a Flax model, or any function of one array, for inputs of a shape (batch, *spatial, channels).
+def summary(net: Net, shape: Sequence[int], *, gates: bool = False, dtype: DTypeLike = jnp.float32) -> Summary:
+    """Summarises a network for inputs of a shape (batch, *spatial, channels); nothing is computed.
 
-    Nothing is computed. Of a function, what it closes over is counted as its constants (see `cost`). `gates` as in
-    `receptive_field`.
+    Args:
+        net: a Flax model, one with its variables (`models.bind`, a trained run), or any function of one array, of which
+            what it closes over is counted as its constants (see `cost`).
+        shape: of its input.
+        gates: see `receptive_field`.
+        dtype: of its input.
 
     Raises:
         ValueError: `shape` has no spatial axes, the model does not take it, or the function asks for values.
     """
-    program = trace(function, shape, dtype=dtype)
-    variables = abstract_variables(function, shape, dtype) if isinstance(function, Model) else None
-    return Summary(cost_of(program, variables), fields_of(program, gates=gates, function=function))
+    program = trace(net, shape, dtype=dtype)
+    return Summary(cost_of(program, variables_of(net, shape, dtype)), fields_of(program, gates=gates, net=net))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from cnnjax.analysis.nets import Net, variables_of
 from cnnjax.analysis.program import Call, Equation, Program
 from cnnjax.functional.primitives import REFERENCES
 from cnnjax.models import Model, inference_options
@@ -36,7 +37,7 @@ _INNER = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("b
 _MOST_SCANNED = 200_000
 
 
-def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Program:
+def trace(net: Net, shape: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> Program:
     """Traces a function of one array, or a Flax model with abstract variables, without computing anything.
 
     Raises:
@@ -50,15 +51,14 @@ def trace(function: Callable[..., Any] | Model, shape: Sequence[int], *, dtype: 
     if len(shape) < 3 or any(size < 1 for size in shape):
         raise ValueError(f"shape={shape} has no spatial axes; expected (batch, *spatial, channels), all >= 1")
     image = jax.ShapeDtypeStruct(shape, dtype)
-    if isinstance(function, Model):
-        options = inference_options(function)
-        try:
-            variables = jax.eval_shape(partial(function.init, **options), jax.random.key(0), image)
-        except (TypeError, ValueError) as error:
-            _add_hint(error, shape)
-            raise
-        return trace_call(partial(function.apply, **options), variables, image)
-    return trace_call(function, image)
+    if not isinstance(net, Model):
+        return trace_call(net, image)
+    try:
+        variables = variables_of(net, shape, dtype)
+    except (TypeError, ValueError) as error:
+        _add_hint(error, shape)
+        raise
+    return trace_call(partial(net.apply, **inference_options(net)), variables, image)
 
 
 def trace_call(function: Callable[..., Any], *arguments: Any) -> Program:
@@ -96,10 +96,10 @@ def _check_function(function: Any, arguments: int) -> None:
     Raises:
         ValueError: it is a model, a class, a method of a model that needs variables too, or cannot be called.
     """
-    cure = "pass a function of pictures, lambda x: model.apply(variables, x)"
+    cure = "pass a function of pictures, models.bind(model, variables)"
     owner = getattr(function, "__self__", None)
     if isinstance(function, Model):
-        raise ValueError(f"the model {type(function).__name__} came; {cure}")
+        raise ValueError(f"the model {type(function).__name__} came without its variables; {cure}")
     if isinstance(owner, Model) and arguments == 1:
         raise ValueError(
             f"the method {function.__name__} of the model {type(owner).__name__} came, which takes variables too;"
@@ -108,7 +108,7 @@ def _check_function(function: Any, arguments: int) -> None:
     if isinstance(function, type):
         raise ValueError(f"the class {function.__name__} came; make a model of it, and {cure}")
     if not callable(function):
-        raise ValueError(f"a {type(function).__name__} came, which is no function; {cure}, or a model (models.create)")
+        raise ValueError(f"a {type(function).__name__} came, which is no function; {cure}")
 
 
 def _add_hint(error: Exception, shape: tuple[int, ...]) -> None:

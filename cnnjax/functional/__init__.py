@@ -1,6 +1,6 @@
 """Floor 0: arrays in, arrays out. No parameters, no Flax, no state."""
 
-from cnnjax.functional import boxes, kernels, losses, structured_losses
+from cnnjax.functional import boxes, kernels, losses
 from cnnjax.functional.adjoints import input_adjoint, kernel_adjoint
 from cnnjax.functional.convolution import conv_transpose, convolve, correlate
 from cnnjax.functional.counts import activation_bytes, activation_count, parameter_count
@@ -74,6 +74,5 @@ __all__ = [
     "slide_all",
     "slide_all_transposed",
     "slide_transposed",
-    "structured_losses",
     "transposed_size",
 ]

@@ -41,7 +41,7 @@ def masked(array: jax.Array, where: jax.Array | None) -> jax.Array:
     return jnp.where(where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim)), array, jnp.zeros_like(array))
 
 
-def precise(outputs: jax.Array, rank: int, expected: str) -> jax.Array:
+def in_float32(outputs: jax.Array, rank: int, expected: str) -> jax.Array:
     """A model's outputs in float32 or float64.
 
     Raises:
@@ -54,40 +54,40 @@ def precise(outputs: jax.Array, rank: int, expected: str) -> jax.Array:
     return outputs.astype(at_least_float32(outputs.dtype))
 
 
-def alike(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def check_regression(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Outputs and targets of one shape and type, examples first, zero where the mask is False.
 
     Raises:
         ValueError: the shapes differ, outputs are not floating point, or the mask is not one flag per example.
     """
-    outputs = precise(outputs, 1, "(*batch, features)")
+    outputs = in_float32(outputs, 1, "(*batch, features)")
     targets = jnp.asarray(targets)
     require_shape("targets", targets, outputs.shape, "that of outputs")
     require_mask(where, outputs.shape[:-1])
     return masked(outputs, where), masked(targets.astype(outputs.dtype), where)
 
 
-def tagged(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """`alike`, for targets in [0, 1]: others become NaN, except that what rounding added is clipped."""
-    outputs, targets = alike(outputs, targets, where)
+def check_tags(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """`check_regression`, for targets in [0, 1]: others become NaN, except that what rounding added is clipped."""
+    outputs, targets = check_regression(outputs, targets, where)
     known = (targets >= -_ROUNDING) & (targets <= 1 + _ROUNDING)
     return outputs, jnp.where(known, jnp.clip(targets, 0.0, 1.0), jnp.nan)
 
 
-def classified(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def check_classes(outputs: jax.Array, targets: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Logits and a distribution over the classes, examples first; both zero, or class 0, where the mask is False.
 
     Raises:
-        ValueError: fewer than two classes, or as `alike` and `distribution`.
+        ValueError: fewer than two classes, or as `check_regression` and `as_distribution`.
     """
-    outputs = precise(outputs, 1, "(*batch, classes)")
+    outputs = in_float32(outputs, 1, "(*batch, classes)")
     if outputs.shape[-1] < 2:
         raise ValueError(
             f"outputs: shape {outputs.shape} came, two classes or more were expected on the last axis;"
             " one logit alone is for the sigmoid losses"
         )
     require_mask(where, outputs.shape[:-1])
-    return masked(outputs, where), distribution(targets, outputs.shape, outputs.dtype, where)
+    return masked(outputs, where), as_distribution(targets, outputs.shape, outputs.dtype, where)
 
 
 def bounded(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -105,7 +105,7 @@ def unlimited(share: jax.Array) -> jax.Array:
     return jnp.where(share > 0, jnp.inf, 0.0 * share)
 
 
-def distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, where: jax.Array | None) -> jax.Array:
+def as_distribution(targets: jax.Array, shape: Sequence[int], dtype: DTypeLike, where: jax.Array | None) -> jax.Array:
     """A distribution over classes from itself or from integers; what is none, or names no class, becomes NaN.
 
     Raises:

@@ -9,6 +9,7 @@ from cnnjax.layers.normalization import (
     InstanceNorm,
     LayerNorm,
     LocalResponseNorm,
+    frozen_statistics,
     pooled_statistics,
 )
 from cnnjax.layers.pooling import (
@@ -47,5 +48,6 @@ __all__ = [
     "SeparableConv",
     "SqueezeExcitation",
     "StochasticDepth",
+    "frozen_statistics",
     "pooled_statistics",
 ]

@@ -28,6 +28,28 @@ def pooled_statistics(axis_name: str | None) -> Generator[None, None, None]:
         yield
 
 
+@contextmanager
+def frozen_statistics(is_frozen: Callable[[str], bool]) -> Generator[None, None, None]:
+    """Has batch normalisation, Flax's too, of some modules use and keep its running statistics while training.
+
+    `is_frozen` is asked with the path of each such module, as "stage1/bn1".
+    """
+
+    def freeze(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if context.method_name == "__call__" and is_frozen("/".join(module.path)):
+            if isinstance(module, BatchNorm):
+                kwargs = kwargs | {"train": False}
+            elif isinstance(module, nn.BatchNorm):
+                # A module is frozen; this one was made for this call of the model and for no other.
+                object.__setattr__(module, "use_running_average", None)
+                args, kwargs = args[:1], kwargs | {"use_running_average": True}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(freeze):
+        yield
+
+
 class _Norm(nn.Module, kw_only=True):
     """What all normalisations with a scale and a bias have.
 

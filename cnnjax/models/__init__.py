@@ -8,10 +8,11 @@ from cnnjax.models.inception_v3 import InceptionV3
 from cnnjax.models.initialization import check_inputs, inference_options, initialize, smallest_image_size
 from cnnjax.models.lenet import LeNet5, LeNet5Of1998
 from cnnjax.models.mobilenet import MobileNetV1
+from cnnjax.models.network import Bound, Network, bind
 from cnnjax.models.parts.architecture import Architecture, Stage
 from cnnjax.models.parts.auxiliary import AuxiliaryLogits
 from cnnjax.models.preact_resnet import PreactResNet
-from cnnjax.models.registry import Model, create, image_shape, name_of, names, options_of, register
+from cnnjax.models.registry import Model, builder_of, create, image_shape, name_of, names, options_of, register
 from cnnjax.models.resnet import CifarResNet, ResNet
 from cnnjax.models.resnet9 import ResNet9
 from cnnjax.models.senet import SENet154
@@ -25,6 +26,7 @@ __all__ = [
     "AlexNetOWT",
     "Architecture",
     "AuxiliaryLogits",
+    "Bound",
     "CifarResNet",
     "ConvNet",
     "DenseNet",
@@ -34,12 +36,15 @@ __all__ = [
     "LeNet5Of1998",
     "MobileNetV1",
     "Model",
+    "Network",
     "PreactResNet",
     "ResNet",
     "ResNet9",
     "SENet154",
     "Stage",
     "ZFNet",
+    "bind",
+    "builder_of",
     "check_inputs",
     "create",
     "image_shape",

@@ -35,6 +35,8 @@ class AlexNet(Architecture):
     num_classes: int | None = 1000
     dropout: float = 0.5
 
+    head: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Feature maps by name, from fine to coarse."""
@@ -93,6 +95,7 @@ class AlexNetOWT(Architecture):
     num_classes: int | None = 1000
     dropout: float = 0.5
 
+    head: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (6, 6)}
 
     @property

@@ -13,12 +13,19 @@ from cnnjax.models.registry import Model
 LARGEST_SEARCHED = 1024
 
 
-def initialize(model: Model, key: jax.Array, inputs: Any) -> Any:
-    """Initial variables for inputs like these (arrays or `jax.ShapeDtypeStruct`), compiled as one program.
+def initialize(key: jax.Array, model: Model, inputs: Any) -> Any:
+    """Initial variables for inputs like these, compiled as one program.
+
+    Args:
+        key: for the parameters.
+        model: a Flax model.
+        inputs: arrays, or `jax.ShapeDtypeStruct` in their place.
 
     Raises:
-        ValueError: as `check_inputs`.
+        ValueError: as `check_inputs`; or what came in the model's place is none.
     """
+    if not isinstance(model, Model):
+        raise ValueError(f"model is of type {type(model).__name__}; expected initialize(key, model, inputs)")
     check_inputs(model, inputs)
     shapes = _shapes(inputs)
 

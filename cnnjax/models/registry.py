@@ -86,6 +86,16 @@ def options_of(name: str) -> tuple[str, ...]:
     return tuple(option for option in options if option not in ("parent", "name"))
 
 
+def builder_of(name: str) -> tuple[Callable[..., Model], dict[str, Any]]:
+    """What builds a model, and the options that make it this variant of what is built.
+
+    Raises:
+        ValueError: no model has that name.
+    """
+    entry = _entry(name)
+    return entry.builder, dict(entry.variant)
+
+
 def image_shape(name: str) -> tuple[int, int, int]:
     """Height, width and channels of the pictures that a registered model was designed for.
 

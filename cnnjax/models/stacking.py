@@ -6,6 +6,7 @@ inverse. Files hold the unstacked form. Rules that look at the axes or the norm 
 them, ask `stack_axes`, or go through `map_layers`.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -68,6 +69,21 @@ def repeat(
     rates = None if skips is None else jnp.asarray(skips, jnp.float32)
     x, _ = scanned(block(name=f"block{first}-{last}"), x, rates)
     return x
+
+
+def single_paths(path: str) -> list[str]:
+    """The path of a module in a model that does not scan; of a module in a run of blocks, that of each block.
+
+    >>> single_paths("stage1/block2-3/conv1")
+    ['stage1/block2/conv1', 'stage1/block3/conv1']
+    """
+    parts = []
+    for part in path.split("/"):
+        run = RUN.fullmatch(part)
+        parts.append(
+            [part] if run is None else [f"{run['base']}{n}" for n in range(int(run["first"]), int(run["last"]) + 1)]
+        )
+    return ["/".join(names) for names in itertools.product(*parts)]
 
 
 def unstack(tree: Any) -> Any:

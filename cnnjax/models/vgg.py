@@ -66,13 +66,16 @@ class VGG(Architecture):
         num_classes: width of `output`; None ends with the 4,096 features of fc7.
         batch_norm: whether convolutions are normalised, as Ioffe and Szegedy (2015) proposed later.
         dropout: share of the features that fc6 and fc7 drop in training.
+        hidden: width of fc6 and fc7; the paper's is 4,096.
     """
 
     depths: Sequence[int]
     num_classes: int | None = 1000
     batch_norm: bool = False
     dropout: float = 0.5
+    hidden: int = 4096
 
+    head: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (7, 7)}
 
     @property
@@ -100,7 +103,7 @@ class VGG(Architecture):
             x = MaxPool(2, name=f"pool{number}")(x)
         x = AdaptiveAvgPool(7, name="pool")(x).reshape(x.shape[0], -1)
         for number in (6, 7):
-            x = nn.relu(Dense(4096, name=f"fc{number}", **options)(x))
+            x = nn.relu(Dense(self.hidden, name=f"fc{number}", **options)(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
         return x if self.num_classes is None else Dense(self.num_classes, name="output", **options)(x)
 

@@ -41,14 +41,11 @@ class _Entry(NamedTuple):
     name: str
     shape: tuple[int, ...]
     maps: tuple[int, int] | None
+    is_head: bool
 
     @property
     def module(self) -> str:
         return "/".join(self.path[1:-1])
-
-    @property
-    def is_head(self) -> bool:
-        return self.path[-2] == "output"
 
     def to_file(self, array: np.ndarray) -> np.ndarray:
         """(*window, inputs, outputs) to (outputs, inputs, *window); pixels of a flattened map after its channels."""
@@ -88,12 +85,14 @@ def load_torch_weights(
         revision: the Hub commit, all 40 digits of it, since a branch can change under one's feet.
         sha256: checksum of the file, which is compared; needed for the Hub.
         filename: the file's name in the Hub repository.
-        fresh_head: a random key. Given, heads that the file lacks, or has for another number of classes, start anew.
+        fresh_head: a random key. Given, heads that the file lacks, or has for another number of classes, start anew,
+            and what the file has besides, of modules that the model has not, is left out.
         shape: of a batch of pictures; those that the model was designed for where None.
 
     Returns:
         The variables. What wrappers put before all names ("module.", "_orig_mod.", "model.", "state_dict.") is taken
-        off; heads of the file that the model was created without are left out, under a warning.
+        off; what starts anew, and heads of the file that the model was created without and that are therefore left
+        out, are told in a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -139,6 +138,11 @@ def to_torch(model: Model, variables: Any, *, shape: tuple[int, ...] | None = No
     return {entry.name: entry.to_file(np.asarray(found[entry.path])) for entry in entries}
 
 
+def head_names(model: Model, *, shape: tuple[int, ...] | None = None) -> set[str]:
+    """The names in a file of all variables of a model's head, which depends on the task."""
+    return {entry.name for entry in _entries(model, _shapes(model, shape)) if entry.is_head}
+
+
 def from_torch(
     model: Model,
     tensors: Mapping[str, np.ndarray],
@@ -162,11 +166,15 @@ def from_torch(
     faults = {entry: fault for entry, fault in faults.items() if fault is not None}
     extra = sorted(name for name in tensors.keys() - names if not name.endswith(_COUNTERS))
     heads = {entry.module for entry, (kind, _) in faults.items() if entry.is_head and kind in ("missing", "misshapen")}
-    if fresh_head is not None and heads:
-        start = _flat(unstack(initialize(model, fresh_head, _pictures(model, shape))))
+    fresh = sorted(heads) if fresh_head is not None else []
+    if fresh_head is not None and fresh:
+        start = _flat(unstack(initialize(fresh_head, model, _pictures(model, shape))))
         found |= {entry.path: np.asarray(start[entry.path]) for entry in entries if entry.module in heads}
         faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}
     of_heads = _names_of_heads(model, shape) if extra else set()
+    if fresh_head is not None:
+        modules = {name.partition(".")[0] for name in names}
+        of_heads |= {name for name in extra if name.partition(".")[0] not in modules}
     wrong = {"missing": [], "left over": [name for name in extra if name not in of_heads]}
     for kind, text in faults.values():
         wrong.setdefault(kind, []).append(text)
@@ -178,9 +186,10 @@ def from_torch(
         elif len(parents) == 1 and parents.isdisjoint(name.partition(".")[0] for name in names):
             cure = f"; all of its names begin with {'.'.join([*parents, ''])!r}: take that off"
         raise ValueError(f"{source} does not hold the weights of {type(model).__name__}: {said}{cure}")
-    if extra:
-        left_out = printable(f"{source}: left out {_listed(extra)}, since the model has no such head")
-        warnings.warn(left_out, stacklevel=2)
+    told = [f"{_listed(fresh)} {'starts' if len(fresh) == 1 else 'start'} anew"] if fresh else []
+    told += [f"left out {_listed(extra)}, since the model has no such {'part' if fresh else 'head'}"] if extra else []
+    if told:
+        warnings.warn(printable(f"{source}: {'; '.join(told)}"), stacklevel=2)
     arrays = {path: jnp.asarray(array, types[path].dtype) for path, array in found.items()}
     return stack(_nested(arrays), like)
 
@@ -237,11 +246,13 @@ def _shapes(model: Model, shape: tuple[int, ...] | None) -> Any:
 def _entries(model: Model, like: Any) -> list[_Entry]:
     rename: Callable[[str], str] = getattr(model, "torch_name", lambda module: module.replace("/", "."))
     flattened: Mapping[str, tuple[int, int]] = getattr(model, "flattened", {})
+    head: tuple[str, ...] = getattr(model, "head", ())
     entries = []
     for path, leaf in _flat(unstack(like)).items():
         module = "/".join(path[1:-1])
         name = f"{rename(module)}.{_LEAVES.get(path[-1], path[-1])}"
-        entries.append(_Entry(path, name, leaf.shape, flattened.get(module)))
+        is_head = module in head or path[-2] == "output"
+        entries.append(_Entry(path, name, leaf.shape, flattened.get(module), is_head))
     return entries
 
 

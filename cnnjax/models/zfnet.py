@@ -4,7 +4,7 @@ Reference: Zeiler and Fergus (2014), "Visualizing and Understanding Convolutiona
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -28,6 +28,8 @@ class ZFNet(Architecture):
 
     num_classes: int | None = 1000
     dropout: float = 0.5
+
+    head: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
 
     @property
     def stages(self) -> tuple[Stage, ...]:

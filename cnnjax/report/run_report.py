@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax import analysis
-from cnnjax.models import Model
+from cnnjax.models import Model, bind
 from cnnjax.report.results import hardware
 from cnnjax.tasks import Task
-from cnnjax.train import Fit, format_metric, read_rows
+from cnnjax.train import TrainResult, format_metric, read_rows
+from cnnjax.train.log import SPLITS
 from cnnjax.train.run_folder import RECORD
 from cnnjax.view import figures, page, save_rows
 
@@ -21,34 +22,48 @@ from cnnjax.view import figures, page, save_rows
 MOST_MAPS, MOST_CHANNELS = 16, 16
 
 PAGE = "report.html"
+RECEPTIVE_FIELDS = "analysis/receptive_fields.png"
 
 
-def write_report(fit: Fit, model: Model, task: Task, *, prepare: Callable[[Any], Any]) -> Path:
-    """Analyses the trained model on the first test example, draws everything, and writes the page; returns its path.
+def write_run(
+    result: TrainResult, task: Task, *, model: Model | None = None, prepare: Callable[[Any], Any] = lambda batch: batch
+) -> Path:
+    """Writes the page of a finished run: numbers, curves, the task's drawings, and analyses of the model's layers.
 
-    Tasks whose input is not one batch of pictures get curves and their own drawings, without the analyses of layers.
+    Args:
+        result: of the run.
+        task: draws its predictions.
+        model: that was trained; its layers are analysed on the first test example. Left out where None, and where its
+            input is not one batch of pictures.
+        prepare: changes a batch into what the model takes.
+
+    Returns:
+        The path of the page.
     """
-    folder = fit.run_dir / "analysis"
+    folder = result.run_dir / "analysis"
     folder.mkdir(exist_ok=True)
     pictures = _Pictures(folder)
-    example = jax.tree.map(lambda array: array[:1], fit.evaluation.examples)
-    inputs = task.inputs(prepare(example))
-    sections = [_result(fit), _curves(fit, pictures)]
-    if isinstance(inputs, jax.Array | np.ndarray) and inputs.ndim == 4:
+    example = jax.tree.map(lambda array: array[:1], result.evaluation.examples)
+    inputs = task.inputs(prepare(example), train=False)
+    sections = [_result(result), _curves(result, pictures)]
+    if model is not None and isinstance(inputs, jax.Array | np.ndarray) and inputs.ndim == 4:
         classes = getattr(task, "classes", getattr(task, "tags", ()))
-        sections += _layers(fit, model, inputs, folder, pictures, classes)
+        sections += _layers(result, model, inputs, folder, pictures, classes)
     with figures.style():
-        drawn = task.draw(fit.evaluation.examples, fit.evaluation.predictions)
+        drawn = task.draw(result.evaluation.examples, result.evaluation.predictions)
     if drawn:
         blocks = tuple(pictures.add(_file_name(caption), figure, caption) for caption, figure in drawn.items())
         sections.append(page.Section("Predictions", blocks))
-    record = json.loads((fit.run_dir / RECORD).read_text(encoding="utf-8"))
+    record = json.loads((result.run_dir / RECORD).read_text(encoding="utf-8"))
     rows = [("hardware", hardware()), *_flatten(record).items()]
     sections.append(page.Section("Settings", (page.Table(("setting", "value"), rows),)))
-    path = fit.run_dir / PAGE
-    title = f"{record['experiment']['model']} on {record['experiment']['data']}"
-    facts = [(f"test {name}", format_metric(name, value)) for name, value in fit.evaluation.summary.items()]
-    path.write_text(page.render(title, sections, subtitle=f"Run {fit.run_dir.name}", facts=facts), encoding="utf-8")
+    path = result.run_dir / PAGE
+    title = f"{record['name']} on {record['sources']['training']['data']}"
+    facts = [
+        (f"{result.evaluation.split} {name}", format_metric(name, value))
+        for name, value in result.evaluation.summary.items()
+    ]
+    path.write_text(page.render(title, sections, subtitle=f"Run {result.run_dir.name}", facts=facts), encoding="utf-8")
     return path
 
 
@@ -64,21 +79,27 @@ class _Pictures:
         return page.Picture(data, alt=alt or caption, caption=caption)
 
 
-def _result(fit: Fit) -> page.Section:
-    text = f"The numbers are those of the last step, {int(fit.state.step):,}, after {fit.seconds:.1f} seconds."
-    if fit.best_step is not None:
+def _result(result: TrainResult) -> page.Section:
+    split, step = result.evaluation.split, result.evaluation.step
+    text = f"The numbers are those of step {step:,} on the split {split}, after {result.seconds:.1f} seconds."
+    if result.best_step is not None and result.chosen_on == split:
         text += (
-            f" The checkpoint that scores highest on the test set ({fit.best_score:.4g}) is that of step"
-            f" {fit.best_step:,}; to choose it is to use the test set."
+            f" The best checkpoint ({result.best_score:.4g}) is that of step {result.best_step:,}, chosen on the test"
+            " split: its own score is not one to report."
+        )
+    elif result.best_step is not None:
+        text += (
+            f" It is the best checkpoint ({result.best_score:.4g}), chosen on the split {result.chosen_on}; the split"
+            f" {split} was touched once, at the end."
         )
     return page.Section("Result", (page.Text(text),))
 
 
-def _curves(fit: Fit, pictures: _Pictures) -> page.Section:
-    rows = [line for row in read_rows(fit.run_dir) for line in _lines(row)]
+def _curves(result: TrainResult, pictures: _Pictures) -> page.Section:
+    rows = [line for row in read_rows(result.run_dir) for line in _lines(row)]
     note = page.Text(
-        "Training numbers are means over the steps since the row before, on augmented pictures; test numbers are"
-        " those of the state at that step, on plain ones."
+        "Training numbers are means over the steps since the row before, on augmented pictures; the others"
+        " are those of the state at that step, on plain ones."
     )
     panels = [
         pictures.add(f"learning_curve_{_file_name(metric)}", figures.learning_curves(rows, [metric]), "", alt=metric)
@@ -91,15 +112,15 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row of the log as one line per split; what is measured once a row goes with the first."""
     shared = {"step": row["step"], "epoch": row["epoch"]}
     rest = {name: row[name] for name in ("learning_rate", "examples_per_second") if name in row}
-    lines = [{**shared, "split": split, **row[split]} for split in ("train", "test") if split in row]
+    lines = [{**shared, "split": split, **row[split]} for split in SPLITS if split in row]
     return [{**lines[0], **rest}, *lines[1:]]
 
 
 def _layers(
-    fit: Fit, model: Model, inputs: Any, folder: Path, pictures: _Pictures, classes: Sequence[str]
+    result: TrainResult, model: Model, inputs: Any, folder: Path, pictures: _Pictures, classes: Sequence[str]
 ) -> list[page.Section]:
-    image = _stretched(np.asarray(inputs[0], np.float32))
-    summary = analysis.summary(model, inputs.shape, gates=False)
+    net, image = bind(model, result.state.variables), _stretched(np.asarray(inputs[0], np.float32))
+    summary = analysis.summary(net, inputs.shape)
     save_rows(folder / "layers", summary.rows())
     notes = [
         "One picture. Receptive field, stride and start (where the first position's field begins) in input pixels;",
@@ -114,7 +135,7 @@ def _layers(
             "receptive_fields", summary.fields.draw(image), "Receptive fields on the first test picture"
         )
         sections.append(page.Section("Receptive fields", (block,)))
-    maps = _arrays(analysis.feature_maps(model, fit.state.variables, inputs))
+    maps = _arrays(analysis.feature_maps(net, inputs))
     chosen = [list(maps)[i] for i in np.unique(np.linspace(0, len(maps) - 1, min(MOST_MAPS, len(maps))).astype(int))]
     explained = (
         "What each layer returns for the first test picture, before any activation that follows it. Every channel"
@@ -122,7 +143,7 @@ def _layers(
         f" {len(chosen)} of {len(maps)} layers."
     )
     blocks: list[page.Block] = [page.Text(explained)]
-    if (found := analysis.first_kernel(fit.state.params, inputs.shape[-1])) is not None:
+    if (found := analysis.first_kernel(net, inputs.shape[-1])) is not None:
         name, kernel = found
         figure = figures.filters(np.asarray(kernel, np.float32), name=name)
         blocks.append(pictures.add("filters", figure, f"First-layer filters, {name}"))

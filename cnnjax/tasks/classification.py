@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from cnnjax.functional.losses import example_weights, softmax_cross_entropy
 from cnnjax.models import AuxiliaryLogits
 from cnnjax.tasks import classification_figures
 from cnnjax.tasks.heads import loss_over_heads, main_logits
-from cnnjax.tasks.task import Mean, masked_mean, means
+from cnnjax.tasks.metrics import Mean, Metric, masked_mean, means
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Classification:
         ValueError: no classes, smoothing out of range, or weights that are not one positive number per class.
     """
 
+    headline: ClassVar[str] = "accuracy"
+
     classes: tuple[str, ...]
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
@@ -48,17 +50,22 @@ class Classification:
         if weights is not None and (len(weights) != len(self.classes) or min(weights) <= 0):
             raise ValueError(f"class_weights={weights}; expected {len(self.classes)} positive numbers")
 
-    def inputs(self, batch: Mapping[str, Any]) -> Any:
+    def inputs(self, batch: Mapping[str, Any], *, train: bool) -> Any:
         """The pictures."""
         return batch["image"]
 
-    def loss(self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]) -> Mean:
-        """Weighted mean cross-entropy; that of auxiliary heads is added with the weight they come with."""
-        return loss_over_heads(partial(self._mean_loss, batch=batch), output)
+    def loss(
+        self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]
+    ) -> tuple[Mean, dict[str, Metric]]:
+        """Weighted mean cross-entropy; that of auxiliary heads is added with the weight they come with.
+
+        The log tells loss and accuracy of the main head.
+        """
+        return loss_over_heads(partial(self._mean_loss, batch=batch), output), self.metrics(output, None, batch)
 
     def metrics(
-        self, output: Float[Array, "batch classes"] | AuxiliaryLogits, batch: Mapping[str, Any]
-    ) -> dict[str, Mean]:
+        self, output: Float[Array, "batch classes"] | AuxiliaryLogits, predictions: Any, batch: Mapping[str, Any]
+    ) -> dict[str, Metric]:
         """Loss and accuracy of the main head: the share whose largest logit is the (most likely) label's."""
         output = main_logits(output)
         labels = batch["label"] if batch["label"].ndim == 1 else jnp.argmax(batch["label"], axis=-1)
@@ -74,14 +81,25 @@ class Classification:
 
     def score(self, summary: Mapping[str, float]) -> float:
         """Accuracy."""
-        return summary["accuracy"]
+        return summary[self.headline]
 
-    def predict(self, output: Float[Array, "batch classes"]) -> dict[str, Array]:
+    def predict(self, output: Float[Array, "batch classes"], batch: Mapping[str, Any]) -> dict[str, Array]:
         """Probabilities, and the most probable class."""
         return {
             "probabilities": jax.nn.softmax(output.astype(jnp.float32)),
             "label": jnp.argmax(output, axis=-1).astype(jnp.int32),
         }
+
+    def rows(self, predictions: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """The most probable class with its probability, and the probability of each class."""
+        return [
+            {
+                "class": self.classes[label],
+                "probability": float(row[label]),
+                **{f"probability of {name}": float(share) for name, share in zip(self.classes, row, strict=True)},
+            }
+            for label, row in zip(predictions["label"], predictions["probabilities"], strict=True)
+        ]
 
     def draw(self, batch: Mapping[str, np.ndarray], predictions: Any) -> dict[str, Figure]:
         """The confusion matrix, and the mistakes the model is surest of."""

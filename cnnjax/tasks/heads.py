@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Array, Float
 
 from cnnjax.models import AuxiliaryLogits
-from cnnjax.tasks.task import Mean
+from cnnjax.tasks.metrics import Mean
 
 
 def main_logits(output: Float[Array, "batch outputs"] | AuxiliaryLogits) -> Float[Array, "batch outputs"]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,20 @@ from cnnjax.functional.losses import binary_cross_entropy, sigmoid_focal
 from cnnjax.models import AuxiliaryLogits
 from cnnjax.tasks import tagging_figures
 from cnnjax.tasks.heads import loss_over_heads, main_logits
+from cnnjax.tasks.metrics import Mean, Metric, Rows, Sums, masked_mean, means
 from cnnjax.tasks.ranking import average_precision
-from cnnjax.tasks.task import Mean, Rows, masked_mean, means
 
 TagLoss: TypeAlias = Literal["binary_cross_entropy", "focal"]
 
 
-class TagCounts(NamedTuple):
-    """How many examples have each tag, are said to, and both: what precision and recall are made of."""
-
+class _TagCounts(NamedTuple):
     present: Int[Array, "tags"]
     predicted: Int[Array, "tags"]
     both: Int[Array, "tags"]
+
+
+class TagCounts(_TagCounts, Sums):
+    """How many examples have each tag, are said to, and both: what precision and recall are made of."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Tagging:
     "Deep Learning", section 6.2.2.2.
     """
 
+    headline: ClassVar[str] = "mean_average_precision"
+
     tags: tuple[str, ...]
     loss_name: TagLoss = "binary_cross_entropy"
     focal_gamma: float = 2.0
@@ -78,17 +82,23 @@ class Tagging:
         if weights is not None and (len(weights) != len(self.tags) or not all(0 < w < np.inf for w in weights)):
             raise ValueError(f"positive_weights={weights}; expected {len(self.tags)} positive numbers, one per tag")
 
-    def inputs(self, batch: Mapping[str, Any]) -> Any:
+    def inputs(self, batch: Mapping[str, Any], *, train: bool) -> Any:
         """The pictures."""
         return batch["image"]
 
-    def loss(self, output: Float[Array, "batch tags"] | AuxiliaryLogits, batch: Mapping[str, Any]) -> Mean:
-        """Mean loss of the tags; that of auxiliary heads is added with the weight they come with."""
-        return loss_over_heads(partial(self._mean_loss, batch=batch), output)
+    def loss(
+        self, output: Float[Array, "batch tags"] | AuxiliaryLogits, batch: Mapping[str, Any]
+    ) -> tuple[Mean, dict[str, Metric]]:
+        """Mean loss of the tags; that of auxiliary heads is added with the weight they come with.
+
+        The log tells the loss of the main head.
+        """
+        loss = loss_over_heads(partial(self._mean_loss, batch=batch), output)
+        return loss, {"loss": self._mean_loss(main_logits(output), batch)}
 
     def metrics(
-        self, output: Float[Array, "batch tags"] | AuxiliaryLogits, batch: Mapping[str, Any]
-    ) -> dict[str, Mean | TagCounts | Rows]:
+        self, output: Float[Array, "batch tags"] | AuxiliaryLogits, predictions: Any, batch: Mapping[str, Any]
+    ) -> dict[str, Metric]:
         """Of the main head: loss, exact matches, counts at the threshold, and all scores with their labels.
 
         A score is a logit, because probabilities near 1 round to ties. The scores of an example take 5 bytes a tag.
@@ -96,7 +106,7 @@ class Tagging:
         logits = main_logits(output)
         valid = batch["valid"]
         present = self._labels(batch) > 0.5
-        predicted = self.predict(logits)["tags"]
+        predicted = predictions["tags"]
 
         def count(flags: Array) -> Array:
             return jnp.sum(flags, axis=0, dtype=jnp.int32, where=valid[:, None])
@@ -109,13 +119,16 @@ class Tagging:
         }
 
     def summarize(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Loss, mean average precision, F1 of all decisions (micro), mean F1 of the tags (macro), exact matches.
+        """Of training the loss; of an evaluation loss, mean average precision, F1 scores, and exact matches.
 
-        F1 is 2 TP / (2 TP + FP + FN). Average precision is the mean over the tags that some example has; how many have
-        none is told, if any. A tag that occurs nowhere and is predicted nowhere has no F1. Means of nothing are NaN.
+        F1 is 2 TP / (2 TP + FP + FN), of all decisions (micro) and as the mean of the tags' (macro). Average precision
+        is the mean over the tags that some example has; how many have none is told, if any. A tag that occurs nowhere
+        and is predicted nowhere has no F1. Means of nothing are NaN.
 
         Reference: Opitz and Burst (2019), "Macro F1 and Macro F1": of the two, the mean of the tags' F1.
         """
+        if "ranking" not in metrics:
+            return means(metrics)
         rows, counts = metrics["ranking"].kept(), jax.device_get(metrics["counts"])
         ranked = counts.present > 0
         precisions = average_precision(rows["present"][:, ranked], rows["scores"][:, ranked])
@@ -133,12 +146,22 @@ class Tagging:
 
     def score(self, summary: Mapping[str, float]) -> float:
         """Mean average precision."""
-        return summary["mean_average_precision"]
+        return summary[self.headline]
 
-    def predict(self, output: Float[Array, "batch tags"]) -> dict[str, Array]:
+    def predict(self, output: Float[Array, "batch tags"], batch: Mapping[str, Any]) -> dict[str, Array]:
         """The probability of each tag, and whether it reaches the threshold."""
         probabilities = jax.nn.sigmoid(output.astype(jnp.float32))
         return {"probabilities": probabilities, "tags": probabilities >= self.threshold}
+
+    def rows(self, predictions: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """The tags that reach the threshold, and the probability of each tag."""
+        return [
+            {
+                "tags": "; ".join(name for name, there in zip(self.tags, said, strict=True) if there),
+                **{f"probability of {name}": float(share) for name, share in zip(self.tags, row, strict=True)},
+            }
+            for said, row in zip(predictions["tags"], predictions["probabilities"], strict=True)
+        ]
 
     def draw(self, batch: Mapping[str, np.ndarray], predictions: Any) -> dict[str, Figure]:
         """Average precision by tag, curves of some tags, and examples with their tags: any, and the worst.

@@ -4,112 +4,61 @@ A batch and a model's output are pytrees of arrays whose meaning only the task k
 elements, a batch holds `id` (the example's index) and `valid` (False for the padding of a last, short batch).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
-
-class Mean(NamedTuple):
-    """A mean as the two sums that make it, so that the means of batches add up to the mean of all."""
-
-    total: Float[Array, ""]
-    count: Float[Array, ""]
-
-    @property
-    def value(self) -> Float[Array, ""]:
-        """Total over count; of nothing it is 0, with a gradient of 0."""
-        return self.total / jnp.maximum(self.count, jnp.finfo(jnp.float32).tiny)
-
-
-class Rows(NamedTuple):
-    """One entry per example, joined and not summed: for metrics that no sums make, such as those of a ranking.
-
-    All rows since the last summary are kept, on the device and whole on each, so they should be short.
-
-    Attributes:
-        values: arrays, or pytrees of them, with an entry per example.
-        valid: False for the entries that are padding.
-    """
-
-    values: Any
-    valid: Bool[Array, "batch"]
-
-    @staticmethod
-    def merge(parts: Sequence["Rows"]) -> "Rows":
-        """The rows of all parts in their order, in NumPy."""
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(list(parts)))
-
-    def kept(self) -> Any:
-        """The values of the valid examples, in NumPy."""
-        values, valid = jax.device_get((self.values, self.valid))
-        return jax.tree.map(lambda array: array[valid], values)
+from cnnjax.tasks.metrics import Mean, Metric
 
 
 @runtime_checkable
 class Task(Protocol):
     """Loss, metrics, predictions and pictures of one kind of learning problem.
 
-    `inputs`, `loss`, `metrics` and `predict` are pure and run inside the compiled step. A model whose task needs
+    `inputs`, `loss`, `predict` and `metrics` are pure and run inside the compiled step. A model whose task needs
     intermediate results (auxiliary heads, proposals, feature maps) returns them as part of its output. Every array of
     a batch, an output or a prediction has one entry per example along its first axis.
+
+    Attributes:
+        headline: the number of a summary that a run is measured by, such as "accuracy".
     """
 
-    def inputs(self, batch: Mapping[str, Any]) -> Any:
-        """The part of a batch that the model is called with."""
+    headline: ClassVar[str]
+
+    def inputs(self, batch: Mapping[str, Any], *, train: bool) -> Any:
+        """What the model is called with: a part of the batch; in training, targets too where the model samples them."""
         ...
 
-    def loss(self, output: Any, batch: Mapping[str, Any]) -> Mean:
-        """What to minimise: a mean over the valid examples.
+    def loss(self, output: Any, batch: Mapping[str, Any]) -> tuple[Mean, dict[str, Metric]]:
+        """What to minimise, a mean over the valid examples; and what the log tells of it, such as the loss's parts.
 
-        The sums of parts of a batch, on several devices or one after the other, are added before they are divided. A
-        loss whose terms are means over counts of their own is its value times the number of valid examples, and that
-        number.
+        The sums of microbatches and of several devices are added before they are divided. If the loss adds means with
+        different denominators (over boxes, over pixels), return `Mean(value * n_valid, n_valid)`.
         """
         ...
 
-    def metrics(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What the valid examples of a batch add to the metrics, such as `Mean` and `Rows`.
+    def predict(self, output: Any, batch: Mapping[str, Any]) -> Any:
+        """What the model says, example by example; the batch tells sizes and paddings."""
+        ...
 
-        Metrics of several batches are merged part by part: by the method `merge` of a part that has one, as `Rows`
-        has, which takes the parts of all batches in their order; and else, array by array, by addition.
-        """
+    def metrics(self, output: Any, predictions: Any, batch: Mapping[str, Any]) -> dict[str, Metric]:
+        """What the valid examples of a batch add to the metrics of an evaluation; training does not ask for them."""
         ...
 
     def summarize(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Numbers to log, from merged metrics."""
+        """Numbers to log, from merged metrics: those of `loss`, or those of `metrics`."""
         ...
 
     def score(self, summary: Mapping[str, float]) -> float:
-        """How good a summary is, larger being better: decides which checkpoint is the best."""
+        """How good the summary of an evaluation is, larger being better: decides which checkpoint is the best."""
         ...
 
-    def predict(self, output: Any) -> Any:
-        """What the model says, example by example."""
+    def rows(self, predictions: Any) -> list[dict[str, Any]]:
+        """Predictions as plain values, a record per example, for tables, CSV and JSON. Arrays are NumPy's."""
         ...
 
     def draw(self, batch: Mapping[str, np.ndarray], predictions: Any) -> dict[str, Figure]:
         """Pictures of predictions beside their examples, by caption. Arrays are NumPy's; all examples are valid."""
         ...
-
-
-def masked_mean(values: Float[Array, "batch"], valid: Bool[Array, "batch"]) -> Mean:
-    """The mean of one number per example, over the valid ones, in float32."""
-    return Mean(
-        jnp.sum(values.astype(jnp.float32), where=valid),
-        jnp.sum(valid, dtype=jnp.float32),
-    )
-
-
-def means(metrics: Mapping[str, Mean]) -> dict[str, float]:
-    """Each `Mean` as a number; NaN where nothing was counted.
-
-    >>> means({"accuracy": Mean(jnp.float32(3), jnp.float32(4))})
-    {'accuracy': 0.75}
-    """
-    values = jax.device_get(dict(metrics))
-    return {name: float(mean.total / mean.count) if mean.count else float("nan") for name, mean in values.items()}

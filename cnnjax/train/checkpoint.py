@@ -15,16 +15,16 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from cnnjax.models import stack, unstack
+from cnnjax.settings import Saving
 from cnnjax.train import manifest as manifests
 from cnnjax.train.hosts import on_first_process
-from cnnjax.train.settings import Saving
 from cnnjax.train.state import TrainState
 from cnnjax.train.writer import cause, new_writer, read_like, read_part
 
@@ -197,10 +197,7 @@ class Checkpoints:
                 f"the checkpoint of step {found} in {self._folder} is of another model, optimizer or setting"
                 f" ({different})"
             )
-        restored = stack(
-            self._read(found, read_like, plain),
-            _fields(like),
-        )
+        restored = stack(self._read(found, read_like, plain), _fields(like))
         # Stacked blocks come on one device.
         fields = jax.tree.map(
             lambda array, old: array if array.sharding == old.sharding else jax.device_put(array, old.sharding),
@@ -220,14 +217,15 @@ class Checkpoints:
             OSError: a file cannot be read for the moment.
         """
         saved = manifests.parse_arrays(self._verified(step).arrays)
-        names = ("averages",) if "averages" in saved else ("params", "batch_stats")
+        names = ("averages",) if "averages" in saved else ("params", "model_state")
         part = {name: saved[name] for name in names if name in saved}
         restored = self._read(step, read_part, part)
         if different := manifests.differences(manifests.describe_arrays(part), manifests.describe_arrays(restored)):
             raise ValueError(
                 f"the checkpoint of step {step} in {self._folder} comes otherwise than saved ({different})"
             )
-        return {"params": {}, "batch_stats": {}, **restored.get("averages", restored)}
+        found = restored.get("averages") or {"params": restored.get("params", {}), **restored.get("model_state", {})}
+        return {"params": {}, **found}
 
     def _at(self, step: int) -> Path:
         return self._folder / str(step)
@@ -349,33 +347,37 @@ class Checkpoints:
             self._finishing = None
 
 
-def load_variables(run_dir: Path | str, *, step: int | None = None) -> dict[str, Any]:
-    """What `model.apply` takes, from a run's folder: of the latest checkpoint, or of the one of a step.
+def load_variables(run_dir: Path | str, *, step: int | Literal["best"] | None = None) -> dict[str, Any]:
+    """What `model.apply` takes, from a run's folder: of the latest checkpoint, of the one of a step, or of the best.
 
     Where the run kept running averages, they are it. Blocks have each their own name: apply a model with `scan=False`,
     or `models.stack` them for one that scans.
 
     Raises:
-        FileNotFoundError: the folder holds no complete checkpoint, or none of that step. Those that were written before
-            there were manifests are not complete.
+        FileNotFoundError: the folder holds no complete checkpoint, or none of that step, or no best one. Those
+            that were written before there were manifests are not complete.
         ValueError: the checkpoint is damaged.
         OSError: a file cannot be read for the moment.
     """
     return load_checkpoint(run_dir, step=step)[0]
 
 
-def load_checkpoint(run_dir: Path | str, *, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`load_variables`, and the plain values that were saved with them."""
+def load_checkpoint(
+    run_dir: Path | str, *, step: int | Literal["best"] | None = None
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """`load_variables`, the plain values that were saved with them, and the step."""
     folder = Path(run_dir) / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(f"{run_dir} holds no checkpoints; pass the folder of a run")
     with Checkpoints(folder) as checkpoints:
-        wanted = checkpoints.latest if step is None else step
+        wanted = checkpoints.best if step == "best" else checkpoints.latest if step is None else step
         if wanted is None:
+            if step == "best" and checkpoints.steps:
+                raise FileNotFoundError(f"no checkpoint in {folder} has a score; there are {checkpoints.steps}")
             raise FileNotFoundError(f"{folder} holds no complete checkpoint: none has a {manifests.NAME}")
         if wanted not in checkpoints.steps:
             raise FileNotFoundError(f"{folder} holds no step {wanted}; there are {checkpoints.steps}")
-        return checkpoints.load_variables(wanted), checkpoints.record(wanted)
+        return checkpoints.load_variables(wanted), checkpoints.record(wanted), wanted
 
 
 def check_path(folder: Path) -> None:

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.resident import gather
+from cnnjax.data.batches.resident import gather
 from cnnjax.models import unstack
-from cnnjax.train.feed import Feed
+from cnnjax.train.gradient import forward
 from cnnjax.train.hosts import from_all_processes
-from cnnjax.train.parallel import Parallel
 from cnnjax.train.recipe import Recipe
+from cnnjax.train.setup import Setup
 from cnnjax.train.state import TrainState
 
 DUMP = "not_finite.json"
@@ -46,9 +46,9 @@ class Finding:
 def diagnose(state: TrainState, batch: Any, examples: Any, *, recipe: Recipe) -> Finding:
     """Replays the step of a state on a batch, and finds the first value that is not finite.
 
-    Looked at are, in this order, the parameters and statistics, the augmented and prepared batch, the outputs of the
-    model's layers, its own output, the loss, the gradients and the new running statistics. The batch is taken whole,
-    even where it is accumulated in parts. Of scanned blocks the first that has a bad value is named, and in it the
+    Looked at are, in this order, the parameters and the model's state, the augmented and prepared batch, the outputs of
+    the model's layers, its own output, the loss, the gradients and the model's new state. The batch is taken whole,
+    even where it is cut into microbatches. Of scanned blocks the first that has a bad value is named, and in it the
     first such layer by name, not by place.
     """
     names: list[str] = []
@@ -60,32 +60,31 @@ def diagnose(state: TrainState, batch: Any, examples: Any, *, recipe: Recipe) ->
     return Finding(int(state.step) + 1, first, tuple(int(number) for number in chosen))
 
 
-def lost(
-    recipe: Recipe,
-    parallel: Parallel,
-    state: Any,
-    step: int,
-    refused: int,
-    feed: Feed,
-    seed: int,
-    rate: float,
-    folder: Path,
-) -> FloatingPointError:
-    """The error that ends a run whose last steps, up to `step`, were all refused; what a replay finds is written too.
+def divergence_error(setup: Setup, state: Any, step: int, skipped: int, folder: Path) -> FloatingPointError:
+    """The error that ends a run whose last steps were all skipped; what a replay finds is written to its folder.
 
-    `state` is as the run has it, its steps after `step` having been refused as well.
+    Args:
+        setup: of the run.
+        state: as the run has it; steps after `step` were skipped as well.
+        step: the last one that is known to be skipped.
+        skipped: how many were, in a row.
+        folder: of the run.
+
+    Returns:
+        The error, to be raised.
     """
-    state = replace(parallel.collect(state), step=jnp.asarray(step - 1, jnp.int32))
-    with closing(feed.shuffled(seed=seed, start=(step - 1) * feed.batch_size)) as batches:
+    parallel, feed, rate = setup.parallel, setup.train_feed, setup.rate(step)
+    state = replace(parallel.unreplicate(state), step=jnp.asarray(step - 1, jnp.int32))
+    with closing(feed.shuffled(seed=setup.training.seed, start=(step - 1) * feed.batch_size)) as batches:
         (batch,) = parallel.to_devices([next(batches)])
-    finding = diagnose(state, batch, parallel.collect(feed.on_device), recipe=recipe)
+    finding = diagnose(state, batch, parallel.unreplicate(feed.on_device), recipe=setup.recipe)
     if jax.process_index() == 0:
-        found = {**asdict(finding), "refused_in_a_row": refused, "learning_rate": rate}
+        found = {**asdict(finding), "skipped_in_a_row": skipped, "learning_rate": rate}
         (folder / DUMP).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    cure = "try a lower learning rate" if rate is None else f"with learning rate {rate:.3g}, try a lower one"
     return FloatingPointError(
-        f"{refused} steps in a row were refused, because a number was not finite ({finding}); nothing of them was kept,"
-        f" and {folder / DUMP} tells more. With learning rate {rate:.3g}, try a lower one; look for NaN in the data and"
-        f" for labels that name no class"
+        f"{skipped} steps in a row were skipped, because a number was not finite ({finding}); nothing of them was kept,"
+        f" and {folder / DUMP} tells more; {cure}; look for NaN in the data and for labels that name no class"
     )
 
 
@@ -98,31 +97,25 @@ def _replay(
     batch = recipe.prepare(recipe.augment(augment_key, gather(examples, batch)))
     before = [
         *_looked_at("parameter", state.params, names),
-        *_looked_at("running statistic", state.batch_stats, names),
+        *_looked_at("the state's", state.model_state, names),
         *_looked_at("the batch's", batch, names),
     ]
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[list[jax.Array], Any]]:
-        output, updates = recipe.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            recipe.task.inputs(batch),
-            train=True,
-            capture_intermediates=True,
-            mutable=["batch_stats", "intermediates"],
-            rngs={"params": model_key},
-        )
-        loss = recipe.task.loss(output, batch)
+        output, new_state = forward(model_key, params, state.model_state, batch, recipe=recipe, capture=True)
+        captured = new_state.pop("intermediates")
+        loss, _ = recipe.task.loss(output, batch)
         flags = [
-            *_looked_at("layer", updates["intermediates"], names),
+            *_looked_at("layer", captured, names),
             *_looked_at("the model's output", output, names),
             *_looked_at("the loss", loss.value, names),
         ]
-        return loss.value, (flags, updates.get("batch_stats", {}))
+        return loss.value, (flags, new_state)
 
-    gradients, (during, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+    gradients, (during, model_state) = jax.grad(loss_of, has_aux=True)(state.params)
     after = [
         *_looked_at("the gradient of", gradients, names),
-        *_looked_at("the new running statistic", batch_stats, names),
+        *_looked_at("the new state's", model_state, names),
     ]
     inputs = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     rows = [jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1) for leaf in inputs]

@@ -1,6 +1,6 @@
-"""A test set as the model sees it: numbers over all of it, and its first examples beside their predictions."""
+"""A data set as the model sees it: numbers over all of it, and its first examples beside their predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.data.resident import gather
-from cnnjax.train.calls import CALLS_AHEAD
+from cnnjax.data.batches.resident import gather
+from cnnjax.tasks import merge
 from cnnjax.train.feed import Batches, Feed
 from cnnjax.train.hosts import from_all_processes
 from cnnjax.train.parallel import Parallel
-from cnnjax.train.recipe import Recipe, merges
+from cnnjax.train.plan import CALLS_AHEAD
+from cnnjax.train.recipe import Recipe
 from cnnjax.train.state import TrainState
 
 # Test examples kept beside their predictions for drawing: enough for a confusion matrix, few enough for memory.
@@ -22,8 +23,18 @@ KEPT_BYTES = 2**28
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The numbers over all, and the first examples beside their predictions."""
+    """What a model reaches on a split.
 
+    Attributes:
+        split: its name, such as "test".
+        step: of the state that was evaluated.
+        summary: the numbers over all examples.
+        examples: the first of them, where they were to be kept.
+        predictions: for these.
+    """
+
+    split: str
+    step: int
     summary: dict[str, float]
     examples: dict[str, Any]
     predictions: Any
@@ -68,16 +79,9 @@ class Evaluator:
                 predictions.append(pair[1])
                 kept += sum(array.nbytes for array in jax.tree.leaves(pair))
         summary = self.recipe.task.summarize(merge(sums))
-        return Evaluation(summary, _concatenate(examples), _concatenate(predictions))
-
-
-def merge(parts: Sequence[Any]) -> Any:
-    """Metrics of several batches as those of one: what has a method `merge` by it, all else by addition."""
-
-    def merged(*those: Any) -> Any:
-        return those[0].merge(those) if merges(those[0]) else np.sum(those, axis=0)
-
-    return jax.tree.map(merged, *jax.device_get(list(parts)), is_leaf=merges)
+        return Evaluation(
+            self.feed.source.info.split, int(state.step), summary, _concatenate(examples), _concatenate(predictions)
+        )
 
 
 def _concatenate(parts: list[Any]) -> Any:

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from cnnjax.data.crop import RandomCrop
-from cnnjax.data.loading import Fault
-from cnnjax.data.order import Order, Part, id_batches
-from cnnjax.data.pipeline import eval_batches, train_batches
-from cnnjax.data.resident import read_all
-from cnnjax.data.sources import Source
-from cnnjax.train.config import Experiment
-from cnnjax.train.parallel import Parallel, whole_on
+from cnnjax.data.batches.loader import Fault
+from cnnjax.data.batches.order import Order, Part, id_batches
+from cnnjax.data.batches.pipeline import eval_batches, train_batches
+from cnnjax.data.batches.resident import read_all
+from cnnjax.data.pictures.read import Read
+from cnnjax.data.sources.source import Source
+from cnnjax.settings import Training
+from cnnjax.train.parallel import Parallel, replicate
 
 # So many examples are read, at most, to know what a batch is like.
 _SAMPLED = 256
@@ -32,7 +32,6 @@ class Feed:
         source: what they are of.
         batch_size: examples in each, over all devices.
         options: how examples are read, as `eval_batches` takes it.
-        random_crop: what is drawn from every picture for training, or None for the picture.
         examples: all of the source on the host, where it is small enough to live on the device; empty otherwise.
         on_device: the same on the device, which every step gets beside its batch.
     """
@@ -40,7 +39,6 @@ class Feed:
     source: Source
     batch_size: int
     options: Mapping[str, Any]
-    random_crop: RandomCrop | None = None
     examples: Mapping[str, Any] = field(default_factory=dict)
     on_device: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,8 +46,8 @@ class Feed:
         """Endless batches for training, from the example at place `start` of the stream on; see `train_batches`."""
         if self.examples:
             return id_batches(Order(len(self.source), seed), Part(self.batch_size, start, **_process()))
-        crop = {"random_crop": self.random_crop, "seed": seed, "start": start}
-        return train_batches(self.source, batch_size=self.batch_size, **crop, **_process(), **self.options)
+        place = {"seed": seed, "start": start}
+        return train_batches(self.source, batch_size=self.batch_size, **place, **_process(), **self.options)
 
     def once(self) -> Batches:
         """Every example once, in the order of the source; see `eval_batches`."""
@@ -77,34 +75,40 @@ class Feed:
 
 def open_feed(
     source: Source,
-    experiment: Experiment,
+    training: Training,
     parallel: Parallel,
     *,
+    read: Read,
     on_fault: Callable[[Fault], None],
-    training: bool = False,
+    shuffled: bool = False,
+    anew: bool = False,
     console: Console | None = None,
 ) -> Feed:
-    """The batches of a source as an experiment asks for them; small sources are read now, to live on the device.
+    """The batches of a source as the settings ask for them; small sources are read now, to live on the device.
 
-    For training, pictures that are cropped at random are always read one after the other.
+    Args:
+        source: the examples.
+        training: the settings of the run.
+        parallel: the devices.
+        read: makes arrays of an example.
+        on_fault: is told what could not be read.
+        shuffled: whether they are trained on.
+        anew: whether every reading of an example is another, as with random crops; then nothing is kept.
+        console: shows progress.
     """
-    size = None if experiment.image_size is None else (experiment.image_size,) * 2
-    loading = experiment.loading
+    loading = training.loading
     options = {
-        "image_size": size,
-        "fit": experiment.fit,
+        "read": read,
         "threads": loading.threads,
         "workers": loading.workers,
         "unreadable": loading.unreadable,
         "most_unreadable": loading.most_unreadable,
         "on_fault": on_fault,
     }
-    changes = experiment.augmentation
-    crop = RandomCrop(area=(changes.smallest_crop, 1.0)) if training and changes.random_crop else None
-    limit = 0 if crop else loading.resident_mib * 2**20
+    limit = 0 if anew else loading.resident_mib * 2**20
     examples = (read_all(source, limit=limit, console=console, **options) if limit else None) or {}
-    on_device = parallel.place(examples) if training else whole_on(parallel.mesh, examples)
-    return Feed(source, experiment.batch_size, options, crop, examples, on_device)
+    on_device = parallel.replicate(examples) if shuffled else replicate(parallel.mesh, examples)
+    return Feed(source, training.batch_size, options, examples, on_device)
 
 
 def _process() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnnjax.train.config import Experiment
+from cnnjax.settings import Devices
 from cnnjax.train.peers import Peers, meet
 
 # Environment variables by which a launcher says how many processes it started. JAX reads the rest by itself.
@@ -24,11 +24,12 @@ _peers: Peers | None = None
 _LONGEST = 4096
 
 
-def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.environ) -> str | None:
+def connect(devices: Devices, *, environment: Mapping[str, str] = os.environ) -> str | None:
     """Connects the processes that train together, if there are several; says how they were found, or None for one.
 
-    They are told by --coordinator, --num-processes and --process-id; or by JAX_COORDINATOR_ADDRESS and
-    JAX_NUM_PROCESSES in the environment, beside JAX_PROCESS_ID or the JOB_COMPLETION_INDEX of a pod of an indexed
+    They are told by --devices.coordinator, --devices.num-processes and --devices.process-id; or by
+    JAX_COORDINATOR_ADDRESS and JAX_NUM_PROCESSES in the environment, beside JAX_PROCESS_ID or the
+    JOB_COMPLETION_INDEX of a pod of an indexed
     Kubernetes job; or found by what SLURM, Open MPI or a Cloud TPU say. It must come before JAX's first use of a
     device, and does nothing where the processes are connected already.
 
@@ -46,11 +47,11 @@ def connect(experiment: Experiment, *, environment: Mapping[str, str] = os.envir
             _peers.working = True
         return None
     told: dict[str, Any] = {
-        "--coordinator": experiment.coordinator,
-        "--num-processes": experiment.num_processes,
-        "--process-id": experiment.process_id,
+        "--devices.coordinator": devices.coordinator,
+        "--devices.num-processes": devices.num_processes,
+        "--devices.process-id": devices.process_id,
     }
-    how = "--coordinator"
+    how = "--devices.coordinator"
     if set(told.values()) == {None} and "JAX_COORDINATOR_ADDRESS" in environment:
         told, how = _from_environment(environment), "JAX_COORDINATOR_ADDRESS"
     if set(told.values()) != {None}:
@@ -94,7 +95,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def from_first_process(text: str) -> str:
-    """The text that the first process came with, in all of them.
+    """Broadcasts the string of process 0 to all processes.
 
     Raises:
         ValueError: the text is longer than 4,096 bytes.

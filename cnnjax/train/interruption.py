@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnnjax.train.calls import CALLS_AHEAD
 from cnnjax.train.output import Output
+from cnnjax.train.plan import CALLS_AHEAD
 
 # Not every system has the last.
 _SIGNALS = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGHUP")]

@@ -1,29 +1,28 @@
-"""What a run tells while it runs: metrics on disk, progress on the screen."""
+"""The metrics of a run on disk, and in words."""
 
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
-from cnnjax.data.loading import Fault
-from cnnjax.view.text import printable
+from cnnjax.data.batches.loader import Fault
 
 METRICS = "metrics.jsonl"
+# The parts of a row that hold metrics: of training, and of the split that is tested while the run goes on.
+SPLITS = ("train", "validation", "test")
 FAULTS = "unreadable.jsonl"
 
 
 class MetricsLog:
     """`metrics.jsonl` and TensorBoard event files of a run, one row per logged step.
 
-    A row is `{"step", "epoch", "train": {...}, "test": {...}, ...}`. Opened for a run that resumes at `step`, the log
-    forgets what came later, so no step is ever there twice; so does that of unreadable examples.
+    A row is `{"step", "epoch", "train": {...}, "validation" or "test": {...}, ...}`. Opened for a run that
+    resumes at `step`, the log forgets what came later, so no step is ever there twice; so does that of unreadable
+    examples.
     """
 
     def __init__(self, folder: Path, *, step: int = 0):
@@ -93,76 +92,13 @@ def _is_row(row: Any) -> bool:
     """Whether a value is what `MetricsLog` writes as a row, as far as resumed runs and pages read it."""
     if not _has_step(row) or not _is_number(row.get("epoch")):
         return False
-    metrics = [row[split] for split in ("train", "test") if split in row]
+    metrics = [row[split] for split in SPLITS if split in row]
     return bool(metrics) and all(isinstance(one, dict) and all(map(_is_number, one.values())) for one in metrics)
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or null, as one that is not finite is written."""
     return value is None or type(value) in (int, float)
-
-
-def print_text(console: Console, text: str) -> None:
-    """Prints text as it is, without markup; names in it cannot steer the terminal."""
-    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
-
-
-class Report:
-    """Progress of a run: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, progress: Progress | None, total: int, done: int):
-        """Use `reporting`."""
-        self._console = console
-        self._progress = progress
-        self._task = progress.add_task("", total=total, completed=done) if progress else None
-        self._total = total
-        self._first: tuple[float, int] | None = None
-
-    def say(self, text: str) -> None:
-        """A line of text."""
-        print_text(self._console, text)
-
-    def advance(self, steps: int) -> None:
-        """Steps are done."""
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, steps)
-
-    def row(self, row: Mapping[str, Any]) -> None:
-        """The numbers of a logged row; without a bar, also how far the run is."""
-        text = f"epoch {row['epoch']:.4g}  {describe(row)}  {row['examples_per_second']:,.0f} examples/s"
-        if self._progress is None:
-            text = f"step {row['step']}/{self._total}  {text}  {self._seconds_left(row):.0f} s left"
-        self.say(text)
-
-    def _seconds_left(self, row: Mapping[str, Any]) -> float:
-        """From the pace since the first row, so that compiling does not count; at that row, from its own."""
-        now, step = time.perf_counter(), row["step"]
-        if self._first is None or step <= self._first[1]:
-            self._first = (now, step)
-            pace = row["seconds_per_step"]
-        else:
-            pace = (now - self._first[0]) / (step - self._first[1])
-        return (self._total - step) * pace
-
-
-@contextmanager
-def reporting(total: int, done: int, console: Console | None = None) -> Generator[Report, None, None]:
-    """Shows the progress of a run of `total` steps that starts after `done`."""
-    console = console or Console()
-    if not console.is_terminal:
-        yield Report(console, None, total, done)
-        return
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeElapsedColumn(),
-        TextColumn("done,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield Report(console, progress, total, done)
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -172,9 +108,7 @@ def describe(row: Mapping[str, Any]) -> str:
     'train loss 0.25  test accuracy 98.50%'
     """
     told = [
-        f"{split} {name} {format_metric(name, value)}"
-        for split in ("train", "test")
-        for name, value in row.get(split, {}).items()
+        f"{split} {name} {format_metric(name, value)}" for split in SPLITS for name, value in row.get(split, {}).items()
     ]
     return "  ".join([*told, *([f"{unread} unreadable"] if (unread := row.get("unreadable")) else [])])
 

@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cnnjax.train.recipe import Recipe, Replicas
+from cnnjax.settings.training import BatchNormStatistics, Strategy
+from cnnjax.train.gradient import Replicas
+from cnnjax.train.recipe import Recipe
 from cnnjax.train.step import eval_step, train_step, train_steps
-
-Way: TypeAlias = Literal["jit", "shard_map", "pmap"]
-Statistics: TypeAlias = Literal["global", "replica"]
 
 _AXIS = "data"
 
@@ -32,14 +31,18 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> None:
-    """Raises ValueError, naming the nearest sizes that work, unless devices and parts can share the batch evenly."""
+    """Does nothing if devices and microbatches can share the batch evenly.
+
+    Raises:
+        ValueError: they cannot; the message names the nearest sizes that work.
+    """
     if batch_size >= 2**31:
         raise ValueError(f"batch_size={batch_size}; expected less than 2**31, as examples are numbered by 32 bits")
     shares = mesh.size * accumulate
     if batch_size % shares:
         below = batch_size // shares * shares
         near = [size for size in (below, below + shares) if size]
-        parts = f" in {accumulate} parts each" if accumulate > 1 else ""
+        parts = f" in {accumulate} microbatches each" if accumulate > 1 else ""
         raise ValueError(
             f"batch_size={batch_size} cannot be split over {mesh.size} devices{parts};"
             f" {' and '.join(map(str, near))} can, or pass fewer devices"
@@ -51,8 +54,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def whole_on(mesh: Mesh, tree: Any) -> Any:
-    """Arrays that every process has alike, whole on every device."""
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Replicates arrays, equal on every process, over all devices of the mesh."""
     sharding = replicated(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
@@ -80,47 +83,50 @@ class Parallel:
 
     Attributes:
         mesh: the devices.
-        way: jit, shard_map or pmap.
-        statistics: of batch normalisation: global, or replica; by default what the way does by itself.
+        strategy: jit, shard_map or pmap.
+        statistics: of batch normalisation: global, or replica; by default what the strategy does by itself.
 
     Raises:
-        ValueError: a way or statistics that are not on offer, or that do not go together.
+        ValueError: a strategy or statistics that are not on offer, or that do not go together.
     """
 
     mesh: Mesh
-    way: Way = "jit"
-    statistics: Statistics | None = None
+    strategy: Strategy = "jit"
+    statistics: BatchNormStatistics | None = None
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("way", self.way, Way), ("statistics", self.statistics, Statistics)):
+        for name, value, kind in (
+            ("strategy", self.strategy, Strategy),
+            ("statistics", self.statistics, BatchNormStatistics),
+        ):
             if value is not None and value not in get_args(kind):
                 raise ValueError(f"{name}={value!r}; expected one of {', '.join(get_args(kind))}")
-        if self.way == "jit" and self.statistics == "replica":
+        if self.strategy == "jit" and self.statistics == "replica":
             raise ValueError(
-                "batch normalisation is global under jit (--bn global); for each replica's own statistics pass"
-                " --parallel shard_map"
+                "batch normalisation is global under jit (--devices.batch-norm-statistics global); for each replica's"
+                " own statistics pass --devices.strategy shard_map"
             )
-        if self.way == "pmap" and jax.process_count() > 1:
-            raise ValueError(f"pmap takes one process, not {jax.process_count()}; pass --parallel shard_map")
+        if self.strategy == "pmap" and jax.process_count() > 1:
+            raise ValueError(f"pmap takes one process, not {jax.process_count()}; pass --devices.strategy shard_map")
 
     @property
     def replicas(self) -> Replicas | None:
         """What the step knows about its copies; None where there is one step over the whole batch."""
-        return None if self.way == "jit" else Replicas(_AXIS, pooled=self.statistics == "global")
+        return None if self.strategy == "jit" else Replicas(_AXIS, pooled=self.statistics == "global")
 
-    def place(self, state: Any) -> Any:
+    def replicate(self, state: Any) -> Any:
         """A state, or resident examples, as the compiled training step takes them: whole on every device."""
-        if self.way != "pmap":
-            return whole_on(self.mesh, state)
+        if self.strategy != "pmap":
+            return replicate(self.mesh, state)
         copies = jax.jit(
             partial(jax.tree.map, lambda leaf: jax.numpy.broadcast_to(leaf, (self.mesh.size, *leaf.shape))),
             out_shardings=split(self.mesh),
         )
         return copies(state)
 
-    def collect(self, state: Any) -> Any:
-        """The inverse of `place`."""
-        if self.way != "pmap":
+    def unreplicate(self, state: Any) -> Any:
+        """The inverse of `replicate`."""
+        if self.strategy != "pmap":
             return state
         return jax.jit(partial(jax.tree.map, lambda leaf: leaf[0]), out_shardings=replicated(self.mesh))(state)
 
@@ -141,7 +147,7 @@ class Parallel:
         steps = isinstance(batch, list)
         if steps:
             batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
-        if training and self.way == "pmap":
+        if training and self.strategy == "pmap":
             batch = jax.tree.map(partial(_by_device, self.mesh.size, int(steps)), batch)
             steps = False
         return jax.tree.map(partial(jax.make_array_from_process_local_data, split(self.mesh, steps=steps)), batch)
@@ -152,7 +158,7 @@ class Parallel:
         def shape(leaf: Any) -> jax.ShapeDtypeStruct:
             rows, *rest = leaf.shape
             several = (steps,) if steps > 1 else ()
-            if self.way == "pmap":
+            if self.strategy == "pmap":
                 return jax.ShapeDtypeStruct((self.mesh.size, *several, rows // self.mesh.size, *rest), leaf.dtype)
             return jax.ShapeDtypeStruct((*several, rows * jax.process_count(), *rest), leaf.dtype)
 
@@ -161,10 +167,10 @@ class Parallel:
     def compile_training(self, recipe: Recipe, state: Any, batch: Any, examples: Any, *, steps: int = 1) -> Any:
         """Compiles `(state, batch, examples) -> (state, metrics)`, of one step or several; the state is donated.
 
-        All three come as `place` and `to_devices` give them; of the batch its `shapes` suffice.
+        All three come as `replicate` and `to_devices` give them; of the batch its `shapes` suffice.
         """
         step = partial(train_step if steps == 1 else train_steps, recipe=recipe, replicas=self.replicas)
-        if self.way == "pmap":
+        if self.strategy == "pmap":
             return (
                 jax.pmap(
                     step, axis_name=_AXIS, out_axes=(0, None), devices=list(self.mesh.devices.flat), donate_argnums=0
@@ -173,7 +179,7 @@ class Parallel:
                 .compile()
             )
         whole, divided = replicated(self.mesh), split(self.mesh, steps=steps > 1)
-        if self.way == "shard_map":
+        if self.strategy == "shard_map":
             specs = whole.spec, divided.spec, whole.spec
             # Every result is reduced over the axis by the step itself, which the checker cannot see.
             step = jax.shard_map(step, mesh=self.mesh, in_specs=specs, out_specs=whole.spec, check_vma=False)

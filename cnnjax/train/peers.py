@@ -128,7 +128,7 @@ class _Clock:
         if waited > TOGETHER_WITHIN:
             raise TimeoutError(
                 f"{others} of {self.count} did not come within {TOGETHER_WITHIN:.0f} s; start all {self.count} with one"
-                " --coordinator and --num-processes, each with its own --process-id"
+                " --devices.coordinator and --devices.num-processes, each with its own --devices.process-id"
             )
         if now - self._told >= TOLD_EVERY:
             self._told = now
@@ -199,7 +199,7 @@ def _call(host: str, port: int, clock: _Clock) -> dict[int, socket.socket]:
             if told.startswith("no "):
                 raise ValueError(
                     f"process_id={clock.number}, num_processes={clock.count}: {where} says {told[3:]}; give every"
-                    " process its own --process-id and the same --num-processes"
+                    " process its own --devices.process-id and the same --devices.num-processes"
                 )
             clock.wait_for(f"{where} (something else answers)")
             time.sleep(0.5)

@@ -9,49 +9,61 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnnjax.train import config, manifest
+from cnnjax.settings import Folder, Training, differences, to_plain
+from cnnjax.train import manifest
 from cnnjax.train.checkpoint import check_path
-from cnnjax.train.hosts import on_first_process
+from cnnjax.train.hosts import from_first_process, on_first_process
 from cnnjax.train.lock import LOCK, locked
 
 RECORD = "config.json"
 
+# What a record holds besides what makes a run what it is; settings of training are compared by themselves.
+_NO_IDENTITY = ("training", "versions", "started", "allow_drift")
+
 _LOGGER = logging.getLogger(__name__)
 
 
-def check_run_folder(experiment: config.Experiment, identity: Mapping[str, Any]) -> None:
+def check_run_folder(folder: Folder, record: Mapping[str, Any]) -> None:
     """Does nothing if a run may begin, or go on, in the folder that its settings name.
 
-    `identity` is what makes the run what it is besides its settings (model, task, statistics of the data), as plain
-    values: saved, and compared when it resumes.
+    `record` is what the run is, as `make_record` gives it: saved, and compared when it resumes.
 
     Raises:
         FileExistsError: the folder holds something already and `resume` is not set.
         FileNotFoundError: `resume` is set and the folder holds no run.
         ValueError: the folder belongs to another run (what differs is listed), or its path is not UTF-8.
     """
-    folder = experiment.run_dir
-    check_path(Path("runs") if folder is None else folder)
-    if folder is None:
+    path = folder.run_dir
+    check_path(Path("runs") if path is None else path)
+    if path is None:
         return
-    if experiment.resume:
-        saved = _saved(folder)
+    if folder.resume:
+        saved = _saved(path)
         if saved is not None:
-            refuse_drift(saved, make_record(experiment, identity), str(folder), allowed=experiment.allow_drift)
-    elif folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; choose another --run-dir")
+            refuse_drift(saved, record, str(path), allowed=folder.allow_drift)
+    elif path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; choose another --run-dir")
     # The lock, and a record that was not written to its end, are left by a run that was killed as it began.
-    elif folder.exists() and any(path.name not in (LOCK, f"{RECORD}.tmp") for path in folder.iterdir()):
+    elif path.exists() and any(entry.name not in (LOCK, f"{RECORD}.tmp") for entry in path.iterdir()):
         raise FileExistsError(
-            f"{folder} is not empty; pass --resume to continue the run in it, or choose another --run-dir"
+            f"{path} is not empty; pass --resume to continue the run in it, or choose another --run-dir"
         )
+
+
+def goes_on(folder: Folder) -> bool:
+    """Whether a run in this folder would go on from a checkpoint; all processes ask alike."""
+    if folder.run_dir is None or not (folder.resume or folder.restartable):
+        return False
+    found = any(folder.run_dir.glob(f"checkpoints/*/{manifest.NAME}"))
+    return from_first_process("yes" if found else "") == "yes"
 
 
 @contextmanager
 def open_run_folder(
-    experiment: config.Experiment,
-    identity: Mapping[str, Any],
+    folder: Folder,
+    record: Mapping[str, Any],
     *,
+    name: str,
     now: datetime | None = None,
     report: Callable[[str], Any] = _LOGGER.warning,
 ) -> Generator[tuple[Path, Callable[[], None]], None, None]:
@@ -61,8 +73,9 @@ def open_run_folder(
     that is damaged is written anew, from what the newest checkpoint was saved with.
 
     Args:
-        experiment: the settings of the run.
-        identity: as `check_run_folder` takes it.
+        folder: where, by the settings.
+        record: as `check_run_folder` takes it.
+        name: what a folder is called that the settings do not name; the time is added.
         now: when the run begins; the present where None.
         report: is told what a user should know.
 
@@ -77,29 +90,32 @@ def open_run_folder(
         def begin() -> str:
             nonlocal check
             time = now or datetime.now()
-            with _writing(experiment):
-                folder = _create(experiment, time)
-                check = held.enter_context(locked(folder, report=report))
+            with _writing(folder):
+                path = _create(folder.run_dir, name, time)
+                check = held.enter_context(locked(path, report=report))
             # Others may have written here before it was locked.
-            check_run_folder(experiment, identity)
-            record = make_record(experiment, identity) | {"started": f"{time:%Y-%m-%d %H:%M:%S}"}
-            if experiment.resume:
-                if _is_sound(folder):
-                    return str(folder)
-                record = _saved(folder) or record
-                report(f"{folder / RECORD} is damaged, and is written anew")
-            with _writing(experiment):
-                manifest.write_whole(folder / RECORD, json.dumps(record, indent=2) + "\n")
-            return str(folder)
+            check_run_folder(folder, record)
+            written = {**record, "started": f"{time:%Y-%m-%d %H:%M:%S}"}
+            if folder.resume:
+                if _is_sound(path):
+                    return str(path)
+                written = _saved(path) or written
+                report(f"{path / RECORD} is damaged, and is written anew")
+            with _writing(folder):
+                manifest.write_whole(path / RECORD, json.dumps(written, indent=2) + "\n")
+            return str(path)
 
-        folder = Path(on_first_process(begin))
-        yield folder, check
+        path = Path(on_first_process(begin))
+        yield path, check
 
 
-def make_record(experiment: config.Experiment, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is, as plain values: settings, identity, versions, and in what it may differ from how it began."""
-    allowed = {"allow_drift": list(experiment.allow_drift)}
-    return {"experiment": config.to_json(experiment), **identity, "versions": versions(), **allowed}
+def make_record(training: Training, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is, as plain values: settings, identity, versions, and in what it may differ from how it began.
+
+    `identity` is what makes the run what it is besides its settings, such as model, task and statistics of the data.
+    """
+    allowed = {"allow_drift": list(training.folder.allow_drift)}
+    return {**identity, "training": to_plain(training), "versions": versions(), **allowed}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -114,7 +130,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
-    if not isinstance(saved, dict) or not isinstance(saved.get("experiment", {}), dict):
+    if not isinstance(saved, dict) or not isinstance(saved.get("training", {}), dict):
         raise ValueError(f"{path} is damaged: it is not the record of a run")
     return saved
 
@@ -122,11 +138,12 @@ def read_record(folder: Path) -> dict[str, Any]:
 def drift(saved: Mapping[str, Any], ours: Mapping[str, Any], *, allowed: Sequence[str] = ()) -> list[str]:
     """In what a saved record differs from ours, but for versions, times, and what is allowed; a line each.
 
-    A name allows all below it: "optimizer" allows "optimizer.learning_rate".
+    A name allows all below it: "optimizer" allows "optimizer.learning_rate". What is in `training` goes by its name
+    there.
     """
-    changed = config.differences(saved.get("experiment", {}), ours["experiment"])
-    rest = [name for name in ours if name not in ("experiment", "versions", "started", "allow_drift")]
-    changed += config.differences({name: saved.get(name) for name in rest}, {name: ours[name] for name in rest})
+    changed = differences(saved.get("training", {}), ours["training"])
+    there, here = ({name: record[name] for name in record if name not in _NO_IDENTITY} for record in (saved, ours))
+    changed += differences(there, here)
     return [line for line in changed if not any(_below(line.partition(":")[0], name) for name in allowed)]
 
 
@@ -187,22 +204,21 @@ def _is_sound(folder: Path) -> bool:
 
 
 @contextmanager
-def _writing(experiment: config.Experiment) -> Generator[None, None, None]:
+def _writing(folder: Folder) -> Generator[None, None, None]:
     try:
         yield
     except BlockingIOError:  # says whose the folder is
         raise
     except OSError as error:
-        where = experiment.run_dir or "runs"
+        where = folder.run_dir or "runs"
         raise OSError(f"the run folder {where} cannot be written ({error}); choose another --run-dir") from error
 
 
-def _create(experiment: config.Experiment, now: datetime) -> Path:
-    if experiment.run_dir is not None:
-        experiment.run_dir.mkdir(parents=True, exist_ok=True)
-        return experiment.run_dir
-    data = "".join(letter if letter.isalnum() else "-" for letter in experiment.data.split("/")[-1]).strip("-")
-    stem = f"{experiment.model}-{data}-{now:%Y%m%d-%H%M%S}"
+def _create(run_dir: Path | None, name: str, now: datetime) -> Path:
+    if run_dir is not None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return run_dir
+    stem = f"{name}-{now:%Y%m%d-%H%M%S}"
     folder, number = Path("runs") / stem, 1
     while True:
         try:

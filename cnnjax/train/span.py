@@ -1,4 +1,4 @@
-"""The calls since the last row of a run's log: how long they took, what they reported, and whether they went well."""
+"""Timing and metrics of the training steps since the last row of a run's log."""
 
 import io
 import json
@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.data.loading import Fault
-from cnnjax.tasks import Task
-from cnnjax.train.calls import CALLS_AHEAD
-from cnnjax.train.evaluation import merge
-from cnnjax.train.preflight import OPERATIONS_PER_MAC
+from cnnjax.data.batches.loader import Fault
+from cnnjax.tasks import Task, merge
+from cnnjax.train.plan import CALLS_AHEAD
 from cnnjax.train.step import StepMetrics
+from cnnjax.train.throughput import OPERATIONS_PER_MAC
 
 
 class Span:
@@ -45,14 +44,14 @@ class Span:
         """Notes a call of so many steps."""
         self._calls.append((steps, metrics))
 
-    def refused(self, *, calls_ago: int = CALLS_AHEAD) -> tuple[int, int]:
-        """The most refused steps in a row that a call reported, and how many steps came after the last of them.
+    def skipped(self, *, calls_ago: int = CALLS_AHEAD) -> tuple[int, int]:
+        """The most skipped steps in a row that a call reported, and how many steps came after the last of them.
 
         Looked at are the calls that were not looked at before, but for the newest `calls_ago`; they are waited for.
         """
         worst, later = 0, 0
         for place in range(self._looked_at, len(self._calls) - calls_ago):
-            in_a_row = np.atleast_1d(self._calls[place][1].in_a_row)
+            in_a_row = np.atleast_1d(self._calls[place][1].skipped_in_a_row)
             step = int(in_a_row.argmax())
             if in_a_row[step] > worst:
                 worst = int(in_a_row[step])
@@ -68,7 +67,7 @@ class Span:
         steps = self._steps()
         seconds = self._seconds() / len(steps)
         row: dict[str, Any] = {
-            "train": task.summarize(merge([part for step in steps for part in step.parts])),
+            "train": task.summarize(merge([part for step in steps for part in step.metrics])),
             "gradient_norm": float(np.mean([step.gradient_norm for step in steps])),
             "seconds_per_step": seconds,
             "examples_per_second": batch_size / seconds,
@@ -76,8 +75,8 @@ class Span:
         }
         if macs is not None and peak is not None:
             row["utilisation"] = OPERATIONS_PER_MAC * macs / seconds / peak
-        if refused := sum(int(step.in_a_row > 0) for step in steps):
-            row["refused"] = refused
+        if skipped := sum(int(step.skipped_in_a_row > 0) for step in steps):
+            row["skipped"] = skipped
         return row
 
     def pack(self) -> bytes | None:

@@ -1,6 +1,7 @@
 """Results as plain text, CSV and JSON."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,12 +64,22 @@ def format_cell(value: object) -> str:
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes records of the same keys as `path`.csv and `path`.json; numbers that are not finite are left empty."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    with path.with_name(f"{path.name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
-    path.with_name(f"{path.name}.json").write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
+    for suffix, text in (("csv", as_csv(rows)), ("json", as_json(rows))):
+        path.with_name(f"{path.name}.{suffix}").write_text(text, encoding="utf-8", newline="")
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Records of the same keys as CSV; numbers that are not finite are left empty."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Records as JSON; numbers that are not finite are null."""
+    return json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows], indent=2) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -97,8 +97,7 @@ def our_side(folder: Path, options: Options) -> Callable[[], float]:
     """Seconds for all pictures through `train_batches` and a compiled step that flips and normalises."""
     import jax
 
-    from cnnjax.data import augment, open_source, train_batches
-    from cnnjax.data.crop import RandomCrop
+    from cnnjax.data import RandomCrop, ReadPictures, augment, open_source, train_batches
 
     source = open_source(f"folder:{folder}", "all")
 
@@ -113,8 +112,7 @@ def our_side(folder: Path, options: Options) -> Callable[[], float]:
             source,
             batch_size=options.batch_size,
             seed=0,
-            image_size=(224, 224),
-            random_crop=RandomCrop(),
+            read=ReadPictures(224, random_crop=RandomCrop()),
             threads=1 if options.workers else options.cores,
             workers=options.workers,
         )
@@ -278,8 +276,8 @@ def measure_resident(options: Options, *, batch_size: int = 128) -> dict[str, An
     import jax.numpy as jnp
 
     from cnnjax import models
-    from cnnjax.data.order import Order, Part, id_batches
-    from cnnjax.data.resident import gather
+    from cnnjax.data.batches.order import Order, Part, id_batches
+    from cnnjax.data.batches.resident import gather
     from cnnjax.report.timing import interleaved, medians
 
     random = np.random.default_rng(0)

@@ -141,7 +141,7 @@ def training_step(*, exact: bool) -> Callable[[], Any]:
     model, task = models.create("resnet20", num_classes=10), Classification(tuple(map(str, range(10))))
     recipe = Recipe(model, task, optax.sgd(0.01), unchanged, lambda batch: batch)
     parallel = Parallel(make_mesh(1))
-    state = parallel.place(recipe.first_state(jnp.asarray(batch["image"]), seed=0))
+    state = parallel.replicate(recipe.first_state(batch, seed=0))
     (on_device,) = parallel.to_devices([batch], training=True)
     rough = mock.patch("cnnjax.functional.normalization.batch_statistics", batch_statistics_in_one_pass)
     with nullcontext() if exact else rough:

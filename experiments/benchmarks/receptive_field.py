@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from cnnjax import analysis, models
-from cnnjax.analysis.evaluation import evaluate
+from cnnjax.analysis.interpreter import evaluate
 from cnnjax.analysis.tracing import trace_call
 from cnnjax.cli import one_line_errors
 from cnnjax.report.results import write_results
@@ -64,7 +64,7 @@ def probe(name: str, count: int) -> tuple[list[float], list[bool]]:
     abstract = jax.eval_shape(model.init, jax.random.key(0), images)
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1e-2, leaf.dtype), abstract)
     fields = analysis.receptive_field(model, shape)
-    program = trace_call(lambda x: model.apply(variables, x), images)
+    program = trace_call(models.bind(model, variables), images)
     spread = [layer for layer in program.layers() if None not in fields[layer.name].stride]
     chosen = [spread[place] for place in np.linspace(0, len(spread) - 1, count).round().astype(int)]
     seconds, inside = [], []

@@ -56,7 +56,6 @@ def reductions(program: Any, *, of_branches: bool = False) -> list[int]:
 def compile_step(options: Options, way: Literal["jit", "shard_map"]) -> tuple[Any, int]:
     """The compiled training step, and the number of the model's parameters; nothing is computed."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
     import optax
 
@@ -76,7 +75,7 @@ def compile_step(options: Options, way: Literal["jit", "shard_map"]) -> tuple[An
         "id": np.arange(count, dtype=np.int32),
         "valid": np.ones(count, bool),
     }
-    state = jax.eval_shape(lambda: recipe.first_state(jnp.zeros(batch["image"].shape), seed=0))
+    state = jax.eval_shape(lambda: recipe.first_state(batch, seed=0))
     program = Parallel(make_mesh(count), way).compile_training(recipe, state, batch, None)
     return program, sum(leaf.size for leaf in jax.tree.leaves(state.params))
 

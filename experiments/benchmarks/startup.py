@@ -24,7 +24,7 @@ COMMANDS = {
     "import jax and every room": [
         sys.executable,
         "-c",
-        "import jax, cnnjax; from cnnjax import functional, layers, models, data, tasks, train, analysis, report",
+        "import jax, cnnjax.analysis, cnnjax.experiment; cnnjax.experiment.run; cnnjax.view.figures; cnnjax.tasks",
     ],
     "cnnjax --help": [str(Path(sys.executable).parent / "cnnjax"), "--help"],
 }

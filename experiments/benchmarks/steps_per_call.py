@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from cnnjax import models
+from cnnjax import Optimizer, Schedule, models
 from cnnjax.cli import one_line_errors
 from cnnjax.data.augment import unchanged
 from cnnjax.report.results import write_results
 from cnnjax.report.timing import interleaved
 from cnnjax.tasks import Classification
-from cnnjax.train import Optimizer, Recipe, Schedule, make_optimizer, make_schedule
+from cnnjax.train import Recipe, make_optimizer, make_schedule
 from cnnjax.train.parallel import Parallel, make_mesh
 
 RESULTS = Path(__file__).parent.parent / "results" / "steps_per_call.json"
@@ -63,7 +62,7 @@ def side(net: str, steps: int) -> Callable[[], Any]:
     task = Classification(tuple(map(str, range(10))))
     recipe = Recipe(models.create(net, num_classes=10), task, rule, unchanged, lambda batch: batch)
     parallel = Parallel(make_mesh(1))
-    state = parallel.place(recipe.first_state(jnp.asarray(batch["image"]), seed=0))
+    state = parallel.replicate(recipe.first_state(batch, seed=0))
     (on_device,) = parallel.to_devices([batch if steps == 1 else [batch] * steps], training=True)
     run = parallel.compile_training(recipe, state, on_device, None, steps=steps)
 

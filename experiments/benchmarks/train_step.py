@@ -45,14 +45,16 @@ from rich.table import Table
 from cnnjax import models
 from cnnjax.data.augment import unchanged
 from cnnjax.report.results import write_results
+from cnnjax.settings import Training
 from cnnjax.tasks import Classification, Mean
-from cnnjax.train import Experiment, Recipe
-from cnnjax.train.calls import CALLS_AHEAD, Plan
+from cnnjax.train import Recipe
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import interruptible
-from cnnjax.train.log import MetricsLog, reporting
+from cnnjax.train.log import MetricsLog
 from cnnjax.train.output import Output
 from cnnjax.train.parallel import Parallel, make_mesh
+from cnnjax.train.plan import CALLS_AHEAD, Plan
+from cnnjax.train.progress import reporting
 from cnnjax.train.span import Span
 from cnnjax.train.step import StepMetrics
 
@@ -198,7 +200,7 @@ def our_side(net: str, *, batch: int | None = None, dtype: Any = jnp.float32) ->
     recipe = Recipe(model, Classification(tuple(map(str, range(classes)))), optimizer(), unchanged, lambda batch: batch)
     parallel = Parallel(make_mesh(1))
     examples = make_batch(net, batch)
-    state = parallel.place(recipe.first_state(jnp.asarray(examples["image"]), seed=0))
+    state = parallel.replicate(recipe.first_state(examples, seed=0))
     (on_device,) = parallel.to_devices([examples], training=True)
     run = parallel.compile_training(recipe, state, on_device, None)
 
@@ -426,12 +428,12 @@ def measure_net(net: str, options: Options, torch: Any) -> dict[str, Any]:
 def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 100) -> dict[str, Any]:
     """Milliseconds that the loop's own statements take between two steps, around steps that compute nearly nothing.
 
-    The statements are those of `cnnjax.train.loop.fit`, on a terminal with its bar, with a row logged every
+    The statements are those of `cnnjax.train.loop.Loop`, on a terminal with its bar, with a row logged every
     `log_every` steps; reading, testing and saving are left out.
     """
     mesh = make_mesh(1)
     task = Classification(("no", "yes"))
-    plan = Plan(Experiment("resnet20", batch_size=128, steps=calls, log_every=log_every), 50_000)
+    plan = Plan(Training(batch_size=128, steps=calls, log_every=log_every), 50_000)
 
     @jax.jit
     def trivial(x: jax.Array) -> tuple[jax.Array, StepMetrics]:
@@ -462,7 +464,7 @@ def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 1
                 span.add(size, metrics)
                 report.advance(size)
                 checkpoints.check()
-                span.refused(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
+                span.skipped(calls_ago=0 if plan.logs(step) else CALLS_AHEAD)
                 if plan.logs(step):
                     row = {"step": step, "epoch": plan.epoch(step)}
                     row |= span.row(task, batch_size=128, macs=None, peak=None)

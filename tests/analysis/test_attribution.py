@@ -13,7 +13,23 @@ def test_the_net_is_the_goldens():
     np.testing.assert_allclose(net(IMAGES), GOLDENS["scores"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["saliency", "gradient_times_input", "guided_backpropagation", "deconvolution"])
+def test_saliency_is_captums_and_over_the_colours_the_greatest():
+    found = jax.jit(lambda images: attribution.saliency(net, images, CHOSEN, by_colour=True))(IMAGES)
+    np.testing.assert_allclose(found, GOLDENS["saliency"], rtol=1e-4, atol=1e-6)
+    # Simonyan et al., section 3.1: the greatest magnitude over the colours.
+    np.testing.assert_allclose(
+        attribution.saliency(net, IMAGES, CHOSEN), GOLDENS["saliency"].max(-1), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_baseline_of_bytes_is_one_of_floats_from_0_to_1():
+    grey = np.full(IMAGES.shape[1:], 51, np.uint8)
+    found = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=grey, steps=8)
+    expected = attribution.integrated_gradients(net, IMAGES, CHOSEN, baseline=0.2, steps=8)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gradient_times_input", "guided_backpropagation", "deconvolution"])
 def test_equals_captum(name):
     found = jax.jit(lambda images: getattr(attribution, name)(net, images, CHOSEN))(IMAGES)
     np.testing.assert_allclose(found, GOLDENS[name], rtol=1e-4, atol=1e-6)

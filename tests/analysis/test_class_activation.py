@@ -20,7 +20,7 @@ def test_grad_cam_equals_captum():
 
 
 def test_grad_cam_plus_plus_is_equation_19():
-    maps = np.asarray(feature_maps(net, IMAGES, names="second")["second"], np.float64)
+    maps = np.asarray(feature_maps(net, IMAGES, layers="second")["second"], np.float64)
     # The score is linear in the mean of the maps: its gradient is the output weight over the number of positions.
     gradients = np.broadcast_to(WEIGHTS["output"][list(map(int, CHOSEN))][:, None, None] / 36, maps.shape)
     alphas = gradients**2 / (2 * gradients**2 + maps.sum((1, 2), keepdims=True) * gradients**3)
@@ -35,7 +35,7 @@ def test_grad_cam_plus_plus_is_equation_19():
     [
         ("secnd", "no layer matches 'secnd'; there are second"),
         ("output", r"output has the shape \(2, 5\); expected maps"),
-        ("*", r"'\*' matches first, second, output; expected one layer"),
+        ("*", r"'\*' matches first, second, output; expected one of them"),
     ],
 )
 def test_bad_layers(layer, message):

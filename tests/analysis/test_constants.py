@@ -28,15 +28,27 @@ def test_each_array_is_counted_once_where_it_first_meets_the_image():
     assert sorted(array.shape for array in carried(program)) == [(1, 1, 4), (1, 1, 4), (3, 4)]
 
 
-def bound(name):
+def test_what_no_layer_has_is_named_by_what_takes_it():
+    def function(x):
+        with jax.named_scope("first"):
+            x = x @ KERNEL
+        return x + BIAS
+
+    found = cost(function, (1, 5, 3))
+    assert (found.params, [layer.params for layer in found.layers], found.elsewhere) == (16, [12], {"add": 4})
+    assert "Of the constants, 4 belong to no layer above: add 4." in found.notes()
+    assert "belong to no layer" in str(summary(function, (1, 5, 3)))
+
+
+def in_closure(name):
     model = models.create(name)
     shape = (1, *models.image_shape(name))
-    variables = models.initialize(model, jax.random.key(0), jnp.zeros(shape))
+    variables = models.initialize(jax.random.key(0), model, jnp.zeros(shape))
     return (lambda x: model.apply(variables, x)), variables, shape
 
 
 def test_a_bound_net_has_the_elements_of_its_variables():
-    function, variables, shape = bound("resnet20")
+    function, variables, shape = in_closure("resnet20")
     found = cost(function, shape)
     # Weights, and the running statistics of its norms.
     assert found.params == sum(leaf.size for leaf in jax.tree.leaves(variables)) == 269_722 + 2 * 688
@@ -49,6 +61,10 @@ def test_a_bound_net_has_the_elements_of_its_variables():
     assert "constants" in shown.splitlines()[0]
     assert "MiB of constants" in shown
     assert "Constants are all arrays of floats that the function carries along" in shown
+    # With its model known, parameters are told from statistics.
+    known = cost(models.bind(models.create("resnet20"), variables), shape)
+    assert (known.params, known.from_constants, known.elsewhere) == (269_722, False, {})
+    assert known.rows() == cost(models.create("resnet20"), shape).rows()
     short = summary(function, shape)
     assert (short.cost.params, "constants" in str(short).splitlines()[0]) == (found.params, True)
     assert "constants / thousand" in [axes.get_xlabel() for axes in found.draw().axes]

@@ -67,7 +67,7 @@ def test_a_functions_parameters_are_not_known():
 
 def test_loops_are_named():
     found = cost(lambda x: lax.while_loop(lambda y: y.sum() < 9, lambda y: y @ jnp.ones((2, 2)), x), (1, 4, 2))
-    assert (found.macs, found.uncounted) == (4 * 4, ("while",))
+    assert (found.macs, found.data_dependent_loops) == (4 * 4, ("while",))
     assert str(found).endswith("Of each while loop one turn is counted.")
 
 

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from cnnjax.analysis import tracing
-from cnnjax.analysis.counting import multiply_accumulates, uncounted
+from cnnjax.analysis.counting import data_dependent_loops, multiply_accumulates
 from cnnjax.analysis.tracing import trace
 from cnnjax.functional import conv_transpose, correlate
 
@@ -195,8 +195,8 @@ def test_while_loops_count_one_turn_and_are_named():
 
     program = trace(lambda x: step(lax.while_loop(lambda carry: carry.sum() < 9, step, step(x))), (2, 3, 4))
     assert sum(multiply_accumulates(program)) == 3 * (2 * 3 * 4 * 4)
-    assert uncounted(program) == ("while",)
-    assert uncounted(trace(step, (2, 3, 4))) == ()
+    assert data_dependent_loops(program) == ("while",)
+    assert data_dependent_loops(trace(step, (2, 3, 4))) == ()
 
 
 def test_a_choice_counts_its_most_expensive_branch():
@@ -207,7 +207,7 @@ def test_a_choice_counts_its_most_expensive_branch():
 
     program = trace(function, (2, 3, 4))
     assert sum(multiply_accumulates(program)) == 2 * (2 * 3 * 4 * 4)
-    assert uncounted(program) == ()
+    assert data_dependent_loops(program) == ()
 
 
 def test_taps_on_padding_are_left_out_on_demand():
@@ -227,7 +227,7 @@ def test_scans_are_counted_as_often_as_they_run():
     weights = jnp.ones((4, 4))
     program = trace(lambda x: lax.scan(lambda carry, _: (carry @ weights, None), x, length=3)[0], (2, 3, 4))
     assert sum(multiply_accumulates(program)) == 3 * (2 * 3 * 4 * 4)
-    assert uncounted(program) == ()
+    assert data_dependent_loops(program) == ()
 
 
 def test_long_scans_count_as_often_as_they_run(monkeypatch):

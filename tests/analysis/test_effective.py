@@ -25,7 +25,7 @@ def test_of_a_linear_stack_the_variance_grows_with_depth(depth):
     assert found.field.size == (2 * depth + 1,) * 2
     np.testing.assert_allclose(found.radius, 2 * np.sqrt(depth * 2 / 3), rtol=1e-4)
     if depth == 8:
-        assert found.fit > 0.998  # a Gaussian, by the central limit theorem
+        assert found.r_squared > 0.998  # a Gaussian, by the central limit theorem
 
 
 def test_the_gradient_is_the_kernels_power():
@@ -79,7 +79,7 @@ def test_layers_positions_and_strides():
 def test_of_a_model_with_fresh_weights_it_is_smaller_than_the_theoretical():
     model = models.create("resnet20")
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    variables = models.initialize(model, jax.random.key(1), images)
+    variables = models.initialize(jax.random.key(1), model, images)
     found = effective_receptive_field(lambda x: model.apply(variables, x), images, layer="stage2")
     assert 0.2 < found.ratio < 0.9
     figure = found.draw()
@@ -104,3 +104,17 @@ def test_of_a_model_with_fresh_weights_it_is_smaller_than_the_theoretical():
 def test_bad_input(function, options, message):
     with pytest.raises(ValueError, match=message):
         effective_receptive_field(function, jnp.ones((1, 9, 9, 1)), **options)
+
+
+def test_each_of_several_arrays_that_leave_a_layer_has_a_field():
+    def function(x):
+        with jax.named_scope("two"):
+            first = correlate(x, jnp.ones((3, 3, 1, 1)))
+            second = correlate(first, jnp.ones((3, 3, 1, 1)))
+        return first.mean() + second.mean()
+
+    sizes = [
+        effective_receptive_field(function, jnp.ones((1, 9, 9, 1)), layer=layer).field.size
+        for layer in ("two[0]", "two[1]", "two")
+    ]
+    assert sizes == [(3, 3), (5, 5), (5, 5)]

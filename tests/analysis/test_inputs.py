@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax import analysis
-from cnnjax.analysis import transforms
 from cnnjax.analysis.inputs import as_pictures, check_finite
 
 
@@ -32,36 +30,6 @@ def test_pictures_are_floats_and_bytes_become_floats_from_0_to_1():
             ValueError, match=rf"images are {np.dtype(dtype)}; expected floats, or bytes .* from 0 to 1"
         ):
             as_pictures(levels.astype(dtype))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_every_analysis_takes_bytes_as_floats_from_0_to_1(dtype):
-    """A net without weights, of which all analyses are known to take floats."""
-    key, pictures = jax.random.key(0), np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
-
-    def net(images):
-        with jax.named_scope("maps"):
-            maps = jax.nn.relu(images[:, ::2, ::2] ** 2)
-        return maps.mean((1, 2))
-
-    def numbers(given):
-        yield from analysis.feature_maps(net, given).values()
-        for method in ("gradient", "saliency", "gradient_times_input", "integrated_gradients", "grad_cam"):
-            yield getattr(analysis, method)(net, given)
-        yield analysis.smooth_grad(key, net, given, samples=2)
-        yield analysis.occlusion(net, given, window=4)
-        yield from analysis.explain(key, net, given, methods=("gradient x input",)).maps.values()
-        yield analysis.effective_receptive_field(lambda x: x[:, ::2] ** 2, given).gradient
-        yield analysis.superposition(net, given, given[::-1]).deviations
-        yield analysis.equivariance_error(key, lambda x: x**2, given, transforms.mirror(), 1.0)
-        yield analysis.invariance(key, net, given, transforms=[transforms.mirror()]).responses[0].output_change
-        yield analysis.nearest_examples(np.eye(2), given, count=1).images
-
-    given = pictures if dtype == np.uint8 else (pictures / 255).astype(np.float32)
-    plain = [np.asarray(found) for found in numbers(jnp.asarray(pictures / 255, jnp.float32))]
-    assert len(plain) > 12
-    for found, expected in zip(numbers(given), plain, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_pictures_have_axes_and_values_as_expected():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax.analysis.maximization import activation_maximization
-from tests.analysis.goldens_net import net
+from tests.analysis.goldens_net import IMAGES, net
 
 
 def halves(x):
@@ -18,7 +18,7 @@ def halves(x):
 
 def test_it_finds_the_picture_that_is_known_to_be_best():
     pictures, answers = activation_maximization(
-        jax.random.key(0), halves, (8, 8, 1), (0, 1), steps=200, jitter=0, decay=0.0, total_variation=0.0
+        jax.random.key(0), halves, (2, 8, 8, 1), channels=(0, 1), steps=200, jitter=0, decay=0.0, total_variation=0.0
     )
     assert pictures.shape == (2, 8, 8, 1)
     assert float(answers.min()) > 0.95  # 1 is white on black
@@ -28,11 +28,11 @@ def test_it_finds_the_picture_that_is_known_to_be_best():
 
 def test_regularisers_hold_back():
     options = {"steps": 100, "jitter": 0, "decay": 0.0, "total_variation": 0.0}
-    plain, _ = activation_maximization(jax.random.key(1), net, (12, 12, 3), (2,), **options)
+    plain, _ = activation_maximization(jax.random.key(1), net, IMAGES.shape, channels=(2,), **options)
     smooth, _ = activation_maximization(
-        jax.random.key(1), net, (12, 12, 3), (2,), **{**options, "total_variation": 0.05}
+        jax.random.key(1), net, IMAGES.shape, channels=(2,), **{**options, "total_variation": 0.05}
     )
-    held, _ = activation_maximization(jax.random.key(1), net, (12, 12, 3), (2,), **{**options, "decay": 0.05})
+    held, _ = activation_maximization(jax.random.key(1), net, IMAGES.shape, channels=(2,), **{**options, "decay": 0.05})
 
     def rough(pictures):
         return float(np.abs(np.diff(pictures, axis=1)).sum() + np.abs(np.diff(pictures, axis=2)).sum())
@@ -42,8 +42,10 @@ def test_regularisers_hold_back():
 
 
 def test_a_layers_channel_and_its_answer():
-    pictures, answers = activation_maximization(jax.random.key(0), net, (12, 12, 3), (1, 0), layer="second", steps=60)
-    start = activation_maximization(jax.random.key(0), net, (12, 12, 3), (1, 0), layer="second", steps=1)[1]
+    pictures, answers = activation_maximization(
+        jax.random.key(0), net, IMAGES.shape, channels=(1, 0), layer="second", steps=60
+    )
+    start = activation_maximization(jax.random.key(0), net, IMAGES.shape, channels=(1, 0), layer="second", steps=1)[1]
     assert answers[0] > start[0]
     assert answers[1] >= start[1]
     assert pictures.min() >= 0
@@ -53,14 +55,14 @@ def test_a_layers_channel_and_its_answer():
 @pytest.mark.parametrize(
     ("shape", "channels", "options", "message"),
     [
-        ((12, 12), (0,), {}, r"shape=\(12, 12\)"),
-        ((12, 12, 3), (5,), {}, r"channels=\[5\]; the output has 5"),
-        ((12, 12, 3), (), {}, r"channels=\[\]"),
-        ((12, 12, 3), (0,), {"steps": 0}, "steps=0"),
-        ((12, 12, 3), (0,), {"layer": "third"}, "no layer matches 'third'"),
+        ((12, 12, 3), (0,), {}, r"shape=\(12, 12, 3\), .*; expected \(batch, height, width, colours\)"),
+        (IMAGES.shape, (5,), {}, r"channels=\[5\]; the output has 5"),
+        (IMAGES.shape, (), {}, r"channels=\[\]"),
+        (IMAGES.shape, (0,), {"steps": 0}, "steps=0"),
+        (IMAGES.shape, (0,), {"layer": "third"}, "no layer matches 'third'"),
     ],
     ids=["shape", "channel", "none", "steps", "layer"],
 )
 def test_bad_input(shape, channels, options, message):
     with pytest.raises(ValueError, match=message):
-        activation_maximization(jax.random.key(0), net, shape, channels, **options)
+        activation_maximization(jax.random.key(0), net, shape, channels=channels, **options)

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.analysis import receptive_field
 from cnnjax.analysis.patches import crop, nearest_examples, top_patches
 from cnnjax.functional import correlate
 
@@ -15,12 +14,9 @@ def net(x):
     return correlate(x, jnp.ones((3, 3, 1, 2)) * jnp.array([[[[1.0, -1.0]]]]), strides=2, padding=[(1, 1)] * 2)
 
 
-FIELD = receptive_field(net, IMAGES.shape).outputs[0]
-
-
 def test_patches_are_what_the_unit_sees():
     maps = np.asarray(net(jnp.asarray(IMAGES, jnp.float32)))
-    found = top_patches(maps, FIELD, IMAGES, count=3)
+    found = top_patches(net, IMAGES, count=3)
     assert [(patch.channel, len(found.patches)) for patch in found.patches[::3]] == [(0, 6), (1, 6)]
     for patch in found.patches:
         sign = 1 if patch.channel == 0 else -1
@@ -43,15 +39,14 @@ def test_crops_reach_beyond_the_picture():
 
 
 def test_maps_that_are_not_finite_are_refused():
-    maps = np.zeros((6, 5, 5, 2))
-    maps[2] = np.nan
+    images = IMAGES.copy()
+    images[2] = np.nan
     with pytest.raises(ValueError, match="50 of 300 numbers are NaN or infinite, on examples 2"):
-        top_patches(maps, FIELD, IMAGES)
+        top_patches(net, images)
 
 
 def test_it_is_drawn_a_line_per_channel():
-    maps = np.asarray(net(jnp.asarray(IMAGES, jnp.float32)))
-    found = top_patches(maps, FIELD, IMAGES, count=3)
+    found = top_patches(net, IMAGES, count=3)
     figure = found.draw()
     assert len(figure.axes) == 6
     assert found.rows()[0].keys() == {"channel", "example", "position", "value", "pixels"}
@@ -76,9 +71,8 @@ def test_pictures_are_drawn_from_black_to_white_on_any_scale(scale, shift):
         figure = nearest_examples(np.eye(3), given, queries=(0,), count=2).draw()
         np.testing.assert_allclose([axes.images[0].get_array() for axes in figure.axes], images[..., 0], atol=1e-6)
     nine = np.concatenate([np.zeros((1, 9, 9, 1)), np.ones((1, 9, 9, 1))])
-    maps = np.zeros((2, 5, 5, 2))
-    maps[:, 0, 0] = 1
-    figure = top_patches(maps, FIELD, scale * nine + shift, channels=[0], count=2).draw()
+    first = jnp.zeros((1, 5, 5, 1)).at[0, 0, 0].set(1)
+    figure = top_patches(lambda x: 0 * net(x) + first, scale * nine + shift, channels=[0], count=2).draw()
     for axes, inside in zip(figure.axes, (0, 1), strict=True):
         # The field of the first unit begins a pixel before the picture.
         expected = np.full((3, 3), inside, float)
@@ -89,15 +83,15 @@ def test_pictures_are_drawn_from_black_to_white_on_any_scale(scale, shift):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: top_patches(np.zeros((6, 4, 4, 2)), FIELD, IMAGES), r"maps \(6, 4, 4, 2\)"),
-        (lambda: top_patches(np.zeros((5, 5, 5, 2)), FIELD, IMAGES), r"maps \(5, 5, 5, 2\)"),
-        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES, channels=[2]), r"channels \[2\]; .* has 2"),
-        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES[:, :8]), r"images of \(8, 9\) came; the field"),
-        (lambda: top_patches(np.zeros((6, 5, 5, 2)), FIELD, IMAGES, count=0), "count=0"),
+        (lambda: top_patches(net, IMAGES[..., 0]), r"images have the shape \(6, 9, 9\)"),
+        (lambda: top_patches(lambda x: net(x).mean((1, 2)), IMAGES), r"shape \(6, 2\); expected maps"),
+        (lambda: top_patches(net, IMAGES, layer="conv"), "no layer matches 'conv'; there are conv_general_dilated"),
+        (lambda: top_patches(net, IMAGES, channels=[2]), r"channels \[2\]; .* has 2"),
+        (lambda: top_patches(net, IMAGES, count=0), "count=0"),
         (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((4, 2, 2, 1))), "3 features, 4 images"),
         (lambda: nearest_examples(np.zeros((3, 2)), np.zeros((3, 2, 2, 1)), queries=(3,), count=1), r"queries \[3\]"),
     ],
-    ids=["size", "batch", "channel", "pictures", "count", "counts", "query"],
+    ids=["axes", "positions", "layer", "channel", "count", "counts", "query"],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):

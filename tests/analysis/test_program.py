@@ -188,7 +188,9 @@ def test_functions_that_ask_for_values_are_refused(function):
 
 
 def test_a_model_needs_variables():
-    with pytest.raises(ValueError, match=r"the model ConvNet came; pass a function of pictures, lambda x: model.apply"):
+    with pytest.raises(
+        ValueError, match=r"the model ConvNet came without its variables; pass .* models\.bind\(model, variables\)"
+    ):
         trace_call(models.ConvNet(), jnp.ones(SHAPE))
 
 
@@ -289,3 +291,16 @@ def test_scans_too_long_to_write_out_stay_one_equation(monkeypatch):
     monkeypatch.setattr(tracing, "_MOST_SCANNED", 5)
     program = trace(lambda x: jax.lax.fori_loop(0, 10, lambda _, value: jnp.sin(value), x), SHAPE)
     assert "scan" in {equation.primitive for equation in program.equations}
+
+
+def test_one_output_is_expected():
+    program = trace_call(lambda x: {"a": x, "b": x}, jnp.ones((1, 2, 1)))
+    with pytest.raises(ValueError, match=r"gives 2 arrays \(\['a'\], \['b'\]\); expected one: choose it"):
+        program.only_output()
+
+
+def test_one_layer_by_name():
+    program = trace(scoped, SHAPE)
+    assert program.layer("outer/second").name == "outer/second"
+    with pytest.raises(ValueError, match=r"'\*r\*' matches outer, outer/first, outer/second; expected one of them"):
+        program.layer("*r*")

@@ -114,7 +114,7 @@ def test_loops_are_named_in_the_notes():
 
     found = summary(looped, (1, 4, 4, 1))
     assert found.cost.macs == 16 * 9
-    assert found.cost.uncounted == ("while",)
+    assert found.cost.data_dependent_loops == ("while",)
     assert "Of each while loop one turn is counted." in found.notes()
     assert str(found).endswith("Of each while loop one turn is counted.")
     assert LENET.notes() == []

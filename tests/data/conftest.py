@@ -12,11 +12,8 @@ from tests.data.tiny_sources import encode, write_idx
 
 
 @pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch) -> Path:
-    """A cache of this test's own."""
-    folder = tmp_path_factory.mktemp("cache") / "cnnjax"
-    monkeypatch.setenv("CNNJAX_CACHE", str(folder))
-    return folder
+def own_cache(cache_folder) -> None:
+    """Indexes and statistics of other tests are not found."""
 
 
 @pytest.fixture

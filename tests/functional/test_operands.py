@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from cnnjax.functional.operands import (
-    alike,
-    classified,
-    distribution,
+    as_distribution,
+    check_classes,
+    check_regression,
+    check_tags,
+    in_float32,
     masked,
-    precise,
     require_mask,
     require_shape,
-    tagged,
 )
 
 
@@ -40,29 +40,31 @@ def test_masked_is_zero_whatever_stands_there():
 
 def test_outputs_are_floating_point_with_something_in_them():
     with pytest.raises(ValueError, match="outputs: int32 came, floating point was expected"):
-        precise(jnp.ones(3, jnp.int32), 1, "(features)")
+        in_float32(jnp.ones(3, jnp.int32), 1, "(features)")
     for shape in ((), (3, 0)):
         with pytest.raises(ValueError, match=r"outputs: shape \(.*\) came, \(\*batch, features\) was expected"):
-            precise(jnp.ones(shape), 1, "(*batch, features)")
-    assert precise(jnp.ones(3, jnp.bfloat16), 1, "").dtype == jnp.float32
+            in_float32(jnp.ones(shape), 1, "(*batch, features)")
+    assert in_float32(jnp.ones(3, jnp.bfloat16), 1, "").dtype == jnp.float32
 
 
 def test_alike_takes_one_shape_and_gives_one_type():
-    outputs, targets = alike(jnp.ones((2, 3), jnp.bfloat16), jnp.ones((2, 3), jnp.uint8), jnp.asarray([True, False]))
+    outputs, targets = check_regression(
+        jnp.ones((2, 3), jnp.bfloat16), jnp.ones((2, 3), jnp.uint8), jnp.asarray([True, False])
+    )
     assert (outputs.dtype, targets.dtype) == (jnp.float32, jnp.float32)
     np.testing.assert_array_equal(targets, [[1, 1, 1], [0, 0, 0]])
     with pytest.raises(ValueError, match=r"targets: shape \(3,\) came, \(2, 3\) was expected: that of outputs"):
-        alike(jnp.ones((2, 3)), jnp.ones(3), None)
+        check_regression(jnp.ones((2, 3)), jnp.ones(3), None)
 
 
 def test_tags_are_clipped_by_rounding_and_nan_beyond():
-    _, tags = tagged(jnp.ones(6), jnp.asarray([0, 1, -0.007, 1.007, -0.1, 2]), None)
+    _, tags = check_tags(jnp.ones(6), jnp.asarray([0, 1, -0.007, 1.007, -0.1, 2]), None)
     np.testing.assert_array_equal(tags, [0, 1, 0, 1, np.nan, np.nan])
 
 
 def test_one_class_is_none():
     with pytest.raises(ValueError, match=r"outputs: shape \(2, 1\) came, two classes or more were expected"):
-        classified(jnp.ones((2, 1)), jnp.zeros(2, jnp.int32), None)
+        check_classes(jnp.ones((2, 1)), jnp.zeros(2, jnp.int32), None)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32"])
@@ -70,18 +72,18 @@ def test_integers_of_any_size_name_classes(dtype):
     # A byte that counts to 300 would find 3 and 259 alike.
     labels = jnp.asarray([3, 100], dtype)
     expected = np.eye(300, dtype=np.float32)[[3, 100]]
-    np.testing.assert_array_equal(distribution(labels, (2, 300), jnp.float32, None), expected)
+    np.testing.assert_array_equal(as_distribution(labels, (2, 300), jnp.float32, None), expected)
 
 
 def test_integers_that_name_no_class_are_nan_unless_masked():
     labels = jnp.asarray([-1, 1, 3, 3], jnp.int32)
-    found = distribution(labels, (4, 3), jnp.float32, jnp.asarray([True, True, True, False]))
+    found = as_distribution(labels, (4, 3), jnp.float32, jnp.asarray([True, True, True, False]))
     np.testing.assert_array_equal(found, [[np.nan] * 3, [0, 1, 0], [np.nan] * 3, [1, 0, 0]])
 
 
 def test_distributions_stay():
     soft = jnp.asarray([[0.25, 0.75], [1.0, 0.0]])
-    np.testing.assert_array_equal(distribution(soft, (2, 2), jnp.float32, None), soft)
+    np.testing.assert_array_equal(as_distribution(soft, (2, 2), jnp.float32, None), soft)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_distributions_stay():
 )
 def test_bad_labels(targets, message):
     with pytest.raises(ValueError, match=message):
-        distribution(jnp.asarray(targets), (4, 3), jnp.float32, None)
+        as_distribution(jnp.asarray(targets), (4, 3), jnp.float32, None)
 
 
 def test_gradients_of_the_masked_are_zero():

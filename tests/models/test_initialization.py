@@ -35,14 +35,14 @@ def sizes(variables):
 
 def test_a_model_without_train_initialises():
     assert inference_options(Plain()) == {}
-    variables = initialize(Plain(), KEY, jnp.ones((2, 4, 4, 5)))
+    variables = initialize(KEY, Plain(), jnp.ones((2, 4, 4, 5)))
     assert sizes(variables) == {"['params']['dense']['bias']": (3,), "['params']['dense']['kernel']": (5, 3)}
     check_inputs(Plain(), jax.ShapeDtypeStruct((1, 4, 4, 5), jnp.float32))
 
 
 def test_a_model_with_a_required_train_initialises():
     assert inference_options(Required()) == {"train": False}
-    variables = initialize(Required(), KEY, jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
+    variables = initialize(KEY, Required(), jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
     assert sizes(variables["params"]) == {
         "['conv']['bias']": (2,),
         "['conv']['kernel']": (3, 3, 1, 2),
@@ -54,7 +54,7 @@ def test_a_model_with_a_required_train_initialises():
 
 
 def test_variables_are_flaxs():
-    found = initialize(Plain(), KEY, jnp.ones((2, 4, 4, 5)))
+    found = initialize(KEY, Plain(), jnp.ones((2, 4, 4, 5)))
     expected = Plain().init(KEY, jnp.zeros((2, 4, 4, 5)))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -66,7 +66,7 @@ def test_smallest_picture_is_named():
     with pytest.raises(ValueError, match=r"pictures of 28x28 .* layer c5: .* smallest size that works is 32x32"):
         check_inputs(LENET, jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
     with pytest.raises(ValueError, match="too small"):
-        initialize(LENET, KEY, jnp.zeros((1, 31, 40, 1)))
+        initialize(KEY, LENET, jnp.zeros((1, 31, 40, 1)))
 
 
 def test_errors_that_no_size_cures_pass_unchanged():

@@ -15,7 +15,7 @@ PRINTED = models.create("lenet5_1998")
 
 
 def test_parameters_are_the_papers():
-    variables = initialize(MODEL, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    variables = initialize(jax.random.key(0), MODEL, jnp.zeros((1, 32, 32, 1)))
     counts = {name: sum(leaf.size for leaf in layer.values()) for name, layer in variables["params"].items()}
     # C3 dense: 16 * (6 * 25 + 1); output: 84 * 10 + 10.
     assert counts == {"c1": 156, "c3": 2416, "c5": 48120, "f6": 10164, "output": 850}
@@ -27,7 +27,7 @@ def test_forward_pass_written_out():
     image = generator.uniform(size=(32, 32)).astype(np.float32)
     params = jax.tree.map(
         lambda leaf: generator.normal(0, 0.2, leaf.shape).astype(np.float32),
-        initialize(MODEL, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))["params"],
+        initialize(jax.random.key(0), MODEL, jnp.zeros((1, 32, 32, 1)))["params"],
     )
 
     def conv(maps, layer):
@@ -56,14 +56,14 @@ def test_forward_pass_written_out():
 def test_options():
     features = models.create("lenet5", num_classes=None, dtype=jnp.bfloat16)
     images = jnp.zeros((2, 32, 32, 3))
-    variables = initialize(features, jax.random.key(0), images)
+    variables = initialize(jax.random.key(0), features, images)
     result = features.apply(variables, images)
     assert (result.shape, result.dtype) == ((2, 84), jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
 def test_printed_parameters_are_the_papers():
-    variables = initialize(PRINTED, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    variables = initialize(jax.random.key(0), PRINTED, jnp.zeros((1, 32, 32, 1)))
     counts = {name: sum(leaf.size for leaf in layer.values()) for name, layer in variables["params"].items()}
     assert counts == {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164}
 
@@ -88,7 +88,7 @@ def test_printed_forward_pass_written_out():
     image = generator.uniform(-0.1, 1.175, (32, 32)).astype(np.float32)
     params = jax.tree.map(
         lambda leaf: generator.normal(0, 0.2, leaf.shape).astype(np.float32),
-        initialize(PRINTED, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))["params"],
+        initialize(jax.random.key(0), PRINTED, jnp.zeros((1, 32, 32, 1)))["params"],
     )
 
     def squashed(x):
@@ -133,4 +133,4 @@ def test_the_scaled_tanh_is_one_at_one():
 
 def test_more_classes_than_digits_are_refused():
     with pytest.raises(ValueError, match=r"num_classes=11; expected 1 to 10"):
-        initialize(models.create("lenet5_1998", num_classes=11), jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+        initialize(jax.random.key(0), models.create("lenet5_1998", num_classes=11), jnp.zeros((1, 32, 32, 1)))

@@ -54,7 +54,7 @@ def test_probabilities_rise_to_the_last_block():
 def test_variables_and_inference_are_those_of_the_plain_model(name):
     plain = SMALL[name]
     skipping = dataclasses.replace(plain, stochastic_depth=0.5)
-    variables, others = (models.initialize(model, jax.random.key(0), IMAGES) for model in (plain, skipping))
+    variables, others = (models.initialize(jax.random.key(0), model, IMAGES) for model in (plain, skipping))
     jax.tree.map(np.testing.assert_array_equal, others, variables)
     logits = [run_unoptimised(model.apply, variables, IMAGES) for model in (plain, skipping)]
     np.testing.assert_array_equal(*logits)
@@ -64,7 +64,7 @@ def test_variables_and_inference_are_those_of_the_plain_model(name):
 def test_with_all_branches_skipped_nothing_of_them_is_learned(name):
     """The last block is skipped nearly always: then its parameters have no gradient, and those before it have one."""
     model = dataclasses.replace(SMALL[name], stochastic_depth=1 - 1e-6)
-    variables = models.initialize(model, jax.random.key(0), IMAGES)
+    variables = models.initialize(jax.random.key(0), model, IMAGES)
 
     def loss(params):
         output, _ = model.apply(
@@ -86,7 +86,7 @@ def test_with_all_branches_skipped_nothing_of_them_is_learned(name):
 def test_blocks_computed_anew_give_the_same_gradients_in_less_memory(name):
     plain = SMALL[name]
     images = jnp.tile(IMAGES, (8, 1, 1, 1))
-    variables = models.initialize(plain, jax.random.key(0), images)
+    variables = models.initialize(jax.random.key(0), plain, images)
     results, memory = [], []
     for model in (plain, dataclasses.replace(plain, remat=True)):
 

@@ -100,7 +100,8 @@ def test_another_number_of_classes_offers_a_fresh_head():
     message = r"output\.weight \(here output\) is \(64, 10\), expected \(64, 7\).*fresh_head="
     with pytest.raises(ValueError, match=message):
         from_torch(other, tensors)
-    loaded = from_torch(other, tensors, fresh_head=jax.random.key(3))
+    with pytest.warns(UserWarning, match=r"the tensors: output starts anew$"):
+        loaded = from_torch(other, tensors, fresh_head=jax.random.key(3))
     assert loaded["params"]["output"]["kernel"].shape == (64, 7)
     assert np.ptp(loaded["params"]["output"]["kernel"]) > 0
     np.testing.assert_array_equal(loaded["params"]["conv1"]["kernel"], variables["params"]["conv1"]["kernel"])
@@ -216,9 +217,24 @@ def test_a_file_without_a_head_offers_a_fresh_one():
     tensors = {name: array for name, array in TENSORS.items() if not name.startswith("output")}
     with pytest.raises(ValueError, match=r"missing output\.bias \(here output\), output\.weight .*fresh_head="):
         load_tiny(tensors)
-    loaded = load_tiny(tensors, fresh_head=jax.random.key(3))
+    with pytest.warns(UserWarning, match=r"output starts anew$"):
+        loaded = load_tiny(tensors, fresh_head=jax.random.key(3))
     assert np.ptp(loaded["params"]["output"]["kernel"]) > 0
     np.testing.assert_array_equal(loaded["params"]["conv"]["kernel"], TINY["params"]["conv"]["kernel"])
+
+
+def test_parts_that_the_model_has_not_are_left_out_where_a_head_starts_anew():
+    tensors = {name: array for name, array in TENSORS.items() if not name.startswith("output")}
+    tensors |= {"side1.weight": np.ones((1, 1), np.float32), "fuse.bias": np.ones(1, np.float32)}
+    with pytest.raises(ValueError, match=r"left over fuse\.bias, side1\.weight"):
+        load_tiny(tensors)
+    with pytest.warns(
+        UserWarning, match=r"output starts anew; left out fuse\.bias, side1\.weight, since the model has"
+    ):
+        loaded = load_tiny(tensors, fresh_head=jax.random.key(3))
+    np.testing.assert_array_equal(loaded["params"]["conv"]["kernel"], TINY["params"]["conv"]["kernel"])
+    with pytest.raises(ValueError, match=r"left over conv\.other"):
+        load_tiny(tensors | {"conv.other": np.ones(1, np.float32)}, fresh_head=jax.random.key(3))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "state_dict.module._orig_mod."])

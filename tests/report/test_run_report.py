@@ -15,9 +15,10 @@ from rich.console import Console
 
 from cnnjax import layers
 from cnnjax.data import ArraySource, Info
-from cnnjax.report.run_report import write_report
+from cnnjax.report.run_report import write_run
+from cnnjax.settings import Devices, Folder, Optimizer, Training
 from cnnjax.tasks import Classification
-from cnnjax.train import Experiment, Optimizer, fit
+from cnnjax.train import fit
 from cnnjax.view import figures
 from tests.train.toy_tasks import Segmentation
 
@@ -32,10 +33,10 @@ def floats(batch):
 def report(folder, net, task, arrays, /, *, prepare=floats, **changes):
     """Two steps on one device, and the page they leave."""
     source = ArraySource(arrays, Info(HOSTILE, "all", {}))
-    settings = {"steps": 2, "batch_size": 4, "optimizer": Optimizer("momentum", 1e-3), "devices": 1, "run_dir": folder}
-    experiment = Experiment(**(settings | changes))
-    result = fit(net, task, source, source, experiment, prepare=prepare, console=Console(file=io.StringIO()))
-    path = write_report(result, net, task, prepare=prepare)
+    settings = {"steps": 2, "batch_size": 4, "optimizer": Optimizer("momentum", 1e-3), "devices": Devices(count=1)}
+    training = Training(**(settings | changes), folder=Folder(folder))
+    result = fit(net, task, source, source, training, prepare=prepare, console=Console(file=io.StringIO()))
+    path = write_run(result, task, model=net, prepare=prepare)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -66,7 +67,7 @@ class PixelNet(nn.Module):
 class Points(Classification):
     """Classifies points of the plane."""
 
-    def inputs(self, batch):
+    def inputs(self, batch, *, train):
         return batch["point"]
 
     def draw(self, batch, predictions):
@@ -151,11 +152,11 @@ def test_deep_nets_and_pictures_of_four_channels(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "feature_maps", noted)
     task = Classification(("a", "b"))
     page = report(tmp_path / "run", Deep(), task, {"image": pixels(4), "label": labels()})
-    # The 25 convolutions and the dense layer.
+    # The 25 convolutions, the mean and the dense layer.
     drawn = [alt.removeprefix("Feature maps of ") for alt in pictures(page) if alt.startswith("Feature maps of ")]
     assert len(drawn) == len({*drawn}) == 16
     assert (drawn[0], drawn[-1]) == ("c00", "out")
-    assert "16 of 26 layers." in page
+    assert "16 of 27 layers." in page
     assert "First-layer filters, c00" in pictures(page)
     assert shown["out"] == ("a", "b")  # the classes stand under the logits
     assert set(shown.values()) == {(), ("a", "b")}
@@ -181,6 +182,6 @@ def test_hostile_names_are_escaped(tmp_path):
 def test_the_page_names_the_settings(segmentation):
     settings = segmentation[1].split("<h2>Settings</h2>")[1]
     rows = dict(re.findall(r"<tr><td[^>]*>(.*?)</td><td[^>]*>(.*?)</td></tr>", settings))
-    assert (rows["experiment.steps"], rows["experiment.optimizer.name"]) == ("2", "momentum")
+    assert (rows["training.steps"], rows["training.optimizer.name"]) == ("2", "momentum")
     assert rows["versions.jax"] == jax.__version__
     assert "cores" in rows["hardware"]

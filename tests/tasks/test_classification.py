@@ -8,7 +8,7 @@ import scipy.special
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from cnnjax.models import AuxiliaryLogits
-from cnnjax.tasks import Classification, confusion
+from cnnjax.tasks import Classification, confusion, merge
 
 CLASSES = ("cat", "dog", "newt")
 generator = np.random.default_rng(0)
@@ -19,11 +19,20 @@ BATCH = {"label": jnp.asarray(LABELS), "valid": jnp.asarray(VALID)}
 TASK = Classification(CLASSES)
 
 
+def value_of(task, output, batch):
+    return jax.jit(lambda output: task.loss(output, batch)[0].value)(output)
+
+
+def summary_of(output, batch):
+    output = jax.tree.map(jnp.asarray, output)
+    return TASK.summarize(TASK.metrics(output, None, batch))
+
+
 def test_loss_and_metrics_are_sklearns_over_the_valid_examples():
     probabilities = scipy.special.softmax(LOGITS[VALID].astype(np.float64), axis=-1)
     expected = log_loss(LABELS[VALID], probabilities, labels=[0, 1, 2])
-    np.testing.assert_allclose(jax.jit(TASK.loss)(LOGITS, BATCH).value, expected, rtol=1e-5)
-    summary = TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))
+    np.testing.assert_allclose(value_of(TASK, LOGITS, BATCH), expected, rtol=1e-5)
+    summary = summary_of(LOGITS, BATCH)
     assert summary["loss"] == pytest.approx(expected, rel=1e-5)
     assert summary["accuracy"] == pytest.approx(accuracy_score(LABELS[VALID], LOGITS[VALID].argmax(-1)))
     assert TASK.score(summary) == summary["accuracy"]
@@ -31,10 +40,10 @@ def test_loss_and_metrics_are_sklearns_over_the_valid_examples():
 
 def test_metrics_of_parts_add_up_to_the_metrics_of_all():
     def part(rows):
-        return TASK.metrics(jnp.asarray(LOGITS[rows]), jax.tree.map(lambda leaf: leaf[rows], BATCH))
+        return TASK.metrics(jnp.asarray(LOGITS[rows]), None, jax.tree.map(lambda leaf: leaf[rows], BATCH))
 
-    merged = jax.tree.map(jnp.add, part(slice(0, 4)), part(slice(4, 10)))
-    whole = TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))
+    merged = merge([part(slice(0, 4)), part(slice(4, 10))])
+    whole = summary_of(LOGITS, BATCH)
     assert TASK.summarize(merged) == pytest.approx(whole, rel=1e-6)
 
 
@@ -46,30 +55,50 @@ def test_soft_labels_smoothing_and_weights():
         losses = -((0.7 * target + 0.1) * logs).sum(-1)
         weights = target @ [1.0, 2.0, 4.0]
         expected = (weights * losses)[VALID].sum() / weights[VALID].sum()
-        found = task.loss(jnp.asarray(LOGITS), BATCH | {"label": jnp.asarray(labels)})
-        np.testing.assert_allclose(found.value, expected, rtol=1e-5)
+        found = value_of(task, jnp.asarray(LOGITS), BATCH | {"label": jnp.asarray(labels)})
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_extreme_logits_stay_finite():
     logits = jnp.asarray([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
     batch = {"label": jnp.asarray([1, 1], jnp.int32), "valid": jnp.ones(2, bool)}
-    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value)(logits)
+    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch)[0].value)(logits)
     assert loss == 1e4  # (2e4 + 0) / 2
     np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_an_empty_batch_has_no_loss_and_no_gradient():
     batch = BATCH | {"valid": jnp.zeros(10, bool)}
-    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value)(jnp.asarray(LOGITS))
+    loss, gradient = jax.value_and_grad(lambda logits: TASK.loss(logits, batch)[0].value)(jnp.asarray(LOGITS))
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros((10, 3)))
-    assert np.isnan(TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), batch))["accuracy"])
+    assert np.isnan(summary_of(LOGITS, batch)["accuracy"])
 
 
 def test_predictions():
-    predicted = TASK.predict(jnp.asarray(LOGITS))
+    predicted = TASK.predict(jnp.asarray(LOGITS), BATCH)
     np.testing.assert_array_equal(predicted["label"], LOGITS.argmax(-1))
     np.testing.assert_allclose(predicted["probabilities"], scipy.special.softmax(LOGITS, -1), rtol=1e-5)
+
+
+def test_rows_name_the_class_and_every_probability():
+    predictions = {"label": np.int32([2, 0]), "probabilities": np.float32([[0.25, 0.125, 0.625], [0.5, 0.25, 0.25]])}
+    assert TASK.rows(predictions) == [
+        {
+            "class": "newt",
+            "probability": 0.625,
+            "probability of cat": 0.25,
+            "probability of dog": 0.125,
+            "probability of newt": 0.625,
+        },
+        {
+            "class": "cat",
+            "probability": 0.5,
+            "probability of cat": 0.5,
+            "probability of dog": 0.25,
+            "probability of newt": 0.25,
+        },
+    ]
 
 
 def test_confusion_is_sklearns():
@@ -99,8 +128,8 @@ def test_logits_of_another_number_of_classes():
 def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
     others = tuple(jnp.asarray(np.roll(LOGITS, shift, axis=1)) for shift in (1, 2))
     output = AuxiliaryLogits(jnp.asarray(LOGITS), others, weight=0.4)
-    alone = [float(TASK.loss(logits, BATCH).value) for logits in (output.logits, *others)]
-    np.testing.assert_allclose(
-        jax.jit(TASK.loss)(output, BATCH).value, alone[0] + 0.4 * (alone[1] + alone[2]), rtol=1e-6
-    )
-    assert TASK.summarize(TASK.metrics(output, BATCH)) == TASK.summarize(TASK.metrics(output.logits, BATCH))
+    alone = [float(value_of(TASK, logits, BATCH)) for logits in (output.logits, *others)]
+    np.testing.assert_allclose(value_of(TASK, output, BATCH), alone[0] + 0.4 * (alone[1] + alone[2]), rtol=1e-6)
+    assert summary_of(output, BATCH) == summary_of(output.logits, BATCH)
+    # The log of the training steps tells the main head too.
+    assert TASK.summarize(TASK.loss(output, BATCH)[1]) == summary_of(output.logits, BATCH)

@@ -2,14 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.special
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from cnnjax.models import AuxiliaryLogits
-from cnnjax.tasks import Tagging, Task
+from cnnjax.tasks import Tagging
+from cnnjax.tasks.heads import main_logits
 
 TAGS = ("round", "red", "striped", "large")
 generator = np.random.default_rng(0)
@@ -27,14 +27,10 @@ def log_losses(labels):
     return -labels * scipy.special.log_expit(logits), -(1 - labels) * scipy.special.log_expit(-logits)
 
 
-def test_it_is_a_task():
-    assert isinstance(TASK, Task)
-
-
 def test_loss_is_the_mean_over_valid_examples_and_tags():
     expected = sum(log_losses(LABELS))[VALID].mean()
     np.testing.assert_allclose(loss_of(TASK, LOGITS, BATCH), expected, rtol=1e-5)
-    np.testing.assert_allclose(TASK.summarize(TASK.metrics(jnp.asarray(LOGITS), BATCH))["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(summary_of(BATCH)["loss"], expected, rtol=1e-5)
 
 
 def test_positive_weights_count_where_the_tag_is():
@@ -69,16 +65,19 @@ def test_focal_loss_fades_where_the_model_is_right():
 @pytest.mark.parametrize("kind", [bool, np.uint8])
 def test_labels_of_any_type(kind):
     batch = BATCH | {"tags": jnp.asarray(LABELS.astype(kind))}
-    assert TASK.loss(jnp.asarray(LOGITS), batch).value == loss_of(TASK, jnp.asarray(LOGITS), BATCH)
+    assert loss_of(TASK, jnp.asarray(LOGITS), batch) == loss_of(TASK, jnp.asarray(LOGITS), BATCH)
     assert_alike(summary_of(batch), summary_of(BATCH))
 
 
 def loss_of(task, logits, batch):
-    return jax.jit(task.loss)(logits, batch).value
+    return jax.jit(lambda logits: task.loss(logits, batch)[0].value)(logits)
 
 
 def summary_of(batch, logits=LOGITS, task=TASK):
-    return task.summarize(jax.jit(task.metrics)(jnp.asarray(logits), batch))
+    def metrics(output):
+        return task.metrics(output, task.predict(main_logits(output), batch), batch)
+
+    return task.summarize(jax.jit(metrics)(jax.tree.map(jnp.asarray, logits)))
 
 
 def assert_alike(found, expected):
@@ -115,7 +114,7 @@ def test_tags_without_positives_are_left_out_and_counted():
 def test_scores_that_round_to_probability_one_keep_their_order():
     logits = jnp.asarray([[20.0], [30.0], [25.0]])
     batch = {"tags": jnp.asarray([[0.0], [1.0], [1.0]]), "valid": jnp.ones(3, bool)}
-    assert Tagging(("a",)).predict(logits)["probabilities"].min() == 1.0
+    assert Tagging(("a",)).predict(logits, batch)["probabilities"].min() == 1.0
     assert summary_of(batch, logits, Tagging(("a",)))["mean_average_precision"] == 1.0
 
 
@@ -129,14 +128,14 @@ def test_what_padding_holds_does_not_count():
     poisoned = BATCH | {"tags": jnp.where(jnp.asarray(VALID)[:, None], BATCH["tags"], jnp.nan)}
     assert_alike(summary_of(poisoned), summary_of(BATCH))
     task = Tagging(TAGS, positive_weights=(1.0, 2.0, 3.0, 4.0))
-    gradient = jax.jit(jax.grad(lambda logits: task.loss(logits, poisoned).value))(jnp.asarray(LOGITS))
+    gradient = jax.jit(jax.grad(lambda logits: task.loss(logits, poisoned)[0].value))(jnp.asarray(LOGITS))
     np.testing.assert_array_equal(gradient[9:], np.zeros((3, 4)))
     assert np.isfinite(gradient).all()
 
 
 def test_an_empty_batch_has_no_loss_and_no_gradient():
     batch = BATCH | {"valid": jnp.zeros(12, bool)}
-    loss, gradient = jax.jit(jax.value_and_grad(lambda logits: TASK.loss(logits, batch).value))(jnp.asarray(LOGITS))
+    loss, gradient = jax.jit(jax.value_and_grad(lambda logits: TASK.loss(logits, batch)[0].value))(jnp.asarray(LOGITS))
     assert loss == 0
     np.testing.assert_array_equal(gradient, np.zeros((12, 4)))
     summary = summary_of(batch)
@@ -148,24 +147,44 @@ def test_extreme_logits_stay_finite():
     logits = jnp.asarray([[1e4, -1e4]])
     batch = {"tags": jnp.asarray([[0.0, 0.0]]), "valid": jnp.ones(1, bool)}
     for task in (Tagging(("a", "b")), Tagging(("a", "b"), loss_name="focal")):
-        loss, gradient = jax.jit(jax.value_and_grad(lambda logits, task=task: task.loss(logits, batch).value))(logits)
+        loss, gradient = jax.jit(jax.value_and_grad(lambda logits, task=task: task.loss(logits, batch)[0].value))(
+            logits
+        )
         assert loss == 5e3
         np.testing.assert_allclose(gradient, [[0.5, 0]], atol=1e-6)
 
 
 def test_predictions():
-    predicted = Tagging(TAGS, threshold=0.7).predict(jnp.asarray(LOGITS))
+    predicted = Tagging(TAGS, threshold=0.7).predict(jnp.asarray(LOGITS), BATCH)
     expected = scipy.special.expit(LOGITS)
     np.testing.assert_allclose(predicted["probabilities"], expected, rtol=1e-5)
     np.testing.assert_array_equal(predicted["tags"], expected >= 0.7)
-    assert Tagging(("a",)).predict(jnp.zeros((1, 1)))["tags"].all()
+    assert Tagging(("a",)).predict(jnp.zeros((1, 1)), {})["tags"].all()
+
+
+def test_rows_list_the_tags_and_every_probability():
+    predictions = {
+        "tags": np.array([[True, False, True, False], [False] * 4]),
+        "probabilities": np.float32([[0.75, 0.25, 0.5, 0.125], [0, 0, 0, 0]]),
+    }
+    first, second = TASK.rows(predictions)
+    assert first == {
+        "tags": "round; striped",
+        "probability of round": 0.75,
+        "probability of red": 0.25,
+        "probability of striped": 0.5,
+        "probability of large": 0.125,
+    }
+    assert second["tags"] == ""
 
 
 def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
     output = AuxiliaryLogits(jnp.asarray(LOGITS), (jnp.asarray(-LOGITS),), weight=0.4)
-    alone = [float(TASK.loss(logits, BATCH).value) for logits in (output.logits, *output.auxiliary)]
-    np.testing.assert_allclose(TASK.loss(output, BATCH).value, alone[0] + 0.4 * alone[1], rtol=1e-6)
-    assert TASK.summarize(TASK.metrics(output, BATCH)) == TASK.summarize(TASK.metrics(output.logits, BATCH))
+    alone = [float(loss_of(TASK, logits, BATCH)) for logits in (output.logits, *output.auxiliary)]
+    np.testing.assert_allclose(loss_of(TASK, output, BATCH), alone[0] + 0.4 * alone[1], rtol=1e-6)
+    assert summary_of(BATCH, output) == summary_of(BATCH, output.logits)
+    # The log of the training steps tells the main head's loss.
+    assert TASK.summarize(TASK.loss(output, BATCH)[1]) == {"loss": pytest.approx(alone[0], rel=1e-6)}
 
 
 @pytest.mark.parametrize(
@@ -185,8 +204,8 @@ def test_bad_options(options, message):
         Tagging(**({"tags": TAGS} | options))
 
 
-def test_an_unknown_loss(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_unknown_loss():
     with pytest.raises(ValueError, match="loss_name='hinge'; expected binary_cross_entropy or focal"):
         Tagging(TAGS, loss_name="hinge")
 
@@ -196,7 +215,9 @@ def test_batches_and_logits_that_do_not_fit():
     with pytest.raises(ValueError, match=r"holds 'label', 'valid' and no \"tags\".*csv:PATH.*use Classification"):
         TASK.loss(jnp.asarray(LOGITS), {"label": jnp.zeros(12, jnp.int32), "valid": valid})
     with pytest.raises(ValueError, match=r"\"tags\"\] has shape \(12, 3\); expected \(12, 4\).*tags of the source"):
-        TASK.metrics(jnp.asarray(LOGITS), {"tags": BATCH["tags"][:, :3], "valid": valid})
+        TASK.metrics(
+            jnp.asarray(LOGITS), TASK.predict(jnp.asarray(LOGITS), {}), {"tags": BATCH["tags"][:, :3], "valid": valid}
+        )
     with pytest.raises(ValueError, match=r"\"tags\"\] has shape \(12,\); expected \(12, 4\)"):
         TASK.loss(jnp.asarray(LOGITS), {"tags": jnp.zeros(12, jnp.int32), "valid": valid})
     with pytest.raises(ValueError, match=r"logits have shape \(12, 5\) and tags \(12, 4\).*give the model 4 outputs"):

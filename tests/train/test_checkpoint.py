@@ -15,7 +15,8 @@ import optax
 import pytest
 
 from cnnjax import models
-from cnnjax.train import Saving, create_state, load_variables, manifest, read_rows
+from cnnjax.settings import Saving
+from cnnjax.train import create_state, load_variables, manifest, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.state import Guard, TrainState
 from tests.models.quick import run_unoptimised
@@ -73,8 +74,15 @@ def test_scanned_models_are_saved_block_by_block(tmp_path):
 def small_state(number=0):
     """A state without a model."""
     values = {"kernel": jnp.arange(6.0).reshape(2, 3) + number, "bias": jnp.zeros(3, jnp.bfloat16)}
-    guard = Guard(jnp.int32(0), jnp.int32(0), jnp.float32(1), jnp.int32(0))
-    return TrainState(jnp.int32(number), values, {}, optax.sgd(0.1).init(values), jax.random.key(number), guard, {})
+    return TrainState(
+        step=jnp.int32(number),
+        params=values,
+        model_state={},
+        opt_state=optax.sgd(0.1).init(values),
+        key=jax.random.key(number),
+        guard=Guard(jnp.int32(0), jnp.int32(0), jnp.float32(1), jnp.int32(0)),
+        averages={},
+    )
 
 
 def saved(folder, *numbers, **keeping):
@@ -327,7 +335,7 @@ def test_a_run_stops_within_one_interval_of_a_write_that_failed(tmp_path, monkey
 
     monkeypatch.setattr(manifest, "write_manifest", write)
     with pytest.raises(OSError, match=r"step 3 could not .* complete one is that of step 2"):
-        run(settings(tmp_path / "run", steps=6, log_every=1, devices=1, saving=Saving(every=1)))
+        run(settings(tmp_path / "run", steps=6, log_every=1, saving=Saving(every=1)))
     assert 3 <= read_rows(tmp_path / "run")[-1]["step"] <= 4
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.latest == 2

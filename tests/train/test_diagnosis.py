@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax import layers, models
+from cnnjax import layers
 from cnnjax.data.augment import unchanged
+from cnnjax.models.stacking import repeat
 from cnnjax.train import Recipe
 from cnnjax.train.diagnosis import diagnose
 from tests.train.toy_run import TASK, TRAIN, Net, run, scaled, settings
@@ -45,7 +46,7 @@ class Logarithm(Net):
 
 def finding(model, *, batch=BATCH, change=lambda state: state, prepare=scaled):
     recipe = Recipe(model, TASK, optax.sgd(0.1), unchanged, prepare)
-    state = recipe.first_state(jnp.zeros((8, 8, 8, 1)), seed=0)
+    state = recipe.first_state(BATCH, seed=0)
     return diagnose(change(state), batch, None, recipe=recipe)
 
 
@@ -75,23 +76,38 @@ def test_a_parameter_and_a_statistic():
         return dataclasses.replace(state, params=state.params | {"dense": state.params["dense"] | {"bias": bias}})
 
     def statistic(state):
-        norm = state.batch_stats["norm"]
-        return dataclasses.replace(state, batch_stats={"norm": norm | {"mean": norm["mean"].at[0].set(jnp.nan)}})
+        norm = state.model_state["batch_stats"]["norm"]
+        poisoned = {"batch_stats": {"norm": norm | {"mean": norm["mean"].at[0].set(jnp.nan)}}}
+        return dataclasses.replace(state, model_state=poisoned)
 
     assert finding(Net(), change=parameter).first == "parameter dense/bias"
-    assert finding(Net(), change=statistic).first == "running statistic norm/mean"
+    assert finding(Net(), change=statistic).first == "the state's batch_stats/norm/mean"
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train, skip):
+        y = nn.relu(layers.Conv(2, (3, 3), name="conv1")(x))
+        return x + layers.Conv(2, (3, 3), name="conv2")(y)
+
+
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = layers.Conv(2, (3, 3), name="stem")(images)
+        x = repeat(self, Block, x, first=2, last=3, scan=True, train=train)
+        return layers.Dense(2, name="dense")(x.mean((1, 2)))
 
 
 def test_the_block_of_a_scanned_run_is_named_too():
-    recipe = Recipe(models.PreactResNet(3, num_classes=2, scan=True), TASK, optax.sgd(0.1), unchanged, scaled)
-    state = recipe.first_state(jnp.zeros((2, 8, 8, 1)), seed=0)
-    params = jax.tree.map(lambda leaf: leaf, state.params)
-    kernel = params["stage1"]["block2-3"]["conv2"]["kernel"]
-    params["stage1"]["block2-3"]["conv2"]["kernel"] = jnp.full_like(kernel, 3e38)
-    small = jax.tree.map(lambda leaf: leaf[:2], BATCH)
-    found = diagnose(dataclasses.replace(state, params=params), small, None, recipe=recipe)
-    # Not a layer of stage1/block1, nor block3, which the wrong numbers reach from here.
-    assert found.first.startswith("layer stage1/block2/")
+    def large(state):
+        run_ = state.params["block2-3"]
+        kernel = jnp.full_like(run_["conv2"]["kernel"], 3e38)
+        params = state.params | {"block2-3": run_ | {"conv2": run_["conv2"] | {"kernel": kernel}}}
+        return dataclasses.replace(state, params=params)
+
+    # Not block3, which the wrong numbers reach from here.
+    assert finding(Scanned(), change=large).first == "layer block2/conv2"
 
 
 def test_a_run_that_stops_writes_what_it_found(tmp_path):
@@ -100,13 +116,13 @@ def test_a_run_that_stops_writes_what_it_found(tmp_path):
         return batch | {"image": jnp.where(bad, jnp.nan, scaled(batch)["image"])}
 
     # One step has example 7: the run goes on.
-    result = run(settings(tmp_path / "one", epochs=1.0, most_refused=2), prepare=poison)
-    assert int(result.state.guard.refused) == 1
+    result = run(settings(tmp_path / "one", epochs=1.0, most_skipped=2), prepare=poison)
+    assert int(result.state.guard.skipped) == 1
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.state.params))
     with pytest.raises(
-        FloatingPointError, match=r"1 steps in a row were refused, .*first in the batch's image; ex.* 7\)"
+        FloatingPointError, match=r"1 steps in a row were skipped, .*first in the batch's image; ex.* 7\)"
     ):
-        run(settings(tmp_path / "two", epochs=1.0, most_refused=1), prepare=poison)
+        run(settings(tmp_path / "two", epochs=1.0, most_skipped=1), prepare=poison)
     dump = json.loads((tmp_path / "two" / "not_finite.json").read_text())
     assert dump["first"] == "the batch's image"
     assert dump["ids"] == [7]
@@ -115,7 +131,7 @@ def test_a_run_that_stops_writes_what_it_found(tmp_path):
 
 def order():
     """The ids of each batch of the run, from the pipeline."""
-    from cnnjax.data.order import Order, Part, id_batches
+    from cnnjax.data.batches.order import Order, Part, id_batches
 
     batches = id_batches(Order(len(TRAIN), 0), Part(16))
     return [next(batches)["id"].tolist() for _ in range(7)]

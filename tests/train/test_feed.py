@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnjax.data import ArraySource
-from cnnjax.data.resident import gather
-from cnnjax.train import Augmentation, Experiment, Loading, parallel
+from cnnjax.data import ArraySource, RandomCrop, ReadPictures, decode_example
+from cnnjax.data.batches.resident import gather
+from cnnjax.settings import Loading, Training
+from cnnjax.train import parallel
 from cnnjax.train.feed import open_feed
 
 PICTURES = np.arange(10 * 12, dtype=np.uint8).reshape(10, 2, 2, 3)
 SOURCE = ArraySource({"image": PICTURES, "label": np.arange(10) % 3})
 
 
-def opened(training=False, **settings):
+def opened(*, read=decode_example, anew=False, **settings):
     one = parallel.Parallel(parallel.make_mesh(1))
     quiet = Console(file=io.StringIO())
     return open_feed(
-        SOURCE, Experiment(**{"batch_size": 4} | settings), one, on_fault=print, training=training, console=quiet
+        SOURCE, Training(**{"batch_size": 4} | settings), one, read=read, anew=anew, on_fault=print, console=quiet
     )
 
 
@@ -36,10 +37,10 @@ def test_resident_and_streamed_batches_are_the_same(read):
         jax.tree.map(np.testing.assert_array_equal, gathered, whole)
 
 
-def test_random_crops_are_streamed_in_training_alone():
-    cropped = {"image_size": 2, "augmentation": Augmentation(random_crop=True)}
-    assert not opened(training=True, **cropped).examples
-    assert opened(training=False, **cropped).examples
+def test_random_crops_are_streamed():
+    """Every reading of an example is another, so none can be kept."""
+    assert not opened(read=ReadPictures((2, 2), random_crop=RandomCrop(area=(0.5, 1.0))), anew=True).examples
+    assert opened(read=ReadPictures((2, 2))).examples
 
 
 def test_a_sample_is_the_shape_of_a_batch():

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnjax.train import Experiment, Optimizer, Saving, hosts, load_variables, read_rows
+from cnnjax.settings import Devices, Optimizer, Saving
+from cnnjax.train import hosts, load_variables, read_rows
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.hosts import connect, from_all_processes, from_first_process, on_first_process
 from tests.train.toy_run import SignalAfter, run, settings
@@ -44,28 +45,28 @@ def calls(monkeypatch):
     ],
 )
 def test_launchers_are_found_by_their_variables(calls, environment, found):
-    assert connect(Experiment(), environment=environment) == found
+    assert connect(Devices(), environment=environment) == found
     assert calls == ([] if found is None else [()])
 
 
 def test_variables_of_jax_and_the_index_of_a_pod(calls):
     told = {"JAX_COORDINATOR_ADDRESS": "train-0.train:1234", "JAX_NUM_PROCESSES": "4"}
-    assert connect(Experiment(), environment=told | {"JOB_COMPLETION_INDEX": "3"}) == "JAX_COORDINATOR_ADDRESS"
-    assert connect(Experiment(), environment=told | {"JAX_PROCESS_ID": "2", "JOB_COMPLETION_INDEX": "0"})
+    assert connect(Devices(), environment=told | {"JOB_COMPLETION_INDEX": "3"}) == "JAX_COORDINATOR_ADDRESS"
+    assert connect(Devices(), environment=told | {"JAX_PROCESS_ID": "2", "JOB_COMPLETION_INDEX": "0"})
     assert calls == [("train-0.train:1234", 4, 3), ("train-0.train:1234", 4, 2)]
     with pytest.raises(ValueError, match="JOB_COMPLETION_INDEX is missing"):
-        connect(Experiment(), environment=told)
+        connect(Devices(), environment=told)
 
 
 def test_explicit_settings_come_first_and_must_be_whole(calls):
     told = {"coordinator": "host:1234", "num_processes": 2, "process_id": 1}
-    assert connect(Experiment(**told), environment={"SLURM_NTASKS": "4"}) == "--coordinator"
+    assert connect(Devices(**told), environment={"SLURM_NTASKS": "4"}) == "--devices.coordinator"
     assert calls == [("host:1234", 2, 1)]
-    assert connect(Experiment(**told | {"num_processes": 1, "process_id": 0}), environment={}) is None
-    with pytest.raises(ValueError, match=r"need all of .*; --process-id is missing"):
-        connect(Experiment(**told | {"process_id": None}), environment={})
+    assert connect(Devices(**told | {"num_processes": 1, "process_id": 0}), environment={}) is None
+    with pytest.raises(ValueError, match=r"need all of .*; --devices.process-id is missing"):
+        connect(Devices(**told | {"process_id": None}), environment={})
     with pytest.raises(ValueError, match="process_id=2 of num_processes=2; expected 0 to 1"):
-        connect(Experiment(**told | {"process_id": 2}), environment={})
+        connect(Devices(**told | {"process_id": 2}), environment={})
     assert len(calls) == 1
 
 
@@ -82,11 +83,11 @@ import io, sys
 import jax
 import numpy as np
 from rich.console import Console
-from cnnjax.train import Experiment, Optimizer
+from cnnjax.settings import Devices, Optimizer
 from cnnjax.train.hosts import connect
 coordinator, process_id, folder, stop_at = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 number = int(sys.argv[5])
-connect(Experiment(coordinator=coordinator, num_processes=2, process_id=process_id))
+connect(Devices(coordinator=coordinator, num_processes=2, process_id=process_id))
 import os, signal
 from tests.train import toy_run
 from cnnjax.train import span
@@ -97,9 +98,10 @@ def add(self, steps, metrics, plain=span.Span.add):
         os.kill(os.getpid(), number)
     plain(self, steps, metrics)
 span.Span.add = add
-options = {"steps": 5, "log_every": 1, "restartable": True, "optimizer": Optimizer("momentum", 0.02)}
+options = {"steps": 5, "log_every": 1, "restartable": True, "devices": Devices()}
+options["optimizer"] = Optimizer("momentum", 0.02)
 result = toy_run.run(toy_run.settings(folder, **options), console=Console(file=sys.stderr))
-leaves = jax.tree.leaves((result.state.params, result.state.batch_stats, result.state.opt_state))
+leaves = jax.tree.leaves((result.state.params, result.state.model_state, result.state.opt_state))
 np.savez(f"{folder}-{process_id}.npz", *map(np.asarray, leaves), ids=result.evaluation.examples["id"])
 """
 
@@ -130,7 +132,7 @@ def two_processes(folder, *, stop_at=0, number=signal.SIGTERM):
 def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_would(tmp_path):
     folder, options = tmp_path / "run", {"steps": 5, "log_every": 1, "optimizer": Optimizer("momentum", 0.02)}
     every = Saving(every=1, keep_last=5)
-    alone = run(settings(tmp_path / "alone", devices=4, saving=every, **options))
+    alone = run(settings(tmp_path / "alone", devices=Devices(count=4), saving=every, **options))
     codes, said = two_processes(folder, stop_at=1)
     assert codes == [128 + signal.SIGTERM] * 2, said
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -144,7 +146,7 @@ def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_wo
     # One process goes on, on all eight devices, until a signal stops it.
     screen = Console(file=SignalAfter(f"step {stopped + 1}/", signal.SIGTERM), width=200)
     with pytest.raises(SystemExit):
-        run(settings(folder, restartable=True, **options), console=screen)
+        run(settings(folder, restartable=True, devices=Devices(), **options), console=screen)
     # Of two, one is killed: the other ends too, and says so.
     codes, said = two_processes(folder, stop_at=1, number=signal.SIGKILL)
     assert codes == [2, -signal.SIGKILL], said
@@ -156,7 +158,7 @@ def test_two_processes_stop_together_one_goes_on_then_two_and_they_end_as_one_wo
     assert f"resuming at step {stopped + 1}" in said[0]
     assert [row["step"] for row in read_rows(folder)] == list(range(1, 6))
     assert not (folder / "lock").exists()
-    expected = jax.tree.leaves((alone.state.params, alone.state.batch_stats, alone.state.opt_state))
+    expected = jax.tree.leaves((alone.state.params, alone.state.model_state, alone.state.opt_state))
     for number in (0, 1):
         found = np.load(f"{folder}-{number}.npz")
         np.testing.assert_array_equal(found["ids"], alone.evaluation.examples["id"])

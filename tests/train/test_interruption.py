@@ -36,7 +36,7 @@ def heard():
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path, number, error):
-    options = {"steps": STEPS, "log_every": 1, "devices": 1}
+    options = {"steps": STEPS, "log_every": 1}
     earlier = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     screen = SignalAfter("step 3/", number)
     with pytest.raises(error) as left:
@@ -71,7 +71,7 @@ def test_a_reader_that_goes_lets_the_step_finish_and_saves_it(tmp_path):
     reader = threading.Thread(target=read)
     reader.start()
     with pytest.raises(SystemExit) as left, open(writing, "w") as stream:
-        run(settings(tmp_path / "run", steps=500, log_every=1, devices=1), console=Console(file=stream, width=200))
+        run(settings(tmp_path / "run", steps=500, log_every=1), console=Console(file=stream, width=200))
     reader.join()
     assert left.value.code == 141
     step, logged = saved(tmp_path / "run")
@@ -92,7 +92,7 @@ def test_a_signal_is_heard_though_nobody_reads_the_output(tmp_path, monkeypatch)
     reading, writing = os.pipe()
     fill(writing)
     with pytest.raises(KeyboardInterrupt), open(writing, "w") as stream:
-        run(settings(tmp_path / "run", steps=STEPS, log_every=1, devices=1), console=Console(file=stream, width=200))
+        run(settings(tmp_path / "run", steps=STEPS, log_every=1), console=Console(file=stream, width=200))
     os.close(reading)
     assert saved(tmp_path / "run") == (3, 3)
 
@@ -117,10 +117,9 @@ from pathlib import Path
 from rich.console import Console
 from tests.train.test_output import fill
 from tests.train.toy_run import SignalAfter, fingerprint, run, settings
-from cnnjax.train import Saving
 folder, numbers = Path(sys.argv[1]), map(int, sys.argv[2:])
 screen = SignalAfter("step 3/", *numbers)
-options = {"steps": 6, "log_every": 1, "restartable": True, "devices": 1}
+options = {"steps": 6, "log_every": 1, "restartable": True}
 print(fingerprint(run(settings(folder, **options), console=Console(file=screen, width=200)).state))
 """
 
@@ -136,7 +135,7 @@ def test_exit_codes_and_a_new_process_with_the_same_command(tmp_path):
     resumed = in_a_new_process(tmp_path / "run")
     assert resumed.returncode == 0, resumed.stderr
     assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-    straight = run(settings(tmp_path / "straight", steps=6, log_every=1, devices=1))
+    straight = run(settings(tmp_path / "straight", steps=6, log_every=1))
     assert resumed.stdout.strip() == fingerprint(straight.state)
 
 
@@ -149,7 +148,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
             return super().write(text)
 
     screen = Twice("step 3/", signal.SIGINT, signal.SIGINT)
-    options = {"steps": STEPS, "log_every": 1, "devices": 1}
+    options = {"steps": STEPS, "log_every": 1}
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path / "run", **options), console=Console(file=screen, width=200))
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))

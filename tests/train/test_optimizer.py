@@ -12,7 +12,8 @@ import pytest
 
 from cnnjax import layers, models
 from cnnjax.models.stacking import repeat
-from cnnjax.train import Optimizer, Schedule, make_optimizer, make_schedule
+from cnnjax.settings import Optimizer, Schedule
+from cnnjax.train import make_optimizer, make_schedule
 from tests.models.quick import compiled
 
 

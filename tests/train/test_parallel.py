@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -40,19 +39,21 @@ class Net(nn.Module):
         return layers.Dense(3, name="dense")(nn.relu(x).reshape(x.shape[0], -1))
 
 
-def five_steps(way="jit", statistics=None, *, devices=1, steps_per_call=1, batches=BATCHES, **options):
+def five_steps(strategy="jit", statistics=None, *, devices=1, steps_per_call=1, batches=BATCHES, **options):
     """Loss, gradient norm, metrics, parameters, statistics and momentum after the steps."""
     recipe = Recipe(Net(), TASK, optax.sgd(0.1, momentum=0.9), unchanged, lambda batch: batch, **options)
-    parallel = Parallel(make_mesh(devices), way, statistics)
-    state = parallel.place(recipe.first_state(jnp.zeros((16, 4, 4, 2)), seed=0))
+    parallel = Parallel(make_mesh(devices), strategy, statistics)
+    state = parallel.replicate(recipe.first_state(batches[0], seed=0))
     feed = batches if steps_per_call == 1 else [batches]
     on_devices = list(parallel.to_devices(feed, training=True))
     run = parallel.compile_training(recipe, state, on_devices[0], None, steps=steps_per_call)
     for batch in on_devices:
         state, metrics = run(state, batch, None)
-    state = parallel.collect(state)
+    state = parallel.unreplicate(state)
     last = jax.tree.map(lambda leaf: leaf[-1] if steps_per_call > 1 else leaf, metrics)
-    return jax.device_get((last.loss, last.gradient_norm, last.parts, state.params, state.batch_stats, state.opt_state))
+    return jax.device_get(
+        (last.loss, last.gradient_norm, last.metrics, state.params, state.model_state, state.opt_state)
+    )
 
 
 def assert_equal(found, expected):
@@ -74,17 +75,17 @@ def test_jit_on_many_devices_is_the_step_on_one(on_one, devices):
     assert_equal(five_steps(devices=devices), on_one)
 
 
-@pytest.mark.parametrize("way", ["shard_map", "pmap"])
+@pytest.mark.parametrize("strategy", ["shard_map", "pmap"])
 @pytest.mark.parametrize("devices", [1, 4])
-def test_pooled_statistics_make_every_way_the_step_on_one(on_one, way, devices):
-    assert_equal(five_steps(way, "global", devices=devices), on_one)
+def test_pooled_statistics_make_every_strategy_the_step_on_one(on_one, strategy, devices):
+    assert_equal(five_steps(strategy, "global", devices=devices), on_one)
 
 
 def test_replicas_with_their_own_statistics_agree_with_each_other(on_one):
-    mapped, classic = (five_steps(way, devices=4) for way in ("shard_map", "pmap"))
+    mapped, classic = (five_steps(strategy, devices=4) for strategy in ("shard_map", "pmap"))
     assert_equal(mapped, classic)
     # Their statistics are other ones: each of four pictures.
-    assert np.abs(mapped[4]["norm"]["var"] - on_one[4]["norm"]["var"]).max() > 1e-3
+    assert np.abs(mapped[4]["batch_stats"]["norm"]["var"] - on_one[4]["batch_stats"]["norm"]["var"]).max() > 1e-3
 
 
 def test_the_statistics_of_replicas_by_hand():
@@ -95,9 +96,9 @@ def test_the_statistics_of_replicas_by_hand():
     assert_equal([found], [jax.tree.map(lambda a, b: (a + b) / 2, *alone)])
 
 
-@pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
-def test_several_steps_in_a_call_are_the_steps_one_by_one(on_one, way):
-    assert_equal(five_steps(way, "global", devices=2, steps_per_call=STEPS), on_one)
+@pytest.mark.parametrize("strategy", ["jit", "shard_map", "pmap"])
+def test_several_steps_in_a_call_are_the_steps_one_by_one(on_one, strategy):
+    assert_equal(five_steps(strategy, "global", devices=2, steps_per_call=STEPS), on_one)
 
 
 def test_resnet50_sends_its_gradients_once():
@@ -118,9 +119,9 @@ def test_meshes_and_batches_that_cannot_be():
         check_batch_size(60, mesh)
     with pytest.raises(ValueError, match="batch_size=4 cannot be split over 8 devices; 8 can"):
         check_batch_size(4, mesh)
-    with pytest.raises(ValueError, match="cannot be split over 8 devices in 3 parts each; 48 and 72 can"):
+    with pytest.raises(ValueError, match="cannot be split over 8 devices in 3 microbatches each; 48 and 72 can"):
         check_batch_size(64, mesh, accumulate=3)
     with pytest.raises(ValueError, match=r"batch_size=2147483648; expected less than 2\*\*31"):
         check_batch_size(2**31, mesh)
-    with pytest.raises(ValueError, match=r"global under jit .* pass --parallel shard_map"):
+    with pytest.raises(ValueError, match=r"global under jit .* pass --devices.strategy shard_map"):
         Parallel(mesh, "jit", "replica")

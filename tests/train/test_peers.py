@@ -88,7 +88,7 @@ def test_who_is_waited_for_is_said_by_all(address, closed, said):
 def test_a_process_that_does_not_come_is_named_in_the_end(address, said, monkeypatch):
     monkeypatch.setattr(peers, "TOGETHER_WITHIN", 0.3)
     with pytest.raises(
-        TimeoutError, match=r"processes 1, 2 of 3 did not come within 0 s; start all 3 with one --coord"
+        TimeoutError, match=r"processes 1, 2 of 3 did not come within 0 s; start all 3 with one --devices.coord"
     ):
         meet(address, 3, 0)
     with pytest.raises(TimeoutError, match=r"process 0 at localhost:\d+ \(.*refused.*\) of 3 did not come"):

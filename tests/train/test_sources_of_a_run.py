@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cnnjax.data import ArraySource, Info
-from cnnjax.train import Loading
+from cnnjax.settings import Loading
 from tests.train.toy_run import TEST, TRAIN, run, settings
 
 ONE_STEP = {"steps": 1, "epochs": 1.0}

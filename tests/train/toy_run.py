@@ -12,8 +12,9 @@ from rich.console import Console
 
 from cnnjax import layers
 from cnnjax.data import ArraySource, Info
+from cnnjax.settings import Devices, Folder, Optimizer, Training
 from cnnjax.tasks import Classification
-from cnnjax.train import Experiment, Optimizer, fit
+from cnnjax.train import fit
 
 generator = np.random.default_rng(0)
 
@@ -51,16 +52,16 @@ def jitter(key, batch):
     return batch | {"image": batch["image"] ^ jax.random.bernoulli(key, 0.1, batch["image"].shape).astype(jnp.uint8)}
 
 
-def settings(folder, **changes):
-    basic = {"epochs": 4.0, "batch_size": 16, "optimizer": Optimizer("adamw", 3e-3), "run_dir": folder}
-    return Experiment(**(basic | changes))
+def settings(folder, *, resume=False, restartable=False, **changes):
+    """Of a run on one device."""
+    basic = {"epochs": 4.0, "batch_size": 16, "optimizer": Optimizer("adamw", 3e-3), "devices": Devices(count=1)}
+    return Training(**(basic | changes), folder=Folder(folder, resume=resume, restartable=restartable))
 
 
-def run(experiment, **changes):
-    parts = {"model": Net(), "task": TASK, "train_source": TRAIN, "test_source": TEST} | changes
+def run(training, **changes):
+    parts = {"model": Net(), "task": TASK, "train_source": TRAIN, "test_source": TEST}
     options = {"prepare": scaled, "augment": jitter, "console": Console(file=io.StringIO())}
-    options |= {name: parts.pop(name) for name in list(parts) if name in options}
-    return fit(**parts, experiment=experiment, **options)
+    return fit(training=training, **(parts | options | changes))
 
 
 def fingerprint(state):

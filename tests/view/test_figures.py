@@ -267,5 +267,5 @@ def test_room_opens_its_modules_and_names():
     assert view.figures is figures
     assert view.FieldBox is field_figures.FieldBox
     assert set(view.__dir__()) >= {"figures", "page", "learning_curves", "Section"}
-    with pytest.raises(AttributeError, match="no attribute 'pages'"):
+    with pytest.raises(AttributeError, match=r"No cnnjax\.view attribute pages"):
         view.__getattr__("pages")

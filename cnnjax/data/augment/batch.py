@@ -23,7 +23,7 @@ from cnnjax.data.augment.draws import (
     uniform,
 )
 from cnnjax.data.augment.targets import Targets, choose, joined
-from cnnjax.data.pixels import kind_of
+from cnnjax.data.pictures.pixels import kind_of
 
 Batch: TypeAlias = Mapping[str, Any]
 Augment: TypeAlias = Callable[[jax.Array, Batch], Batch]

@@ -21,7 +21,8 @@ class Targets(NamedTuple):
 
     Attributes:
         boxes: (batch, n, 4), floating point, (x_min, y_min, x_max, y_max) in pixels. A moved box is the one around its
-            four moved corners, cut at the picture's border; an empty box, and so padding, becomes (0, 0, 0, 0).
+            four moved corners, cut at the picture's border; a box that is empty (and so padding), or is outside of
+            the picture then, becomes (0, 0, 0, 0).
         masks: (batch, height, width) or (batch, height, width, n), of any type; sampled, never interpolated, and zero
             where there was no picture.
         keypoints: (batch, n, 2), floating point, (x, y) in pixels; they may leave the picture.
@@ -93,5 +94,5 @@ def _moved_boxes(
     border = jnp.asarray(size[::-1], jnp.float32)[None, None]
     low, high = (jnp.clip(ends, 0.0, border) for ends in (corners.min(2), corners.max(2)))
     # Not "unless larger": boxes with a NaN are not empty, and stay NaN.
-    empty = (boxes[..., 2:] <= boxes[..., :2]).any(-1, keepdims=True)
+    empty = ((boxes[..., 2:] <= boxes[..., :2]) | (high <= low)).any(-1, keepdims=True)
     return jnp.where(empty, 0.0, jnp.concatenate([low, high], -1)).astype(boxes.dtype)

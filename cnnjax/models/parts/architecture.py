@@ -36,12 +36,14 @@ class Architecture(nn.Module, kw_only=True):
     Attributes:
         dtype: of the computation; the inputs' own where None.
         param_dtype: of the parameters.
+        head: paths of the modules behind the last stage, besides those called "output", that depend on the task.
         flattened: size (height, width) of the map that a dense layer, by its path, takes pixel by pixel.
     """
 
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
+    head: ClassVar[tuple[str, ...]] = ()
     flattened: ClassVar[dict[str, tuple[int, int]]] = {}
 
     @property

@@ -1,0 +1,1 @@
+"""Sources: examples by index, from arrays, files and folders, opened by their spelling."""

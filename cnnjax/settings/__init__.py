@@ -1,0 +1,25 @@
+"""Floor 0: settings as frozen dataclasses that check themselves; importing them imports no JAX."""
+
+from cnnjax.settings.checked import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Range
+from cnnjax.settings.plain import differences, from_plain, to_plain
+from cnnjax.settings.training import Devices, Folder, Loading, Optimizer, Precision, Saving, Schedule, Training
+
+__all__ = [
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "SHARE",
+    "UNRECORDED",
+    "Checked",
+    "Devices",
+    "Folder",
+    "Loading",
+    "Optimizer",
+    "Precision",
+    "Range",
+    "Saving",
+    "Schedule",
+    "Training",
+    "differences",
+    "from_plain",
+    "to_plain",
+]
