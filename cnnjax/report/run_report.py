@@ -59,10 +59,7 @@ def write_run(
     sections.append(page.Section("Settings", (page.Table(("setting", "value"), rows),)))
     path = result.run_dir / PAGE
     title = f"{record['name']} on {record['sources']['training']['data']}"
-    facts = [
-        (f"{result.evaluation.split} {name}", format_metric(name, value))
-        for name, value in result.evaluation.summary.items()
-    ]
+    facts = [(f"test {name}", format_metric(name, value)) for name, value in result.evaluation.summary.items()]
     path.write_text(page.render(title, sections, subtitle=f"Run {result.run_dir.name}", facts=facts), encoding="utf-8")
     return path
 
