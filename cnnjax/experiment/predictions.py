@@ -81,6 +81,14 @@ def picture_files(paths: Sequence[Path]) -> list[Path]:
 def read_picture(path: Path, *, read: Read, channels: int) -> np.ndarray:
     """The picture of a file as bytes, brought to a size by a reader.
 
+    Args:
+        path: of the file.
+        read: brings the picture to a size, such as `data.ReadPictures(224)`.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        The pixels, uint8, (height, width, channels).
+
     Raises:
         ValueError: the file is no picture, or cannot be brought to that size in that way; the message names it.
     """

@@ -272,6 +272,11 @@ def check_pictures(
 def trained_network(run_dir: Path | None, default: Experiment, *, console: Console | None = None) -> Trained:
     """The network of a run; where none is given, `default` is trained first, in a folder that is thrown away.
 
+    Args:
+        run_dir: the folder of the run; None trains.
+        default: the experiment that is trained then.
+        console: to print to.
+
     Raises:
         ValueError, OSError, FloatingPointError: as `run` and `load_run`.
     """
