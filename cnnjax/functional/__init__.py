@@ -1,6 +1,6 @@
 """Floor 0: arrays in, arrays out. No parameters, no Flax, no state."""
 
-from cnnjax.functional import boxes, kernels, losses
+from cnnjax.functional import boxes, kernels, losses, masks
 from cnnjax.functional.adjoints import input_adjoint, kernel_adjoint
 from cnnjax.functional.convolution import conv_transpose, convolve, correlate
 from cnnjax.functional.counts import activation_bytes, activation_count, parameter_count
@@ -63,6 +63,7 @@ __all__ = [
     "layer_norm",
     "local_response_norm",
     "losses",
+    "masks",
     "max_pool",
     "min_pool",
     "normalize",

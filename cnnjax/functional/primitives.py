@@ -19,12 +19,14 @@ def define(
     reference: Callable[..., jax.Array],
     *,
     cpu: Callable[..., jax.Array],
+    portable_cpu: Callable[..., jax.Array] | None = None,
     partitioned_cpu: Callable[..., jax.Array] | None = None,
 ) -> Primitive:
     """A primitive that computes what `reference` does, and is lowered to that, on a CPU to `cpu`.
 
-    `partitioned_cpu` takes the place of `cpu` where XLA divides the program over several devices by itself. All take
-    the arrays, and the parameters by name. Type, derivatives and batching are the caller's to add.
+    `portable_cpu` takes the place of `cpu` in a program that is exported, which another version of XLA will run, and
+    `partitioned_cpu` where XLA divides the program over several devices by itself. All take the arrays, and the
+    parameters by name. Type, derivatives and batching are the caller's to add.
     """
     primitive = Primitive(name)
 
@@ -39,12 +41,15 @@ def define(
             return compiled(tuple(params))(*arrays, **params)
 
     mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=False))
-    on_one = mlir.lower_fun(cpu, multiple_results=False)
-    on_several = mlir.lower_fun(partitioned_cpu or cpu, multiple_results=False)
+    here, exported, divided = (
+        mlir.lower_fun(rule or cpu, multiple_results=False) for rule in (cpu, portable_cpu, partitioned_cpu)
+    )
 
     def lower_for_cpu(context: mlir.LoweringRuleContext, *arrays: Any, **params: Any) -> Any:
-        rule = on_several if _is_partitioned(context.module_context.axis_context) else on_one
-        return rule(context, *arrays, **params)
+        module = context.module_context
+        if _is_partitioned(module.axis_context):
+            return divided(context, *arrays, **params)
+        return (exported if module.lowering_parameters.for_export else here)(context, *arrays, **params)
 
     mlir.register_lowering(primitive, lower_for_cpu, platform="cpu")
     REFERENCES[primitive] = reference
@@ -73,10 +78,10 @@ def like(array: Any, shape: tuple[int, ...]) -> Any:
     return array.update(shape=shape, sharding=unsharded, weak_type=False)
 
 
-def vary_alike(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Under `shard_map`, marks both operands as varying over every mesh axis that either varies over."""
-    axes = _varying_axes(first) | _varying_axes(second)
-    return _vary_over(first, axes), _vary_over(second, axes)
+def vary_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Under `shard_map`, marks all operands as varying over every mesh axis that any of them varies over."""
+    axes = frozenset[str]().union(*map(_varying_axes, arrays))
+    return tuple(_vary_over(array, axes) for array in arrays)
 
 
 def _varying_axes(array: jax.Array) -> frozenset[str]:

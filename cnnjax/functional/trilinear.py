@@ -7,7 +7,7 @@ operations of a convolutional layer: without y the correlation itself, without x
 images, without w its adjoint with respect to the kernel. The derivative of each with respect to either operand is
 another of the three, so one primitive, told which factor is its result, carries derivatives of every order and mode.
 
-It is lowered to `lax.conv_general_dilated` and that operation's own transposes, on a CPU by `cpu_convolution`.
+It is lowered to `lax.conv_general_dilated` and that operation's own transposes, on a CPU by the methods of `cpu`.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from jax.interpreters import ad, batching
 
 from cnnjax.functional import primitives
 from cnnjax.functional.correlation import Correlation, Factor, reference_product, result_shape
-from cnnjax.functional.cpu_convolution import cpu_product
+from cnnjax.functional.cpu.product import cpu_product
 
 _FACTORS: tuple[Factor, ...] = ("images", "kernel", "output")
 
@@ -33,7 +33,11 @@ def product(result: Factor, first: jax.Array, second: jax.Array, form: Correlati
 
 
 _correlation = primitives.define(
-    "correlation", reference_product, cpu=cpu_product, partitioned_cpu=partial(cpu_product, partitioned=True)
+    "correlation",
+    reference_product,
+    cpu=cpu_product,
+    portable_cpu=partial(cpu_product, portable=True),
+    partitioned_cpu=partial(cpu_product, portable=True, partitioned=True),
 )
 
 

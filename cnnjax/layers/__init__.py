@@ -5,6 +5,7 @@ from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout, StochasticDepth
 from cnnjax.layers.normalization import (
     BatchNorm,
+    FrozenBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -35,6 +36,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv",
     "Dropout",
+    "FrozenBatchNorm",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GlobalMinPool",

@@ -148,6 +148,38 @@ class BatchNorm(_Norm):
             return normalization.normalize(images, mean, variance, epsilon=self.epsilon, dtype=self.dtype, **affine)
 
 
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation whose numbers all stay: scale, bias and statistics are in `batch_stats`, none is a parameter.
+
+    So detectors keep the statistics of a trunk that was trained with large batches, where their own are of a few
+    pictures. It begins as the identity, and is meant for weights that are loaded.
+
+    Attributes:
+        epsilon: added to the variance; 0 for torchvision's detectors of 2019 (`COCO_V1`).
+        dtype: of the output; the input's own where None.
+
+    Reference: He et al. (2016), "Deep Residual Learning for Image Recognition", appendix A.
+    """
+
+    epsilon: float = 1e-5
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch *spatial channels"], *, train: bool
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Normalises by what is kept, while training too."""
+        shape = images.shape[-1:]
+        starts = {"scale": jnp.ones, "bias": jnp.zeros, "mean": jnp.zeros, "var": jnp.ones}
+        scale, bias, mean, variance = (
+            self.variable("batch_stats", name, start, shape, jnp.float32).value for name, start in starts.items()
+        )
+        with layer_errors(self):
+            return normalization.normalize(
+                images, mean, variance, epsilon=self.epsilon, dtype=self.dtype, scale=scale, bias=bias
+            )
+
+
 class LayerNorm(_Norm):
     """`functional.layer_norm` with a scale and a bias per channel.
 

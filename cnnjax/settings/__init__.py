@@ -1,6 +1,7 @@
 """Floor 0: settings as frozen dataclasses that check themselves; importing them imports no JAX."""
 
 from cnnjax.settings.checked import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Range
+from cnnjax.settings.objects import Objects
 from cnnjax.settings.plain import differences, from_plain, to_plain
 from cnnjax.settings.training import Devices, Folder, Loading, Optimizer, Precision, Saving, Schedule, Training
 
@@ -13,6 +14,7 @@ __all__ = [
     "Devices",
     "Folder",
     "Loading",
+    "Objects",
     "Optimizer",
     "Precision",
     "Range",

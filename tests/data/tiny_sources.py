@@ -55,3 +55,33 @@ def age(root: Path) -> None:
     then = time.time() - 60
     for at, _, _ in os.walk(root):
         os.utime(at, (then, then))
+
+
+def write_xml(file: Path, sides: tuple[int, int] | None, *objects: tuple, flags: str = "") -> None:
+    """An annotation of Pascal VOC: height and width, and of each object its class and its four corners."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    size = "" if sides is None else f"<size><width>{sides[1]}</width><height>{sides[0]}</height></size>"
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    told = [
+        f"<object><name>{name}</name>{flags}<bndbox>"
+        + "".join(f"<{corner}>{number}</{corner}>" for corner, number in zip(corners, box, strict=True))
+        + "</bndbox></object>"
+        for name, *box in objects
+    ]
+    file.write_text(f"<annotation>{size}{''.join(told)}</annotation>")
+
+
+def write_picture(file: Path, height: int, width: int, value: int = 100) -> None:
+    """A grey picture of this height and width."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (width, height), value).save(file)
+
+
+def write_labels(file: Path, labels, *, palette: bool = False) -> None:
+    """A label map as PNG: of 16 bits where 8 do not hold it, or of a palette."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.asarray(labels)
+    image = Image.fromarray(labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16))
+    if palette:
+        image.putpalette([value for index in range(256) for value in (255 - index, index, index // 2)])
+    image.save(file)

@@ -11,7 +11,6 @@ import pytest
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnnjax.functional import cpu_convolution
 from cnnjax.functional.convolution import correlate
 from cnnjax.functional.correlation import Correlation
 from cnnjax.functional.trilinear import product
@@ -340,7 +339,7 @@ def collectives(function, *arrays, out_shardings):
     ids=["dense", "1x1", "depthwise", "grouped"],
 )
 def test_a_divided_batch_moves_no_more_than_with_lax(groups, window, channels, monkeypatch):
-    monkeypatch.setattr(cpu_convolution, "_CACHE_BYTES", 512)
+    monkeypatch.setattr("cnnjax.functional.cpu.product.XLA_CACHE_BYTES", 512)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     divided, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     images = jax.ShapeDtypeStruct((16, 8, 8, channels), jnp.float32, sharding=divided)
@@ -367,7 +366,7 @@ def test_a_divided_batch_moves_no_more_than_with_lax(groups, window, channels, m
 
 
 def test_a_mesh_divided_by_hand_along_one_axis_only(monkeypatch):
-    monkeypatch.setattr(cpu_convolution, "_CACHE_BYTES", 512)
+    monkeypatch.setattr("cnnjax.functional.cpu.product.XLA_CACHE_BYTES", 512)
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
     divided, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
     images = jax.ShapeDtypeStruct((16, 8, 8, 4), jnp.float32, sharding=divided)

@@ -211,3 +211,16 @@ def test_running_statistics_of_another_shape_are_refused(name, train):
 def test_batch_norm_is_told_whether_it_trains():
     with pytest.raises(TypeError, match="train"):
         layers.BatchNorm().init(KEY, IMAGES)
+
+
+def test_frozen_normalisation_is_batch_normalisation_at_inference_and_has_no_parameters():
+    numbers = {"mean": [0.1, 0.2, 0.3, 0.4], "var": [1, 2, 3, 4.0], "scale": [2, 1, 1, 0.5], "bias": [0, 1, 0, -1.0]}
+    numbers = {name: jnp.float32(values) for name, values in numbers.items()}
+    frozen = layers.FrozenBatchNorm(epsilon=1e-3)
+    assert set(frozen.init(KEY, IMAGES, train=True)) == {"batch_stats"}
+    found = [frozen.apply({"batch_stats": numbers}, IMAGES, train=train) for train in (True, False)]
+    of_batch = {"mean": numbers["mean"], "var": numbers["var"]}
+    variables = {"params": {"scale": numbers["scale"], "bias": numbers["bias"]}, "batch_stats": of_batch}
+    expected = nn.BatchNorm(use_running_average=True, epsilon=1e-3).apply(variables, IMAGES)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[0], found[1])

@@ -19,16 +19,20 @@ from cnnjax.data.augment.batch import (
     unchanged,
 )
 from cnnjax.data.augment.colour import brightness, colour_jitter, contrast, grayscale, hue, saturation
+from cnnjax.data.augment.constrained import iou_crop
 from cnnjax.data.augment.crops import crop_and_resize, flip, pad_and_crop, random_resized_crop
+from cnnjax.data.augment.distortion import elastic_grid, photometric_distortion
 from cnnjax.data.augment.draws import keys_for
 from cnnjax.data.augment.erase import cutout, random_erasing
 from cnnjax.data.augment.filters import blur, noise, sharpness
 from cnnjax.data.augment.geometry import affine, elastic, perspective, rotation, scale, shear, translation
 from cnnjax.data.augment.mixing import cutmix, mixup
 from cnnjax.data.augment.policies import rand_augment, trivial_augment
+from cnnjax.data.augment.quarters import mosaic
 from cnnjax.data.augment.targets import Targets
 from cnnjax.data.augment.tone import autocontrast, equalize, invert, posterize, solarize
 from cnnjax.data.augment.warp import displace, warp
+from cnnjax.data.augment.zoom import expand, scale_jitter
 
 __all__ = [
     "Augment",
@@ -47,18 +51,23 @@ __all__ = [
     "cutout",
     "displace",
     "elastic",
+    "elastic_grid",
     "equalize",
+    "expand",
     "flip",
     "grayscale",
     "hue",
     "in_turn",
     "invert",
+    "iou_crop",
     "keys_for",
     "mixup",
+    "mosaic",
     "noise",
     "on_batch",
     "pad_and_crop",
     "perspective",
+    "photometric_distortion",
     "posterize",
     "rand_augment",
     "random_erasing",
@@ -66,6 +75,7 @@ __all__ = [
     "rotation",
     "saturation",
     "scale",
+    "scale_jitter",
     "sharpness",
     "shear",
     "solarize",

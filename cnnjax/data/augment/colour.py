@@ -44,8 +44,7 @@ def contrast(key: Keys, images: Images, targets: Targets | None = None, *, stren
     """Multiplies the distance from the picture's mean grey by a factor; errors as `brightness`."""
     factors = _factors(key, images, targets, strength)
     pictures = to_unit(images)
-    mean = jnp.mean(luma(pictures), (1, 2, 3), keepdims=True)
-    return joined(from_unit(blend(mean, pictures, factors), images.dtype), targets)
+    return joined(from_unit(blend(mean_grey(pictures), pictures, factors), images.dtype), targets)
 
 
 def saturation(key: Keys, images: Images, targets: Targets | None = None, *, strength: Interval) -> Result:
@@ -98,10 +97,7 @@ def colour_jitter(
     """
     check_images(images, colour=True)
     check_targets(targets, images)
-    ranges = [
-        interval_of(name, value, around=1.0, lowest=0.0, cut=True)
-        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation))
-    ]
+    ranges = ranges_of_factors(brightness=brightness, contrast=contrast, saturation=saturation)
     turns = interval_of("hue", hue, lowest=-0.5, highest=0.5)
     of_order, *of_factors, of_turn = split_each(image_keys(key, images), 5)
     order = jax.vmap(lambda key: jax.random.permutation(key, 4))(of_order)
@@ -140,6 +136,16 @@ def luma(images: Float[Array, "batch height width channels"]) -> Float[Array, "b
         return images
     red, green, blue = (weight * images[..., channel, None] for channel, weight in enumerate(_LUMA))
     return red + green + blue
+
+
+def mean_grey(images: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 1"]:
+    """The mean over each picture of its `luma`."""
+    return jnp.mean(luma(images), (1, 2, 3), keepdims=True)
+
+
+def ranges_of_factors(**strengths: Interval) -> list[tuple[float, float]]:
+    """The ranges of factors, by name, each around 1 and not below 0; raises ValueError as `interval_of`."""
+    return [interval_of(name, value, around=1.0, lowest=0.0, cut=True) for name, value in strengths.items()]
 
 
 def blend(

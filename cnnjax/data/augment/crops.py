@@ -120,7 +120,7 @@ def random_resized_crop(
     Reference: Szegedy et al. (2015), "Going Deeper with Convolutions", section 6.
     """
     check_images(images)
-    _check_size(size)
+    check_size(size)
     areas = interval_of("area", area, lowest=1e-6, highest=1.0)
     low, high = interval_of("aspect", aspect, lowest=1e-3, highest=1e3)
     height, width = images.shape[1:3]
@@ -145,26 +145,34 @@ def random_resized_crop(
 
 
 def crop_and_resize(
-    images: Images, windows: Float[Array, "batch 4"], targets: Targets | None = None, *, size: tuple[int, int]
+    images: Images,
+    windows: Float[Array, "batch 4"],
+    targets: Targets | None = None,
+    *,
+    size: tuple[int, int],
+    fill: Fill = 0.0,
 ) -> Result:
     """The part of each picture in its window, brought to `size` as Pillow resizes: linearly, smoothing what shrinks.
 
     Each pixel is a mean of those of the window, by weights that fall off linearly from its centre: over one pixel of
-    the picture, or, where it shrinks, one of the result. Masks take the pixel under the centre.
+    the picture, or, where it shrinks, one of the result. Masks take the pixel under the centre. A window may reach
+    beyond the picture, which then lies on a canvas of `fill`; masks are zero there.
 
     Args:
         images: Bytes or float32 in [0, 1].
-        windows: x_min, y_min, x_max, y_max in pixels, each minimum below its maximum, within the picture.
+        windows: x_min, y_min, x_max, y_max in pixels of the picture, each minimum below its maximum.
         targets: What moves along.
         size: Height and width of what comes out.
+        fill: What is shown beyond the picture, 0 to 1: one number, or one for each channel.
 
     Raises:
-        ValueError: `size` is not two numbers of 1 or more, windows are not four numbers for each image, or images or
-            targets do not fit.
+        ValueError: `size` is not two numbers of 1 or more, windows are not four numbers for each image, `fill` is not
+            in [0, 1], or images or targets do not fit.
     """
     check_images(images)
     check_targets(targets, images)
-    _check_size(size)
+    check_size(size)
+    canvas = fill_of(fill, images.shape[-1])
     if windows.shape != (images.shape[0], 4):
         raise ValueError(f"windows have shape {windows.shape}; expected {(images.shape[0], 4)}: one for each image")
     left, top, right, bottom = (windows.astype(jnp.float32)[:, side] for side in range(4))
@@ -174,6 +182,9 @@ def crop_and_resize(
     pictures = images.astype(jnp.float32)
     pictures = jnp.einsum("bih,bhwc->biwc", down, pictures, precision=lax.Precision.HIGHEST)
     pictures = jnp.einsum("bjw,biwc->bijc", along, pictures, precision=lax.Precision.HIGHEST)
+    share = down.sum(-1)[:, :, None, None] * along.sum(-1)[:, None, :, None]
+    canvas = jnp.round(canvas * 255.0) if images.dtype == jnp.uint8 else canvas
+    pictures = pictures + (1.0 - share) * canvas[None, None, None]
     pictures = jnp.round(pictures).astype(images.dtype) if images.dtype == jnp.uint8 else pictures
     if targets is None:
         return pictures
@@ -183,12 +194,13 @@ def crop_and_resize(
     return pictures, moved(
         targets,
         points=lambda points: transform_points(matrices, points),
-        masks=lambda masks: jax.vmap(lambda mask, down, along: mask[down][:, along])(masks, rows, columns),
+        masks=lambda masks: jax.vmap(_picked)(masks, rows, columns),
         size=size,
     )
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def check_size(size: tuple[int, int]) -> None:
+    """Raises ValueError unless `size` is a height and a width, each 1 or more."""
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size={size}; expected height and width, each 1 or more")
 
@@ -215,16 +227,34 @@ def _weights(
     """How much each of `length` pixels counts in each of `count` that cover the window from low to high."""
     low, high = low[:, None, None], high[:, None, None]
     step = (high - low) / count
+    reach = jnp.maximum(step, 1.0)
     centres = low + (jnp.arange(count, dtype=jnp.float32)[None, :, None] + 0.5) * step
     pixels = jnp.arange(length, dtype=jnp.float32)[None, None]
-    weights = jnp.maximum(1.0 - jnp.abs(pixels + 0.5 - centres) / jnp.maximum(step, 1.0), 0.0)
+    weights = jnp.maximum(1.0 - jnp.abs(pixels + 0.5 - centres) / reach, 0.0)
     weights = jnp.where((pixels >= jnp.floor(low)) & (pixels < jnp.ceil(high)), weights, 0.0)
-    return weights / jnp.sum(weights, -1, keepdims=True)
+    # Pixels of the window count in the whole though they are beyond the picture, so it is summed in closed form.
+    last = jnp.floor(centres - 0.5)
+    before = centres - 0.5 - last
+    whole = _sum_of_side(before, reach, last - jnp.floor(low) + 1.0)
+    whole = whole + _sum_of_side(1.0 - before, reach, jnp.ceil(high) - 1.0 - last)
+    return weights / whole
+
+
+def _sum_of_side(nearest: jax.Array, reach: jax.Array, most: jax.Array) -> jax.Array:
+    """The sum of 1 - d / reach over the distances d = nearest, nearest + 1, ... below reach, at most so many."""
+    number = jnp.clip(jnp.ceil(reach - nearest), 0.0, most)
+    return number - number * (nearest + (number - 1.0) / 2) / reach
 
 
 def _nearest(
     low: Float[Array, " batch"], high: Float[Array, " batch"], length: int, count: int
 ) -> Int[Array, "batch count"]:
+    """The pixel under each of `count` centres; `length`, one too many, where it is beyond the picture."""
     step = ((high - low) / count)[:, None]
     centres = low[:, None] + (jnp.arange(count, dtype=jnp.float32)[None] + 0.5) * step
-    return jnp.clip(jnp.floor(centres).astype(jnp.int32), 0, length - 1)
+    return jnp.where((centres >= 0) & (centres < length), jnp.floor(centres), length).astype(jnp.int32)
+
+
+def _picked(mask: Shaped[Array, "h w n"], rows: Int[Array, " i"], columns: Int[Array, " j"]) -> Shaped[Array, "i j n"]:
+    rows, columns = rows[:, None], columns[None]
+    return mask.at[rows, columns].get(mode="fill", fill_value=0)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from cnnjax.data.augment.draws import Images, Result
 
@@ -25,12 +25,15 @@ class Targets(NamedTuple):
             the picture then, becomes (0, 0, 0, 0).
         masks: (batch, height, width) or (batch, height, width, n), of any type; sampled, never interpolated, and zero
             where there was no picture.
-        keypoints: (batch, n, 2), floating point, (x, y) in pixels; they may leave the picture.
+        keypoints: (batch, ..., 2), such as (batch, n, points, 2), floating point, (x, y) in pixels; they may leave the
+            picture.
+        present: (batch, n), whether there is an object for each box; False where a moved box is empty.
     """
 
     boxes: Float[Array, "batch n 4"] | None = None
     masks: Shaped[Array, "..."] | None = None
-    keypoints: Float[Array, "batch n 2"] | None = None
+    keypoints: Float[Array, "batch *n 2"] | None = None
+    present: Bool[Array, "batch n"] | None = None
 
 
 def check_targets(targets: Targets | None, images: Images) -> None:
@@ -41,10 +44,16 @@ def check_targets(targets: Targets | None, images: Images) -> None:
     for name, array, axis in (("boxes", targets.boxes, 4), ("keypoints", targets.keypoints, 2)):
         if array is None:
             continue
-        if array.ndim != 3 or array.shape[0] != batch or array.shape[2] != axis:
+        deeper = name == "keypoints" and array.ndim > 3
+        if (array.ndim != 3 and not deeper) or array.shape[0] != batch or array.shape[-1] != axis:
             raise ValueError(f"{name} have shape {array.shape}; expected ({batch}, n, {axis}) for {batch} images")
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(f"{name} are {array.dtype}; expected floating point: they move by parts of pixels")
+    boxes, present = targets.boxes, targets.present
+    if boxes is not None and present is not None and (present.dtype != bool or present.shape != boxes.shape[:2]):
+        raise ValueError(
+            f"present is {present.dtype} of shape {present.shape}; expected bool, {boxes.shape[:2]}, one for each box"
+        )
     masks = targets.masks
     if masks is not None and (masks.ndim not in (3, 4) or masks.shape[:3] != (batch, height, width)):
         raise ValueError(f"masks have shape {masks.shape}; expected {(batch, height, width)}, or one axis more")
@@ -63,12 +72,14 @@ def moved(
     size: tuple[int, int],
 ) -> Targets:
     """Targets after a map given by what it does to points (batch, n, 2) and to masks (batch, height, width, n)."""
-    boxes, keypoints = targets.boxes, targets.keypoints
+    boxes, keypoints, present = targets.boxes, targets.keypoints, targets.present
     if boxes is not None:
         boxes = _moved_boxes(boxes, points, size)
+        present = None if present is None else present & ~(boxes[..., 2:] <= boxes[..., :2]).any(-1)
     if keypoints is not None:
-        keypoints = points(keypoints.astype(jnp.float32)).astype(keypoints.dtype)
-    return Targets(boxes, moved_masks(targets.masks, masks), keypoints)
+        flat = keypoints.astype(jnp.float32).reshape(keypoints.shape[0], -1, 2)
+        keypoints = points(flat).reshape(keypoints.shape).astype(keypoints.dtype)
+    return Targets(boxes, moved_masks(targets.masks, masks), keypoints, present)
 
 
 def moved_masks(

@@ -117,8 +117,9 @@ def fit_image(
 def place(example: Example, size: Size, how: ResizeBy = "resize") -> dict[str, Any]:
     """Brings the picture of an example to a size, and moves what has a place in it along.
 
-    "boxes" (n, 4), "keypoints" (n, 2) and "masks" (height, width) or (height, width, n) are moved as
-    `cnnjax.data.augment.Targets` are, all by one matrix. Where there is one of them, the matrix is kept as "matrix",
+    "boxes" (n, 4), "keypoints" (..., 2) and "masks" (height, width) or (height, width, n) are moved as
+    `cnnjax.data.augment.Targets` are, all by one matrix, and "present" (n,) becomes False where a box is empty then.
+    What else there is for each object stays. Where there is one of them, the matrix is kept as "matrix",
     3x3 in float32: it takes (x, y, 1) of the picture to the result, and its inverse takes predictions back. What
     `augment` does later is not in it.
 
@@ -199,6 +200,8 @@ def move(example: Example, pixels: np.ndarray, placement: Placement, sides: Size
     moved: dict[str, Any] = {"image": pixels, "matrix": matrix.astype(np.float32)}
     if "boxes" in example:
         moved["boxes"] = _move_boxes(example["boxes"], matrix, placement.size)
+        if "present" in example:
+            moved["present"] = _still_present(example["present"], moved["boxes"])
     if "keypoints" in example:
         moved["keypoints"] = _move_points(example["keypoints"], matrix)
     if "masks" in example:
@@ -259,7 +262,7 @@ def _check(name: str, value: Any, sides: Size) -> None:
             )
         return
     numbers = _NUMBERS[name]
-    if len(shape) != 2 or shape[1] != numbers:
+    if len(shape) < 2 or shape[-1] != numbers or (name == "boxes" and len(shape) > 2):
         order = "(x_min, y_min, x_max, y_max)" if name == "boxes" else "(x, y)"
         raise SettingError(f'"{name}" have the shape {shape}; expected (n, {numbers}), {order} in pixels')
     if not np.issubdtype(dtype, np.floating):
@@ -280,6 +283,16 @@ def _move_boxes(boxes: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray
     # Not "unless larger": boxes with a NaN are not empty, and stay NaN.
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(-1) | (moved[:, 2:] <= moved[:, :2]).any(-1)
     return np.where(empty[:, None], 0, moved).astype(boxes.dtype)
+
+
+def _still_present(present: Any, boxes: np.ndarray) -> np.ndarray:
+    """Which objects are left, by their moved boxes."""
+    present = np.asarray(present)
+    if present.shape != boxes.shape[:1] or present.dtype != bool:
+        raise SettingError(
+            f'"present" is {present.dtype} of shape {present.shape}; expected bool, one for each of {len(boxes)} boxes'
+        )
+    return present & ~(boxes[:, 2:] <= boxes[:, :2]).any(-1)
 
 
 def _move_masks(masks: np.ndarray, placement: Placement) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import unicodedata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,28 @@ def class_name(text: str) -> str:
     Reference: Unicode Standard Annex 15.
     """
     return unicodedata.normalize("NFC", text)
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """The names of classes in a text file, one a line; blank lines at the end do not count.
+
+    Raises:
+        ValueError: If it is no UTF-8, or a name is empty or occurs twice.
+    """
+    try:
+        lines = [class_name(line.strip()) for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
+    if not lines or "" in lines:
+        number = lines.index("") + 1 if lines else 1
+        raise ValueError(f"{file}, line {number} is empty; expected the name of a class on every line")
+    for number, name in enumerate(lines):
+        if name in lines[:number]:
+            raise ValueError(
+                f"{file}, line {number + 1}: the class {name!r} is already on line {lines.index(name) + 1}; expected "
+                "every name once"
+            )
+    return tuple(lines)
 
 
 def listed(names: Sequence[str]) -> str:

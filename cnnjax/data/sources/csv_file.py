@@ -1,9 +1,7 @@
 """CSV files of pictures: a path and a label or tags per row, checked when opened, so that no row fails later."""
 
 import csv
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.sources.class_names import class_name, remarks_on_splits
-from cnnjax.data.sources.files import FileSource, Paths, describe
+from cnnjax.data.sources.files import FileSource, Paths, describe, find_pictures
 from cnnjax.data.sources.source import Source, local_path
 from cnnjax.data.sources.split_names import names_by_split
 
@@ -49,7 +47,8 @@ def csv_parts(
     file = local_path(spelling, argument, data_dir, kind="file")
     header, rows, numbers = _read(file)
     path_column, kind, split_column = _columns(file, header)
-    paths, sizes = _pictures(file, [row[path_column] for row in rows], numbers, follow_links)
+    names, places = [row[path_column] for row in rows], [f"row {number}" for number in numbers]
+    paths, sizes = find_pictures(file.parent, names, file, places, follow_links=follow_links)
     if kind == "label":
         column = header.index("label")
         classes, elements = _label_elements(file, [class_name(row[column]) for row in rows], numbers)
@@ -130,52 +129,6 @@ def _columns(file: Path, header: list[str]) -> tuple[int, str, int | None]:
     if len(paths) != 1 or len(kinds) > 1 or repeated or not others:
         raise ValueError(f"{file} has the header {','.join(header)}; expected {_EXPECTED}, and no name twice or empty")
     return paths[0], kinds[0] if kinds else "flags", header.index("split") if "split" in header else None
-
-
-def _pictures(
-    file: Path, names: Sequence[str], numbers: Sequence[int], follow_links: bool
-) -> tuple[list[str], np.ndarray]:
-    """The normalised paths of the pictures, and their sizes."""
-    root = os.path.realpath(file.parent)
-    inside = os.path.join(root, "")
-    seen: dict[str, int] = {}
-    parents: dict[str, str] = {}
-    sizes = []
-    for name, number in zip(names, numbers, strict=True):
-        at = f"{file}, row {number}: the picture {name!r}"
-        path = os.path.normpath(name) if name else ""
-        if not path or os.path.isabs(name) or ".." in Path(name).parts:
-            raise ValueError(
-                f"{at} is not inside the folder of the CSV file; expected a path relative to it without .."
-            )
-        if path in seen:
-            raise ValueError(
-                f"{at} is already in row {seen[path]}; expected every picture once: remove one of the rows"
-            )
-        seen[path] = number
-        folder = os.path.dirname(path)
-        if folder not in parents:
-            parents[folder] = os.path.realpath(os.path.join(root, folder))
-        full = os.path.join(parents[folder], os.path.basename(path))
-        try:
-            status = os.lstat(full)
-            if stat.S_ISLNK(status.st_mode):
-                full = os.path.realpath(full, strict=True)
-                status = os.stat(full)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"{at} is missing ({error.strerror}); expected it at {os.path.join(root, path)}: put it there, or "
-                "remove the row (--loading.unreadable is for pictures that are there)"
-            ) from error
-        if not (follow_links or full.startswith(inside)):
-            raise ValueError(
-                f"{at} is reached by a link that leads outside {root}, to {full}; copy the picture there, or allow "
-                "such links by follow_links (--loading.follow-links)"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{at} is no file; expected a picture")
-        sizes.append(status.st_size)
-    return list(seen), np.array(sizes, np.int64)
 
 
 def _by_name(names: Sequence[str]) -> Callable[[str], tuple[int, str]]:

@@ -1,7 +1,8 @@
 """Pictures in files of their own: each is read, still encoded, when it is asked for."""
 
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,57 @@ def describe(
     mark = fingerprint(paths.text, paths.ends, np.asarray(sizes, np.int64), *parts, *classes)
     shapes = {"image": (None, None, 3), **{element: values.shape[1:] for element, values in elements.items()}}
     return Info(name, split, shapes, classes, mark, remarks)
+
+
+def find_pictures(
+    folder: Path, names: Sequence[str], table: Path, places: Sequence[str], *, follow_links: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """The normalised paths of pictures that a table names, and their sizes in bytes.
+
+    Args:
+        folder: What the names start from.
+        names: As they are written in the table.
+        table: The file that names them, for messages.
+        places: Where in the table each name stands, such as "row 3".
+        follow_links: Whether symbolic links may lead out of the folder.
+
+    Raises:
+        FileNotFoundError: If a picture is missing.
+        ValueError: If a name occurs twice, does not lie inside the folder, leads out of it by a link, or is no file.
+    """
+    root = os.path.realpath(folder)
+    inside = os.path.join(root, "")
+    seen: dict[str, str] = {}
+    parents: dict[str, str] = {}
+    sizes = []
+    for name, entry in zip(names, places, strict=True):
+        at = f"{table}, {entry}: the picture {name!r}"
+        path = os.path.normpath(name) if name else ""
+        if not path or os.path.isabs(name) or ".." in Path(name).parts:
+            raise ValueError(f"{at} is not inside the folder {root}; expected a path relative to it without ..")
+        if path in seen:
+            raise ValueError(f"{at} is already in {seen[path]}; expected every picture once: remove one of the two")
+        seen[path] = entry
+        above = os.path.dirname(path)
+        if above not in parents:
+            parents[above] = os.path.realpath(os.path.join(root, above))
+        full = os.path.join(parents[above], os.path.basename(path))
+        try:
+            status = os.lstat(full)
+            if stat.S_ISLNK(status.st_mode):
+                full = os.path.realpath(full, strict=True)
+                status = os.stat(full)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{at} is missing ({error.strerror}); expected it at {os.path.join(root, path)}: put it there, or "
+                f"remove {entry} (--loading.unreadable is for pictures that are there)"
+            ) from error
+        if not (follow_links or full.startswith(inside)):
+            raise ValueError(
+                f"{at} is reached by a link that leads outside {root}, to {full}; copy the picture there, or allow "
+                "such links by follow_links (--loading.follow-links)"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{at} is no file; expected a picture")
+        sizes.append(status.st_size)
+    return list(seen), np.array(sizes, np.int64)

@@ -54,8 +54,12 @@ class Listing:
     skipped: Counter[str]
 
 
-def list_below(root: Path, folders: Sequence[Folder], *, follow_links: bool = False) -> list[Listing]:
+def list_below(
+    root: Path, folders: Sequence[Folder], *, follow_links: bool = False, suffixes: tuple[str, ...] = SUFFIXES
+) -> list[Listing]:
     """All pictures below each folder, however deep, by path; what takes long is shown on stderr.
+
+    With other `suffixes`, files of other kinds are listed.
 
     Raises:
         ValueError: As `list_folder`.
@@ -63,16 +67,16 @@ def list_below(root: Path, folders: Sequence[Folder], *, follow_links: bool = Fa
     # What a network file system needs is several questions at a time.
     with ThreadPoolExecutor(8) as pool, progress(f"indexing folders of {root.name}", len(folders)) as advance:
         listings = []
-        for listing in pool.map(partial(_walk, root, follow_links=follow_links), folders):
+        for listing in pool.map(partial(_walk, root, follow_links=follow_links, suffixes=suffixes), folders):
             listings.append(listing)
             advance(1)
     return listings
 
 
-def _walk(root: Path, folder: Folder, *, follow_links: bool) -> Listing:
+def _walk(root: Path, folder: Folder, *, follow_links: bool, suffixes: tuple[str, ...]) -> Listing:
     files, stamps, skipped, waiting = [], [], Counter(), [folder]
     while waiting:
-        listing = list_folder(root, waiting.pop(), follow_links=follow_links)
+        listing = list_folder(root, waiting.pop(), follow_links=follow_links, suffixes=suffixes)
         files += listing.files
         stamps += listing.stamps
         skipped += listing.skipped
@@ -80,8 +84,12 @@ def _walk(root: Path, folder: Folder, *, follow_links: bool) -> Listing:
     return Listing(sorted(files), [], stamps, skipped)
 
 
-def list_folder(root: Path, folder: Folder, *, follow_links: bool = False) -> Listing:
+def list_folder(
+    root: Path, folder: Folder, *, follow_links: bool = False, suffixes: tuple[str, ...] = SUFFIXES
+) -> Listing:
     """The pictures and the folders directly in a folder, the latter by name; what is passed over is counted.
+
+    With other `suffixes`, files of other kinds are listed.
 
     Raises:
         ValueError: If a symbolic link leads round in a circle, from a picture's name to nothing, or, unless
@@ -97,7 +105,7 @@ def list_folder(root: Path, folder: Folder, *, follow_links: bool = False) -> Li
                 skipped[HIDDEN] += 1
                 continue
             path = f"{folder.path}/{entry.name}" if folder.path else entry.name
-            picture = entry.name.lower().endswith(SUFFIXES)
+            picture = entry.name.lower().endswith(suffixes)
             link = entry.is_symlink()
             real = _follow(root, path, picture, follow_links) if link else f"{folder.real}/{entry.name}"
             if real is None:

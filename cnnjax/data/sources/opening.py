@@ -9,13 +9,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cnnjax.data.sources.cifar import cifar_parts
+from cnnjax.data.sources.coco import coco_parts
 from cnnjax.data.sources.csv_file import csv_parts
 from cnnjax.data.sources.folder import folder_parts
 from cnnjax.data.sources.idx import idx_parts
+from cnnjax.data.sources.mask_folder import mask_parts
 from cnnjax.data.sources.npz import npz_parts
 from cnnjax.data.sources.source import (
     SPELLINGS,
@@ -29,6 +32,8 @@ from cnnjax.data.sources.source import (
 )
 from cnnjax.data.sources.split_names import split_name, with_test
 from cnnjax.data.sources.tfds import tfds_parts
+from cnnjax.data.sources.voc import voc_parts
+from cnnjax.settings.objects import Objects
 
 Parts = Mapping[str, Callable[[], Source]]
 
@@ -36,7 +41,12 @@ _BOUNDARY = r"-?(?:\d+|(?:100|\d?\d)%)"
 
 
 def open_source(
-    data: str | Source, split: str = "train", *, data_dir: Path | str | None = None, follow_links: bool = False
+    data: str | Source,
+    split: str = "train",
+    *,
+    data_dir: Path | str | None = None,
+    follow_links: bool = False,
+    objects: Objects | None = None,
 ) -> Source:
     """Opens the data of a spelling, or a ready-made source: one split of it or a slice of one.
 
@@ -51,18 +61,23 @@ def open_source(
         data: `digits` (scikit-learn's 1,797 handwritten digits, at 32 x 32), `tfds:NAME[:VERSION]` (a set prepared
             as ArrayRecord or parquet, the newest version by default), `folder:PATH` (pictures in folders of classes),
             `csv:PATH` (a table of pictures with a label or tags), `npz:PATH` (NumPy's arrays), `idx:PATH` (the folder
-            of MNIST's files), `cifar:PATH` (the folder of CIFAR's binary files); or any object that is a `Source`.
+            of MNIST's files), `cifar:PATH` (the folder of CIFAR's binary files), `voc:PATH` (pictures with Pascal VOC's
+            XML files), `coco:IMAGES:JSON` (a COCO file and the folder of its pictures), `masks:PATH` (pictures with
+            label maps, or a mask for each object), `scenes:COUNT[:SIDE]` (drawn shapes with boxes, masks and key
+            points, see `cnnjax.data.scenes`); or any object that is a `Source`.
         split: A split's name, or a slice of it by examples or percent: "train[:90%]", "test[100:200]".
         data_dir: Where prepared sets lie, in any folder below; by default $TFDS_DATA_DIR, or else
             ~/tensorflow_datasets. A relative PATH starts from it too, where it is given.
         follow_links: Whether symbolic links may lead out of a folder of pictures, or that of a CSV file.
+        objects: How many objects an example of voc:, coco: and masks: holds, and how they are read. For splits that are
+            opened apart, from several files, give `Objects(slots=N)`, so that their examples have one shape.
 
     Raises:
         ValueError: If the spelling or the split is not on offer, or what lies there is damaged or no such data.
         TypeError: If `data` is neither a spelling nor a source.
         FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    parts = _parts(data, data_dir, follow_links)
+    parts = _parts(data, data_dir, follow_links, objects)
     spelling = data if isinstance(data, str) else data.info.name
     match = re.fullmatch(rf"([^\[\]:%+]+)(?:\[({_BOUNDARY})?:({_BOUNDARY})?\])?", split)
     if match is None:
@@ -93,7 +108,13 @@ def is_spelling(data: str) -> bool:
     return data.partition(":")[0] in _KINDS
 
 
-def splits(data: str | Source, *, data_dir: Path | str | None = None, follow_links: bool = False) -> tuple[str, ...]:
+def splits(
+    data: str | Source,
+    *,
+    data_dir: Path | str | None = None,
+    follow_links: bool = False,
+    objects: Objects | None = None,
+) -> tuple[str, ...]:
     """The names of the splits that `open_source` offers for this spelling or source.
 
     Raises:
@@ -101,7 +122,7 @@ def splits(data: str | Source, *, data_dir: Path | str | None = None, follow_lin
         TypeError: If `data` is neither a spelling nor a source.
         FileNotFoundError: If a file, a folder or a prepared set is missing.
     """
-    return _on_offer(_parts(data, data_dir, follow_links))
+    return _on_offer(_parts(data, data_dir, follow_links, objects))
 
 
 def validation_split(
@@ -110,13 +131,14 @@ def validation_split(
     besides: str = "test",
     data_dir: Path | str | None = None,
     follow_links: bool = False,
+    objects: Objects | None = None,
 ) -> str | None:
     """The name of the split that is meant for validation; None where there is none beside the split `besides`.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: as `splits`.
     """
-    parts = _parts(data, data_dir, follow_links)
+    parts = _parts(data, data_dir, follow_links, objects)
     test = next((name for name in parts if name == besides.partition("[")[0]), None)
     found = next((name for name in parts if split_name(name) == "val"), None)
     if found is None or len(parts) == 1 or (test is not None and parts[test] is parts[found]):
@@ -136,9 +158,12 @@ def shared_examples(first: Source, second: Source) -> int:
     return len(np.intersect1d(first.indices, second.indices)) if one else 0
 
 
-def _parts(data: str | Source, data_dir: Path | str | None, follow_links: bool) -> Parts:
+def _parts(
+    data: str | Source, data_dir: Path | str | None, follow_links: bool, objects: Objects | None = None
+) -> Parts:
     if not isinstance(data, str):
         check_source(data)
+        _check_objects(objects, data.info.name)
         return {"all": lambda: data}
     try:
         data.encode()
@@ -149,8 +174,20 @@ def _parts(data: str | Source, data_dir: Path | str | None, follow_links: bool) 
         near = difflib.get_close_matches(kind, _KINDS, n=1)
         hint = f" (did you mean {':'.join([near[0], argument] if argument else near)!r}?)" if near else ""
         raise ValueError(f"unknown data {data!r}{hint}; expected {SPELLINGS}")
-    options = {"follow_links": True} if follow_links and kind in _OF_FILES else {}
+    options: dict[str, Any] = {"follow_links": True} if follow_links and kind in _OF_FILES else {}
+    if kind in _OF_OBJECTS:
+        options["objects"] = objects or Objects()
+    else:
+        _check_objects(objects, data)
     return with_test(_KINDS[kind](data, argument, None if data_dir is None else Path(data_dir).expanduser(), **options))
+
+
+def _check_objects(objects: Objects | None, data: str) -> None:
+    """Refuses options of objects for data of another kind."""
+    if objects not in (None, Objects()):
+        raise ValueError(
+            f"{objects} came, and {data} has no objects to read; such options are for {', '.join(_OF_OBJECTS)}"
+        )
 
 
 def _on_offer(parts: Parts) -> tuple[str, ...]:
@@ -191,6 +228,13 @@ def _digits(spelling: str, argument: str, data_dir: Path | None) -> Parts:
     return {"all": load}
 
 
+def _scenes(spelling: str, argument: str, data_dir: Path | None) -> Parts:
+    # JAX draws them, which what only reads files need not wait for.
+    from cnnjax.data.scenes.scene_source import scene_parts
+
+    return scene_parts(spelling, argument, data_dir)
+
+
 _KINDS: dict[str, Callable[..., Parts]] = {
     "digits": _digits,
     "tfds": tfds_parts,
@@ -199,6 +243,12 @@ _KINDS: dict[str, Callable[..., Parts]] = {
     "npz": npz_parts,
     "idx": idx_parts,
     "cifar": cifar_parts,
+    "voc": voc_parts,
+    "coco": coco_parts,
+    "masks": mask_parts,
+    "scenes": _scenes,
 }
+# Those whose pictures have objects, or labels of their pixels.
+_OF_OBJECTS = ("voc", "coco", "masks")
 # Those whose pictures are files, which links may stand for.
-_OF_FILES = ("folder", "csv")
+_OF_FILES = ("folder", "csv", *_OF_OBJECTS)

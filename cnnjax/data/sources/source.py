@@ -17,7 +17,10 @@ from cnnjax.data.pictures.read import Read, decode_example
 from cnnjax.data.sources.fingerprint import fingerprint
 
 # The spellings that `open_source` knows, as its errors tell them.
-SPELLINGS = "digits, tfds:NAME[:VERSION], folder:PATH, csv:PATH, npz:PATH, idx:PATH or cifar:PATH"
+SPELLINGS = (
+    "digits, tfds:NAME[:VERSION], folder:PATH, csv:PATH, npz:PATH, idx:PATH, cifar:PATH, voc:PATH, coco:IMAGES:JSON, "
+    "masks:PATH or scenes:COUNT[:SIDE]"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Info:
         classes: The names of the classes by label, or of the tags; empty when the data has none.
         fingerprint: The same for the same data on every machine, and no other's; empty when there is none.
         remarks: What its owner should know, a sentence each: what was passed over, which classes a split lacks.
+        labels: What the pixels of "masks" (height, width) say: "semantic", the number of a class in `classes`;
+            "instances", k where the object in slot k - 1 is and 0 where none is; empty where there are no such masks.
+        ignored: The semantic label of pixels that belong to no class and do not count; None where there is none.
+        class_ids: The numbers that a COCO file gives to `classes`, which need not be 0 to n - 1.
+        points: The names of the key points of an object.
+        skeleton: Which of the key points are joined by lines, as pairs of places in `points`.
     """
 
     name: str
@@ -40,14 +49,23 @@ class Info:
     classes: tuple[str, ...] = ()
     fingerprint: str = ""
     remarks: tuple[str, ...] = ()
+    labels: Literal["", "semantic", "instances"] = ""
+    ignored: int | None = None
+    class_ids: tuple[int, ...] = ()
+    points: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
 
 @runtime_checkable
 class Source(Protocol):
     """Examples by index: images are uint8 height x width x channels, labels int32 scalars.
 
-    An "image" may also be the bytes of an encoded picture, which `read_example` decodes. One more method is welcome:
-    `where(index)`, the file of an example, by which errors name it.
+    An "image" may also be the bytes of an encoded picture, or an `OpenPicture` of it, which `read_example` decodes. One
+    more method is welcome: `where(index)`, the file of an example, by which errors name it.
+
+    Objects of a picture have one entry in each of "boxes" (slots, 4), float32 as in `cnnjax.data.augment.targets`,
+    "classes" (slots,), int32, and "present" (slots,), False where a slot holds no object; see `cnnjax.data.sources.
+    object_source` for what else there may be.
     """
 
     @property

@@ -13,7 +13,17 @@ where its target is barred, with a gradient of zero, and finite elsewhere, with 
 derivatives.
 """
 
-from cnnjax.functional.losses.structured import ctc_loss, dice_loss, giou_loss, iou_loss
+from cnnjax.functional.losses.edges import class_balanced_cross_entropy
+from cnnjax.functional.losses.overlaps import (
+    ciou_loss,
+    dice_loss,
+    diou_loss,
+    giou_loss,
+    iou_loss,
+    soft_jaccard_loss,
+)
+from cnnjax.functional.losses.pixels import pixel_cross_entropy
+from cnnjax.functional.losses.sequences import ctc_loss
 from cnnjax.functional.losses.vectors import (
     binary_cross_entropy,
     example_weights,
@@ -23,14 +33,18 @@ from cnnjax.functional.losses.vectors import (
     mean_squared_error,
     multiclass_hinge,
     sigmoid_focal,
+    smooth_l1,
     softmax_cross_entropy,
     softmax_focal,
 )
 
 __all__ = [
     "binary_cross_entropy",
+    "ciou_loss",
+    "class_balanced_cross_entropy",
     "ctc_loss",
     "dice_loss",
+    "diou_loss",
     "example_weights",
     "giou_loss",
     "huber",
@@ -39,7 +53,10 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "multiclass_hinge",
+    "pixel_cross_entropy",
     "sigmoid_focal",
+    "smooth_l1",
+    "soft_jaccard_loss",
     "softmax_cross_entropy",
     "softmax_focal",
 ]

@@ -83,6 +83,35 @@ def huber(
     return masked(jnp.mean(optax.huber_loss(outputs, targets, delta=delta), axis=-1), where)
 
 
+def smooth_l1(
+    outputs: Float[Array, "*batch features"],
+    targets: Num[Array, "*batch features"],
+    *,
+    beta: float = 1.0,
+    where: Bool[Array, "*batch"] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Absolute error less `beta` / 2, rounded off below `beta`; the mean over an example. It is `huber` / `beta`.
+
+    $$\frac{e^2}{2 \beta} \text{ if } |e| < \beta, \text{ else } |e| - \tfrac{1}{2} \beta$$
+
+    With `beta` 0 it is the absolute error. Detectors sum over the four offsets of a box: four times this mean. 1 / 9
+    is the "sigma 3" of region proposals, 1 that of SSD and Fast R-CNN.
+
+    Raises:
+        ValueError: `beta` is negative or not finite, or as `mean_squared_error`.
+
+    Reference: Girshick (2015), "Fast R-CNN", equation 3.
+
+    >>> smooth_l1(jnp.asarray([0.5, 3.0]), jnp.zeros(2)).item()
+    1.3125
+    """
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta={beta}; expected a finite number, zero or more")
+    outputs, targets = check_regression(outputs, targets, where)
+    errors = optax.huber_loss(outputs, targets, delta=beta) / beta if beta else jnp.abs(outputs - targets)
+    return masked(jnp.mean(errors, axis=-1), where)
+
+
 def binary_cross_entropy(
     outputs: Float[Array, "*batch tags"],
     targets: Num[Array, "*batch tags"] | Bool[Array, "*batch tags"],

@@ -90,6 +90,22 @@ def test_targets_go_through_all_and_points_stay_on_their_pixel():
     assert len(set(shown)) == 4
 
 
+def test_objects_that_leave_the_picture_are_no_longer_present_and_the_rest_of_them_stays():
+    batch = {name: BATCH[name] for name in ("image", "id")}
+    batch |= {"boxes": np.tile(np.float32([[0, 0, 1, 6], [1, 2, 3, 4], [0, 0, 0, 0]]), (16, 1, 1))}
+    batch |= {"present": np.tile([True, True, False], (16, 1)), "classes": np.tile(np.int32([4, 5, 0]), (16, 1))}
+    batch |= {"keypoints": np.tile(np.float32([1.5, 2.5]), (16, 3, 2, 1)), "area": np.ones((16, 3), np.float32)}
+    change = augment.compose(partial(augment.pad_and_crop, pixels=2), augment.sometimes(augment.flip, probability=0.5))
+    found = run_unoptimised(augment.on_batch(change), KEY, batch)
+    whole = (found["boxes"][..., 2:] > found["boxes"][..., :2]).all(-1)
+    np.testing.assert_array_equal(found["present"], whole & batch["present"])
+    assert 0 < found["present"][:, 0].sum() < 16
+    assert found["present"][:, 1].all()
+    assert found["keypoints"].shape == (16, 3, 2, 2)
+    for name in ("classes", "area"):
+        np.testing.assert_array_equal(found[name], batch[name])
+
+
 def test_sometimes_changes_its_share_of_images_and_their_targets():
     images = jnp.asarray(np.repeat(IMAGES, 20, 0))
     targets = augment.Targets(keypoints=jnp.full((320, 1, 2), 1.0))
@@ -99,6 +115,18 @@ def test_sometimes_changes_its_share_of_images_and_their_targets():
     assert 50 <= mirrored.sum() <= 110
     np.testing.assert_array_equal(found[~mirrored], images[~mirrored])
     np.testing.assert_array_equal(moved.keypoints[:, 0, 0], np.where(mirrored, 4, 1))
+
+
+def test_a_slot_whose_box_has_gone_is_no_longer_present():
+    def down_and_right(keys, images, targets):
+        return augment.displace(images, jnp.full((*images.shape[:3], 2), -3.0), targets)
+
+    boxes = jnp.asarray([[[1, 1, 2, 2], [3, 1, 4, 2], [1, 2, 2, 3], [0, 0, 0, 0]]], jnp.float32)
+    batch = {"image": jnp.asarray(IMAGES[:1]), "id": jnp.arange(1), "boxes": boxes}
+    batch["present"] = jnp.asarray([[True, True, False, False]])
+    found = augment.on_batch(down_and_right)(KEY, batch)
+    np.testing.assert_array_equal(found["boxes"][0], [[4, 4, 5, 5], [0, 0, 0, 0], [4, 5, 5, 6], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(found["present"], [[True, False, False, False]])
 
 
 def test_in_turn_gives_each_its_own_key():

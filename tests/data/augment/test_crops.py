@@ -146,3 +146,19 @@ def test_what_is_out_of_range(monkeypatch, call, message):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
         call(jnp.asarray(IMAGES))
+
+
+def test_windows_beyond_the_picture_show_the_canvas_as_pillow_resizes_it():
+    pictures = generator.integers(0, 256, (4, 9, 12, 3)).astype(np.uint8)
+    masks = generator.integers(1, 9, (4, 9, 12)).astype(np.uint8)
+    windows = np.asarray([[-6, -4, 25, 17], [-3, 2, 7, 20], [5, -9, 30, 4], [40, 40, 52, 49]], np.float32)
+    transform = partial(crop_and_resize, size=(7, 10), fill=(0.2, 0.4, 0.6))
+    found, targets = run_unoptimised(transform, pictures, windows, Targets(masks=masks))
+    for picture, mask, window, result, sampled in zip(pictures, masks, windows, found, targets.masks, strict=True):
+        canvas = np.zeros((109, 112, 3), np.uint8) + np.uint8([51, 102, 153])
+        canvas[50:59, 50:62] = picture
+        part = Image.fromarray(canvas).crop(tuple(window.astype(int) + 50))
+        expected = np.asarray(part.resize((10, 7), Image.Resampling.BILINEAR), int)
+        assert np.abs(np.asarray(result, int) - expected).max() <= 1
+        beyond = Image.fromarray(np.pad(mask, 50)).crop(tuple(window.astype(int) + 50))
+        np.testing.assert_array_equal(sampled, beyond.resize((10, 7), Image.Resampling.NEAREST))

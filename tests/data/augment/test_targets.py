@@ -45,6 +45,24 @@ def test_keypoints_may_leave_and_types_stay():
     np.testing.assert_array_equal(np.argwhere(np.asarray(found.masks)), [[0, 3, 5]])
 
 
+def test_keypoints_of_objects_move_as_those_of_pictures():
+    points = jnp.asarray(np.random.default_rng(0).uniform(0, 10, (1, 3, 5, 2)), jnp.float32)
+    found = move(Targets(keypoints=points)).keypoints
+    assert found.shape == points.shape
+    np.testing.assert_allclose(found, np.add(points, [3, 2]), rtol=1e-6)
+    check_targets(Targets(keypoints=points), IMAGES)
+
+
+def test_an_object_whose_box_is_empty_is_no_longer_present():
+    boxes = jnp.asarray([[[1, 1, 4, 5], [18, 1, 20, 2], [0, 0, 0, 0], [1, 1, 4, 5], [5, 5, 4, 6]]], jnp.float32)
+    present = jnp.asarray([[True, True, False, False, True]])
+    found = move(Targets(boxes=boxes, present=present))
+    assert found.present.tolist() == [[True, False, False, False, False]]
+    assert found.present.dtype == bool
+    assert move(Targets(boxes=boxes)).present is None
+    assert move(Targets(present=present)).present.tolist() == present.tolist()
+
+
 def test_choose_takes_image_by_image():
     some, others = (Targets(masks=jnp.full((2, 2, 2), n), keypoints=jnp.full((2, 1, 2), float(n))) for n in (1, 2))
     found = choose(jnp.asarray([True, False]), some, others)
@@ -66,6 +84,15 @@ def test_targets_that_do_not_fit(monkeypatch):
         (Targets(boxes=zeros((2, 3, 4))), "for 1 images"),
         (Targets(boxes=zeros((1, 3, 4), jnp.int32)), "boxes are int32; expected floating point"),
         (Targets(keypoints=zeros((1, 3, 3))), r"keypoints have shape .* expected \(1, n, 2\)"),
+        (Targets(keypoints=zeros((2, 3, 4, 2))), r"keypoints have shape \(2, 3, 4, 2\)"),
+        (
+            Targets(boxes=zeros((1, 3, 4)), present=zeros((1, 2), bool)),
+            r"present is bool of shape \(1, 2\); .*\(1, 3\)",
+        ),
+        (
+            Targets(boxes=zeros((1, 3, 4)), present=zeros((1, 3))),
+            r"present is float32 of shape \(1, 3\); expected bool",
+        ),
         (Targets(masks=zeros((1, 20, 10))), r"masks have shape \(1, 20, 10\); expected \(1, 10, 20\)"),
     ):
         with pytest.raises(ValueError, match=message):

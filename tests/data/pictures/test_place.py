@@ -191,6 +191,23 @@ def test_a_box_that_a_crop_leaves_outside_is_empty_and_one_that_it_cuts_is_cut()
     assert np.isnan(lost).any()
 
 
+def test_key_points_of_objects_move_and_what_else_there_is_of_them_stays():
+    example = EXAMPLE | {
+        "keypoints": np.arange(24, dtype=np.float32).reshape(4, 3, 2),
+        "visibility": np.full((4, 3), 2, np.int32),
+        "classes": np.arange(4, dtype=np.int32),
+        "present": np.array([True, True, False, True]),
+    }
+    found = place(example, (10, 12), "letterbox")
+    np.testing.assert_array_equal(found["keypoints"], example["keypoints"] * 2 + [0, 1])
+    for name in ("visibility", "classes"):
+        np.testing.assert_array_equal(found[name], example[name])
+    # The fourth box is inverted: nothing of it is left, as of one that is cropped away.
+    assert found["present"].tolist() == [True, True, False, False]
+    assert crop(example, (2, 2), Box(2, 0, 2, 2))["present"].tolist() == [False, True, False, False]
+    assert example["present"].tolist() == [True, True, False, True]
+
+
 def test_bytes_are_a_picture_too():
     data = encode(Image.fromarray(np.kron(PICTURE[..., 0], np.ones((8, 8), np.uint8))), "PNG")
     boxes = np.array([[32, 8, 40, 16.0]])
@@ -231,6 +248,9 @@ def test_none_of_something_stays_none():
             r'"masks" have the shape \(6, 4\); expected that of the picture, \(4, 6\)',
         ),
         ({"masks": b"PNG"}, r'"masks" have the shape \(\); .*decoded'),
+        ({"keypoints": np.zeros(2, np.float32)}, r'"keypoints" have the shape \(2,\); expected \(n, 2\)'),
+        ({"present": np.ones(3, bool)}, r'"present" is bool of shape \(3,\); expected bool, one for each of 4 boxes'),
+        ({"present": np.ones(4)}, '"present" is float64 of shape'),
         ({"matrix": np.eye(3)}, '"matrix" has the name of what moves .*rename it'),
         ({"depth": np.zeros((4, 6))}, "'depth' has the height and width of the picture, 4x6, and would not move"),
     ],

@@ -3,6 +3,7 @@ import pytest
 
 from cnnjax.data import ArraySource, Info, open_source, shared_examples, splits
 from cnnjax.data.sources.opening import is_spelling
+from cnnjax.settings import Objects
 from tests.data.tiny_sources import NoColumns, images_of
 
 
@@ -92,7 +93,11 @@ def test_bad_splits(idx_folder, split, words):
     [
         ("digit", "did you mean 'digits'"),
         ("tdfs:cifar10", "did you mean 'tfds:cifar10'"),
-        ("voc", r"unknown data 'voc'; expected digits, tfds:NAME\[:VERSION\], folder:PATH, .* or cifar:PATH"),
+        (
+            "jpegs",
+            r"unknown data 'jpegs'; expected digits, tfds:NAME.*, masks:PATH or scenes:",
+        ),
+        ("vocs:there", "did you mean 'voc:there'"),
         ("digits:8", "expected digits"),
     ],
 )
@@ -101,6 +106,15 @@ def test_unknown_spellings(spelling, words):
         open_source(spelling)
     with pytest.raises(ValueError, match=words):
         splits(spelling)
+
+
+def test_options_of_objects_are_for_data_with_objects():
+    words = r"Objects\(slots=3.* came, and digits has no objects to read; such options are for voc, coco, masks"
+    with pytest.raises(ValueError, match=words):
+        open_source("digits", objects=Objects(slots=3))
+    with pytest.raises(ValueError, match="numbers has no objects to read"):
+        open_source(Numbers(), objects=Objects(invalid="drop"))
+    assert len(open_source("digits", "all", objects=Objects())) == 1797
 
 
 def test_shared_examples_are_counted_within_one_data_set(idx_folder):

