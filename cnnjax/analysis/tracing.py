@@ -15,7 +15,7 @@ from cnnjax.analysis.nets import Net, variables_of
 from cnnjax.analysis.program import Call, Equation, Program
 from cnnjax.functional.primitives import REFERENCES
 from cnnjax.models import Model, inference_options
-from cnnjax.models.stacking import RUN
+from cnnjax.models.stacking import scope_of_turn
 
 # Primitives that only call: their inner program is written out in place of the call.
 _CALLS = {
@@ -250,7 +250,7 @@ class _Writer:
             results = self.write_out(params["jaxpr"], [*fixed, *carry, *taken], scope)
             for index in range(before, len(self.equations)):
                 equation = self.equations[index]
-                self.equations[index] = replace(equation, scope=_of_turn(equation.scope, place, length))
+                self.equations[index] = replace(equation, scope=scope_of_turn(equation.scope, place, length))
             carry = results[:carried]
             for values, value in zip(collected, results[carried:], strict=True):
                 values[place] = value
@@ -297,17 +297,6 @@ def _size(jaxpr: Any) -> int:
     """Equations of a program, those of loops inside it as often as they run."""
     inner = [eqn.params for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
     return len(jaxpr.eqns) + sum(params["length"] * _size(params["jaxpr"]) for params in inner)
-
-
-def _of_turn(scope: tuple[str, ...], place: int, length: int) -> tuple[str, ...]:
-    """A scope inside a run of blocks that is scanned, "block2-18", as that of the block whose turn it is."""
-    for depth, part in enumerate(scope):
-        run = RUN.fullmatch(part)
-        if run is not None and int(run["last"]) - int(run["first"]) + 1 == length:
-            # Flax opens the scope twice: for the function that it scans, and for the module called in it.
-            inner = depth + 2 if scope[depth + 1 : depth + 2] == (part,) else depth + 1
-            return (*scope[:depth], f"{run['base']}{int(run['first']) + place}", *scope[inner:])
-    return scope
 
 
 def _scope(name_stack: Any) -> tuple[str, ...]:

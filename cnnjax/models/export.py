@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.models.initialization import check_inputs, inference_options
+from cnnjax.models.parts.detector import Detecting
 from cnnjax.models.registry import Model, name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -63,6 +64,8 @@ def export(
 ) -> bytes:
     """The bytes of a file that computes what `model.apply(variables, inputs)` does at inference.
 
+    Of a detector it gives the detections, after suppression, as a dictionary: boxes, scores, classes, present, masks.
+
     Args:
         model: what is exported.
         variables: what `model.apply` takes; they become constants of the program, up to 2 GiB.
@@ -91,7 +94,10 @@ def export(
 
     def infer(inputs: jax.Array) -> Any:
         inputs = inputs if prepare is None else prepare(inputs)
-        return model.apply(constants, inputs, **inference_options(model))
+        output = model.apply(constants, inputs, **inference_options(model))
+        if not isinstance(output, Detecting):
+            return output
+        return {name: array for name, array in output.detections()._asdict().items() if array is not None}
 
     inputs = jax.ShapeDtypeStruct(jax.export.symbolic_shape(", ".join(map(str, sizes))), dtype)
     with _no_paths_in_locations():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import flax.linen as nn
 
@@ -13,29 +13,56 @@ from cnnjax.functional.geometry import whole
 
 Model: TypeAlias = nn.Module
 
+# What a model's logits are of: the picture, (batch, classes), each pixel, (batch, rows, columns, classes), or boxes, of
+# objects and, with "instances", of their masks too: then a detector's output, see `parts.detector`.
+LogitsOf: TypeAlias = Literal["picture", "pixels", "boxes", "instances"]
+
 
 class Entry(NamedTuple):
-    """A registered model: what builds it, with which options, and the shape of the pictures it was designed for."""
+    """A registered model.
+
+    Attributes:
+        builder: what builds it.
+        variant: with which options.
+        image_shape: of the pictures that it was designed for.
+        logits_of: what its logits are of.
+    """
 
     builder: Callable[..., Model]
     variant: dict[str, Any]
     image_shape: tuple[int, int, int]
+    logits_of: LogitsOf = "picture"
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, builder: Callable[..., Model], image_shape: tuple[int, int, int], **variant: Any) -> None:
-    """Enters a model under a name: what builds it (a module's class), and the options that make it this variant.
+def register(
+    name: str,
+    builder: Callable[..., Model],
+    image_shape: tuple[int, int, int],
+    *,
+    logits_of: LogitsOf = "picture",
+    **variant: Any,
+) -> None:
+    """Enters a model under a name.
 
-    `image_shape` is height, width and channels of the pictures it was designed for.
+    Args:
+        name: that `create` takes.
+        builder: what builds it, a module's class.
+        image_shape: height, width and channels of the pictures it was designed for.
+        logits_of: "picture" for logits (batch, classes), "pixels" for (batch, rows, columns, classes), "boxes" for a
+            detector, and "instances" for one with masks.
+        variant: the options that make it this variant of what is built.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or logits are of nothing of these.
     """
     if name in _ENTRIES:
         raise ValueError(f"model {name!r} is registered already, by {_ENTRIES[name].builder.__module__}")
-    _ENTRIES[name] = Entry(builder, variant, image_shape)
+    if logits_of not in get_args(LogitsOf):
+        raise ValueError(f"logits_of={logits_of!r}; expected {' or '.join(map(repr, get_args(LogitsOf)))}")
+    _ENTRIES[name] = Entry(builder, variant, image_shape, logits_of)
 
 
 def names(pattern: str = "*") -> tuple[str, ...]:
@@ -51,7 +78,8 @@ def create(name: str, /, **options: Any) -> Model:
     """Builds a registered model; within another module, `create("resnet50", name="backbone")` names it as a part.
 
     Options that its builder annotates as `int`, `int | None`, `Sequence[int]`, `float` or `bool` are checked. Whole
-    numbers are 1 or more, unless the builder's own default is less.
+    numbers are 1 or more, unless the builder's own default is less. Where a part is chosen, such as `backbone`, the
+    registered options of another one, `backbone_options`, do not hold.
 
     Raises:
         ValueError: no model has that name (near matches are listed), an option is not one of the model's, or a number
@@ -70,7 +98,10 @@ def create(name: str, /, **options: Any) -> Model:
             options[option] = _checked(inspect.signature(entry.builder).parameters[option], value)
         except ValueError as error:
             raise ValueError(f"model {name!r}: {error}") from None
-    return entry.builder(**{**entry.variant, **options})
+    of_others = {
+        part: None for part in entry.variant if part.endswith("_options") and part.removesuffix("_options") in options
+    }
+    return entry.builder(**{**entry.variant, **of_others, **options})
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -106,6 +137,21 @@ def image_shape(name: str) -> tuple[int, int, int]:
     (32, 32, 1)
     """
     return _entry(name).image_shape
+
+
+def logits_of(name: str) -> LogitsOf:
+    """What the logits of a registered model are of: "picture", (batch, classes), "pixels", "boxes" or "instances".
+
+    Those of "pixels" have the shape (batch, rows, columns, classes). Rows and columns are the picture's, or fewer where
+    convolutions are not padded. "boxes" are of detectors, and "instances" of detectors with masks.
+
+    Raises:
+        ValueError: no model has that name.
+
+    >>> logits_of("lenet5")
+    'picture'
+    """
+    return _entry(name).logits_of
 
 
 def designed_for(model: Model) -> tuple[int, int, int]:

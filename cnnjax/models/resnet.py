@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnnjax.layers import BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
+from cnnjax.layers import BatchNorm, Conv, Dense, FrozenBatchNorm, GlobalAvgPool, MaxPool
 from cnnjax.models.parts.architecture import Maps, Stage, StageMaps
 from cnnjax.models.parts.residual import HE_NORMAL, ResidualArchitecture, may_skip, residual_stages
 from cnnjax.models.registry import register
@@ -34,6 +34,7 @@ class BasicBlock(nn.Module):
         conv: makes a convolution.
         norm: makes a normalisation.
         gate: makes what multiplies the branch before it is added, such as squeeze-and-excitation; None for nothing.
+        dilations: distance of the taps before the stride, and behind it.
     """
 
     features: int
@@ -41,6 +42,7 @@ class BasicBlock(nn.Module):
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
     gate: Callable[..., nn.Module] | None = None
+    dilations: tuple[int, int] = (1, 1)
     expansion: ClassVar[int] = 1
 
     @nn.compact
@@ -52,9 +54,10 @@ class BasicBlock(nn.Module):
         skip: float | jax.Array | None = None,
     ) -> Float[Array, "batch rows columns features"]:
         """Branch plus shortcut, rectified; `skip` is the branch's probability of being skipped in training."""
-        y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
+        before, behind = ({"padding": each, "dilation": each} for each in self.dilations)
+        y = self.conv(self.features, (3, 3), strides=self.strides, name="conv1", **before)(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
-        y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
+        y = self.conv(self.features, (3, 3), name="conv2", **behind)(y)
         y = self.norm(name="bn2")(y, train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
         y = may_skip(y, skip, train=train)
@@ -71,6 +74,7 @@ class BottleneckBlock(nn.Module):
         norm: makes a normalisation.
         gate: makes what multiplies the branch before it is added; None for nothing.
         v1_strides: the stride on the first 1x1, as in the paper.
+        dilations: distance of the taps before the stride, and behind it.
     """
 
     features: int
@@ -79,6 +83,7 @@ class BottleneckBlock(nn.Module):
     norm: Callable[..., nn.Module]
     gate: Callable[..., nn.Module] | None = None
     v1_strides: bool = False
+    dilations: tuple[int, int] = (1, 1)
     expansion: ClassVar[int] = 4
 
     @nn.compact
@@ -94,7 +99,8 @@ class BottleneckBlock(nn.Module):
         first, second = (self.strides, 1) if self.v1_strides else (1, self.strides)
         y = self.conv(self.features, (1, 1), strides=first, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
-        y = self.conv(self.features, (3, 3), strides=second, padding=1, name="conv2")(y)
+        dilation = self.dilations[1 if self.v1_strides else 0]
+        y = self.conv(self.features, (3, 3), strides=second, padding=dilation, dilation=dilation, name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.norm(name="bn3")(self.conv(outputs, (1, 1), name="conv3")(y), train=train)
         y = y if self.gate is None else self.gate(name="se")(y)
@@ -130,6 +136,12 @@ class ResNet(ResidualArchitecture):
         gate: makes what multiplies each branch, such as squeeze-and-excitation; None for nothing.
         v1_strides: the stride of a bottleneck on its first 1x1, as in the paper, not on its 3x3; receptive fields
             are then 35, 99, 291, 483 for ResNet-50.
+        output_stride: pixels between neighbouring positions of the last map, 4, 8, 16 or 32. Below 32 the last stages
+            are dilated where they else had a stride, which leaves parameters and receptive fields as they are
+            (`replace_stride_with_dilation` of torchvision).
+        frozen_norm: whether normalisation is by numbers that stay, none of which is a parameter; for weights that are
+            loaded.
+        norm_epsilon: added to the variances.
     """
 
     block: type[BasicBlock | BottleneckBlock]
@@ -137,12 +149,21 @@ class ResNet(ResidualArchitecture):
     num_classes: int | None = 1000
     gate: Callable[..., nn.Module] | None = None
     v1_strides: bool = False
+    output_stride: int = 32
+    frozen_norm: bool = False
+    norm_epsilon: float = 1e-5
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Feature maps by name, from fine to coarse."""
-        depths = range(1, len(self.depths) + 1)
-        return tuple(Stage(f"stage{i}", 2 ** (5 + i) * self.block.expansion, 2 ** (1 + i)) for i in depths)
+        """Feature maps by name, from fine to coarse.
+
+        Raises:
+            ValueError: there is no such `output_stride`.
+        """
+        if self.output_stride not in (4, 8, 16, 32):
+            raise ValueError(f"output_stride={self.output_stride}; expected 4, 8, 16 or 32")
+        strides = [min(2 ** (1 + i), self.output_stride) for i in range(1, len(self.depths) + 1)]
+        return tuple(Stage(f"stage{i}", 2 ** (5 + i) * self.block.expansion, each) for i, each in enumerate(strides, 1))
 
     @nn.compact
     def __call__(
@@ -155,7 +176,9 @@ class ResNet(ResidualArchitecture):
         """Logits (or features), or the maps of `stages`; `train` normalises by the batch's statistics."""
         maps = StageMaps(self, stages)
         conv = partial(Conv, use_bias=False, kernel_init=HE_NORMAL, **self.types)
-        norm = partial(BatchNorm, **self.types)
+        norm = partial(BatchNorm, epsilon=self.norm_epsilon, **self.types)
+        if self.frozen_norm:
+            norm = partial(FrozenBatchNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
         gate = self.gate and partial(self.gate, **self.types)
         options = {"v1_strides": self.v1_strides} if self.block is BottleneckBlock else {}
         x = conv(64, (7, 7), strides=2, padding=3, name="conv1")(images)

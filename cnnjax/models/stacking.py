@@ -86,6 +86,21 @@ def single_paths(path: str) -> list[str]:
     return ["/".join(names) for names in itertools.product(*parts)]
 
 
+def scope_of_turn(scope: tuple[str, ...], place: int, length: int) -> tuple[str, ...]:
+    """A scope in a run of blocks that is scanned in `length` turns, as that of the block whose turn it is.
+
+    >>> scope_of_turn(("stage1", "block2-4", "block2-4", "conv1"), 1, length=3)
+    ('stage1', 'block3', 'conv1')
+    """
+    for depth, part in enumerate(scope):
+        run = RUN.fullmatch(part)
+        if run is not None and int(run["last"]) - int(run["first"]) + 1 == length:
+            # Flax opens the scope twice: for the function that it scans, and for the module called in it.
+            inner = depth + 2 if scope[depth + 1 : depth + 2] == (part,) else depth + 1
+            return (*scope[:depth], f"{run['base']}{int(run['first']) + place}", *scope[inner:])
+    return scope
+
+
 def unstack(tree: Any) -> Any:
     """Every scanned run taken apart into its blocks, by name, in all dictionaries of a tree of arrays or shapes.
 

@@ -11,13 +11,15 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from cnnjax.functional.geometry import Misfit
 from cnnjax.layers import AdaptiveAvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
 from cnnjax.models.parts.architecture import Architecture, Maps, Stage, StageMaps
 from cnnjax.models.registry import register
 
 # Convolutions of each stage: columns A, B, D and E of the table.
 DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-WIDTHS = (64, 128, 256, 512, 512)
+# Channels of the stages, as multiples of the first one's.
+WIDTHS = (1, 2, 4, 8, 8)
 
 
 class VGGStage(nn.Module):
@@ -67,6 +69,8 @@ class VGG(Architecture):
         batch_norm: whether convolutions are normalised, as Ioffe and Szegedy (2015) proposed later.
         dropout: share of the features that fc6 and fc7 drop in training.
         hidden: width of fc6 and fc7; the paper's is 4,096.
+        width: channels of the first stage; the others have twice, four, eight and eight times as many.
+        pool_misfit: what pools do with an odd last row or column: leave it out by "floor", or keep it by "pad".
     """
 
     depths: Sequence[int]
@@ -74,6 +78,8 @@ class VGG(Architecture):
     batch_norm: bool = False
     dropout: float = 0.5
     hidden: int = 4096
+    width: int = 64
+    pool_misfit: Misfit = "floor"
 
     head: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"fc6": (7, 7)}
@@ -81,7 +87,7 @@ class VGG(Architecture):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Feature maps by name, from fine to coarse."""
-        return tuple(Stage(f"stage{i}", width, 2 ** (i - 1)) for i, width in enumerate(WIDTHS, 1))
+        return tuple(Stage(f"stage{i}", each * self.width, 2 ** (i - 1)) for i, each in enumerate(WIDTHS, 1))
 
     @nn.compact
     def __call__(
@@ -100,7 +106,7 @@ class VGG(Architecture):
             x = VGGStage(stage.channels, depth, conv, norm, name=stage.name)(x, train=train)
             if maps.take(stage.name, x):
                 return maps.found
-            x = MaxPool(2, name=f"pool{number}")(x)
+            x = MaxPool(2, misfit=self.pool_misfit, name=f"pool{number}")(x)
         x = AdaptiveAvgPool(7, name="pool")(x).reshape(x.shape[0], -1)
         for number in (6, 7):
             x = nn.relu(Dense(self.hidden, name=f"fc{number}", **options)(x))

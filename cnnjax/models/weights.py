@@ -35,13 +35,17 @@ _HEADS = {"num_classes": (None, 1), "auxiliary": (False, True)}
 
 
 class _Entry(NamedTuple):
-    """A variable: where it lies, what it is called in a file, and its shape here and its layout there."""
+    """A variable: where it lies, what it is called in a file, its shape here and its layout there.
+
+    `name_alone` is what it is called in a file of the trunk alone.
+    """
 
     path: tuple[str, ...]
     name: str
     shape: tuple[int, ...]
     maps: tuple[int, int] | None
     is_head: bool
+    name_alone: str | None = None
 
     @property
     def module(self) -> str:
@@ -86,7 +90,8 @@ def load_torch_weights(
         sha256: checksum of the file, which is compared; needed for the Hub.
         filename: the file's name in the Hub repository.
         fresh_head: a random key. Given, heads that the file lacks, or has for another number of classes, start anew,
-            and what the file has besides, of modules that the model has not, is left out.
+            and what the file has besides, of modules that the model has not, is left out. So does all but the trunk of
+            a detector, where the file is that of the trunk's net alone, such as a classifier trained on ImageNet.
         shape: of a batch of pictures; those that the model was designed for where None.
 
     Returns:
@@ -159,8 +164,11 @@ def from_torch(
     """
     like = _shapes(model, shape)
     entries, types = _entries(model, like), _flat(unstack(like))
+    tensors = _unwrapped(tensors, {entry.name for entry in entries}, source)
+    whole = entries
+    if fresh_head is not None:
+        entries = _of_trunk_alone(whole, tensors)
     names = {entry.name for entry in entries}
-    tensors = _unwrapped(tensors, names, source)
     found = {entry.path: entry.from_file(np.asarray(tensors[entry.name])) for entry in entries if entry.name in tensors}
     faults = {entry: _fault(entry, found.get(entry.path), types[entry.path].dtype) for entry in entries}
     faults = {entry: fault for entry, fault in faults.items() if fault is not None}
@@ -173,7 +181,7 @@ def from_torch(
         faults = {entry: fault for entry, fault in faults.items() if entry.module not in heads}
     of_heads = _names_of_heads(model, shape) if extra else set()
     if fresh_head is not None:
-        modules = {name.partition(".")[0] for name in names}
+        modules = {name.partition(".")[0] for name in names if entries is whole}
         of_heads |= {name for name in extra if name.partition(".")[0] not in modules}
     wrong = {"missing": [], "left over": [name for name in extra if name not in of_heads]}
     for kind, text in faults.values():
@@ -247,13 +255,29 @@ def _entries(model: Model, like: Any) -> list[_Entry]:
     rename: Callable[[str], str] = getattr(model, "torch_name", lambda module: module.replace("/", "."))
     flattened: Mapping[str, tuple[int, int]] = getattr(model, "flattened", {})
     head: tuple[str, ...] = getattr(model, "head", ())
+    alone_name: Callable[[str], str | None] = getattr(model, "trunk_name", lambda module: None)
     entries = []
     for path, leaf in _flat(unstack(like)).items():
         module = "/".join(path[1:-1])
         name = f"{rename(module)}.{_LEAVES.get(path[-1], path[-1])}"
         is_head = module in head or path[-2] == "output"
-        entries.append(_Entry(path, name, leaf.shape, flattened.get(module), is_head))
+        alone = alone_name(module)
+        leaf_name = _LEAVES.get(path[-1], path[-1])
+        alone = None if alone is None else f"{alone}.{leaf_name}"
+        entries.append(_Entry(path, name, leaf.shape, flattened.get(module), is_head, alone))
     return entries
+
+
+def _of_trunk_alone(entries: list[_Entry], tensors: Mapping[str, Any]) -> list[_Entry]:
+    """The entries with the names of the trunk's own net, and all others as heads, where the tensors are that net's."""
+    if any(entry.name in tensors for entry in entries if entry.name_alone) or not any(
+        entry.name_alone in tensors for entry in entries
+    ):
+        return entries
+    return [
+        entry._replace(is_head=True) if entry.name_alone is None else entry._replace(name=entry.name_alone)
+        for entry in entries
+    ]
 
 
 def _flat(tree: Any) -> dict[tuple[str, ...], Any]:

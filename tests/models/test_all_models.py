@@ -17,11 +17,16 @@ from cnnjax.analysis.tracing import trace
 from experiments.cost_table import PUBLISHED
 from tests.models.quick import drawn, run_unoptimised
 
-WITHOUT_AUXILIARY = {"googlenet": 6_998_552, "googlenet_bn": 6_624_904, "inception_v3": 23_834_568}
+WITHOUT_AUXILIARY = {
+    "googlenet": 6_998_552,
+    "googlenet_bn": 6_624_904,
+    "inception_v3": 23_834_568,
+    "fcn_resnet50": 32_957_013,
+}
 BATCH_NORM = {"vgg11": 132_868_840, "vgg13": 133_053_736, "vgg16": 138_365_992, "vgg19": 143_678_248}
 
 # Neither normalises nor drops by default.
-SAME_IN_TRAINING = ("lenet5", "lenet5_1998", "convnet")
+SAME_IN_TRAINING = ("lenet5", "lenet5_1998", "convnet", "hed", "yolov1_classifier")
 
 # As others here but for the number of equal blocks: their gradients would be those of the same layers once more.
 DEEPER = (
@@ -37,10 +42,27 @@ SHALLOWER = {
     "resnet50": {"depths": (2, 1, 1, 1)},
     "se_resnet50": {"depths": (2, 1, 1, 1)},
     "preact_resnet164": {"depth": 2, "scan": False},
+    "unet": {"width": 4},
 }
 
 # Sides of the smallest pictures that some take, for what is really computed.
-SIDES = {"alexnet": 67, "alexnet_owt": 63, "zfnet": 63, "googlenet": 79, "inception_v3": 299, "convnet": 28}
+SIDES = {
+    "alexnet": 67,
+    "alexnet_owt": 63,
+    "zfnet": 63,
+    "googlenet": 79,
+    "inception_v3": 299,
+    "convnet": 28,
+    "hed": 16,
+    "unet": 188,
+}
+
+# By how many rows and columns logits for pixels are fewer than the picture's, where convolutions are not padded.
+CROPPED = {"unet": 184}
+
+
+# Those of detectors are no logits of the picture or of its pixels: see test_detectors.
+LABELLERS = [name for name in models.names() if models.logits_of(name) in ("picture", "pixels")]
 
 
 def key():
@@ -51,6 +73,13 @@ def pictures(name, batch=1, side=None):
     height, _, channels = models.image_shape(name)
     side = side or height
     return jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
+
+
+def shape_of_logits(name, batch, classes, side=None):
+    if models.logits_of(name) == "picture":
+        return batch, classes
+    rows = (side or models.image_shape(name)[0]) - CROPPED.get(name, 0)
+    return batch, rows, rows, classes
 
 
 def count(variables):
@@ -87,7 +116,7 @@ def test_thousand_layers_hold_the_published_ten_million_in_kernels():
     assert sum(math.prod(leaf.shape) for leaf in kernels) == 10_178_490
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", LABELLERS)
 def test_counts_outputs_names_and_stages(name):
     model = scanned(name)
     seen = {}
@@ -101,7 +130,7 @@ def test_counts_outputs_names_and_stages(name):
     with nn.intercept_methods(record):
         output, variables = jax.eval_shape(partial(model.init_with_output, train=False), key(), pictures(name))
     assert count(variables) == PUBLISHED[name][0]
-    assert output.shape == (1, model.num_classes)
+    assert output.shape == shape_of_logits(name, 1, model.num_classes)
     automatic = [path for path in seen if re.search(r"(^|/)[A-Z]\w*_\d+", path)]
     assert not automatic, "modules without an explicit name"
     asked = [stage.name for stage in model.stages]
@@ -127,23 +156,23 @@ def test_a_backbone_ends_with_the_last_stage_that_is_asked_for(name):
     assert not held & {stage.name for stage in model.stages[1:]}
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", LABELLERS)
 def test_options(name):
     """Half precision, features, few classes and pictures of another size, in shapes and types alone."""
     larger = pictures(name, 2, models.image_shape(name)[0] + 64)
     features = scanned(name, num_classes=None, dtype=jnp.bfloat16)
     result, variables = jax.eval_shape(features.init_with_output, key(), larger)
-    assert (result.dtype, result.ndim, result.shape[0]) == (jnp.bfloat16, 2, 2)
+    assert (result.dtype, result.ndim, result.shape[0]) == (jnp.bfloat16, len(shape_of_logits(name, 2, 1)), 2)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     assert not [path for path in variables["params"] if path.startswith(("output", "aux"))]
     small = scanned(name, num_classes=7, dtype=jnp.float32, param_dtype=jnp.bfloat16)
     result, variables = jax.eval_shape(small.init_with_output, key(), pictures(name))
-    assert (result.dtype, result.shape) == (jnp.float32, (1, 7))
+    assert (result.dtype, result.shape) == (jnp.float32, shape_of_logits(name, 1, 7))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype(jnp.bfloat16)}
 
 
 @pytest.mark.usefixtures("unchecked_types")
-@pytest.mark.parametrize("name", [name for name in models.names() if name not in DEEPER + COMPARED])
+@pytest.mark.parametrize("name", [name for name in LABELLERS if name not in DEEPER + COMPARED])
 def test_gradients_reach_every_parameter_and_training_differs_from_inference(name):
     shallower = SHALLOWER.get(name)
     build = models.create if shallower else scanned
@@ -157,7 +186,7 @@ def test_gradients_reach_every_parameter_and_training_differs_from_inference(nam
         rngs = {"dropout": jax.random.key(1)}
         output, updates = model.apply(everything, images, train=True, mutable=["batch_stats"], rngs=rngs)
         heads = [output.logits, *output.auxiliary] if isinstance(output, models.AuxiliaryLogits) else [output]
-        loss = sum(jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 3]) for logits in heads)
+        loss = sum(jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[..., 3]) for logits in heads)
         return loss, (heads[0], updates)
 
     def run(variables, images):
@@ -165,7 +194,7 @@ def test_gradients_reach_every_parameter_and_training_differs_from_inference(nam
         return gradients, *trained, model.apply(variables, images)
 
     gradients, trained, updates, inferred = run_unoptimised(run, variables, images)
-    assert trained.shape == inferred.shape == (2, 10)
+    assert trained.shape == inferred.shape == shape_of_logits(name, 2, 10, side)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(leaf).all(), path
         assert np.any(leaf != 0), f"no gradient reaches {jax.tree_util.keystr(path)}"
@@ -203,6 +232,7 @@ FIELDS = {
         (8,) * 3 + (16,) * 5 + (32,) * 3,
     ),
     "mobilenet_v1": ("stage5", (315,), (32,)),
+    "hed": ("side1 side2 side3 side4 side5", (5, 14, 40, 92, 196), (1, 2, 4, 8, 16)),
     # By hand: each 3x3 adds twice the stride, each 2x2 pool once.
     "resnet9": ("stage1 stage2 stage3", (14, 20, 64), (2, 4, 8)),
     "resnet18": ("stage4", (435,), (32,)),

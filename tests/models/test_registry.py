@@ -27,6 +27,25 @@ def test_a_registered_model_can_be_created(monkeypatch):
     assert models.create("tiny", num_classes=3) == models.ConvNet(3, features=(4,), hidden=())
     assert models.create("tiny", features=(5,)).features == (5,)
     assert models.image_shape("tiny") == (8, 8, 3)
+    assert models.logits_of("tiny") == "picture"
+
+
+def test_a_registered_model_says_what_its_logits_are_of(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    models.register("dense", models.ConvNet, (8, 8, 3), logits_of="pixels", features=(4,))
+    assert models.logits_of("dense") == "pixels"
+    assert models.create("dense", num_classes=3).features == (4,)
+    with pytest.raises(ValueError, match="unknown model 'dens'; did you mean dense"):
+        models.logits_of("dens")
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("what", ["words", None])
+def test_logits_of_something_else_are_refused(what):
+    with pytest.raises(
+        ValueError, match=rf"logits_of={what!r}; expected 'picture' or 'pixels' or 'boxes' or 'instances'"
+    ):
+        models.register("other", models.ConvNet, (8, 8, 3), logits_of=what)
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -115,3 +134,10 @@ def test_options_of_ones_own_may_be_as_low_as_their_default(monkeypatch):
 def test_what_is_no_name_is_told_how_to_get_one(name):
     with pytest.raises(ValueError, match=r"expected text, such as 'lenet5'. A class .* by models\.register"):
         models.create(name)
+
+
+def test_options_of_a_part_do_not_hold_for_another():
+    assert models.create("ssd_small").backbone_options == {"width": 16, "batch_norm": True}
+    assert models.create("ssd_small", backbone="resnet18").backbone_options is None
+    own = models.create("ssd_small", backbone="vgg13", backbone_options={"width": 8})
+    assert own.backbone_options == {"width": 8}

@@ -85,7 +85,9 @@ def _reduce(case: Case) -> list[Reach] | None:
     operands = len(case.after)
     if any(case.inputs[operands:]):
         return None
-    reach, axes = intervals.join(case.present), case.params.get("axes", case.params.get("dimensions"))
+    # What batches a function may give NumPy's whole numbers.
+    axes = tuple(map(int, case.params.get("axes", case.params.get("dimensions"))))
+    reach = intervals.join(case.present)
     kept = [axis for axis in range(reach.rank) if axis not in axes]
     return [intervals.rearrange(intervals.reduce(reach, axes), kept)] * operands
 

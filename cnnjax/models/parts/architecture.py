@@ -27,6 +27,22 @@ class Stage(NamedTuple):
     stride: int
 
 
+class Tiling(NamedTuple):
+    """How a net is applied in tiles.
+
+    Attributes:
+        model: what is applied to each tile.
+        margin: pixels at each border of a tile whose outputs are left out.
+        grid: tiles start at multiples of it: of the product of the net's strides.
+        side: of the square tiles, their margins included.
+    """
+
+    model: nn.Module
+    margin: int
+    grid: int
+    side: int
+
+
 class Architecture(nn.Module, kw_only=True):
     """A net called as `model(images, train=False, stages=None)`, for logits or as a backbone.
 
@@ -56,13 +72,26 @@ class Architecture(nn.Module, kw_only=True):
         """Both types, as options of a layer."""
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
+    def exact_tiles(self, side: int) -> Tiling | None:
+        """Tiles, each for a part of `side` pixels at least, that give what the whole picture gives; None if none do."""
+        return None
+
     def torch_name(self, module: str) -> str:
         """What a public library calls the module at a path of this model."""
         return module.replace("/", ".")
 
+    def trunk_name(self, module: str) -> str | None:
+        """What it calls the module in a file of the trunk alone; None of modules that such a file has not."""
+        return None
+
 
 class StageMaps:
-    """The maps that a call of an architecture is asked for, collected while it runs."""
+    """The maps that a call of an architecture is asked for, collected while it runs.
+
+    Attributes:
+        names: of the stages that are asked for, in the order of the net; None where the whole net is.
+        found: their maps, so far.
+    """
 
     def __init__(self, model: Architecture, wanted: Sequence[str] | None):
         """Begins with no map; nothing is collected where None is wanted.
@@ -78,16 +107,16 @@ class StageMaps:
                 near = get_close_matches(name, there, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(there)}"
                 raise ValueError(f"{type(model).__name__} has no stage {name!r}; {hint}")
-        self._wanted = None if wanted is None else frozenset(wanted)
+        self.names = None if wanted is None else [name for name in there if name in wanted]
         self.found: Maps = {}
 
     def take(self, name: str, x: jax.Array) -> bool:
         """Keeps the map of a stage if it is wanted; returns `complete`."""
-        if self._wanted is not None and name in self._wanted:
+        if self.names is not None and name in self.names:
             self.found[name] = x
         return self.complete
 
     @property
     def complete(self) -> bool:
         """Whether all that is wanted has been found, so that the net may end here."""
-        return self._wanted is not None and len(self.found) == len(self._wanted)
+        return self.names is not None and len(self.found) == len(self.names)

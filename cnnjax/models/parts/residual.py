@@ -43,12 +43,15 @@ def residual_stages(
     train: bool,
     maps: StageMaps,
 ) -> jax.Array:
-    """Runs the stages of a model, of which all but the first halve the resolution, as far as `maps` are wanted.
+    """Runs the stages of a model, all but the first with half the resolution or dilated, as far as `maps` are wanted.
+
+    Where the strides that the model's stages name do not grow, the kernels behind are dilated as much, so that they see
+    the same places of the picture.
 
     Args:
         model: whose stages they are, and whose options say how; it is being called.
         block: makes of the place of a stage (from 0) and of the stage what makes its blocks, called as
-            `(strides=..., name=...)`.
+            `(strides=..., name=...)`, and with `dilations=...` where they are not 1.
         depths: blocks of each stage.
         x: what enters the first stage.
         train: as the model was called.
@@ -56,11 +59,16 @@ def residual_stages(
 
     Returns:
         What leaves the last stage that was run.
+
+    Reference: Yu and Koltun (2016), "Multi-Scale Context Aggregation by Dilated Convolutions", section 2.
     """
     skips = rising_skips(depths, model.stochastic_depth)
+    stride, dilation = model.stages[0].stride, 1
     for place, (stage, depth) in enumerate(zip(model.stages, depths, strict=True)):
-        shape = depth, 1 if place == 0 else 2, stage.channels
-        run = ResidualStage(block(place, stage), *shape, model.scan, skips[place], model.remat, name=stage.name)
+        strides, before = stage.stride // stride, dilation
+        stride, dilation = stage.stride, model.stages[0].stride * 2**place // stage.stride
+        options = model.scan, skips[place], model.remat, (before, dilation)
+        run = ResidualStage(block(place, stage), depth, strides, stage.channels, *options, name=stage.name)
         x = run(x, train=train)
         if maps.take(stage.name, x):
             break
@@ -78,6 +86,7 @@ class ResidualStage(nn.Module):
         scan: whether equal blocks are one scanned block.
         skips: each block's probability of being skipped in training; None for never.
         remat: whether the backward pass computes blocks anew.
+        dilations: distance of the kernels' taps before the first block's stride, and behind it.
     """
 
     block: Callable[..., nn.Module]
@@ -87,6 +96,7 @@ class ResidualStage(nn.Module):
     scan: bool
     skips: Sequence[float] | None = None
     remat: bool = False
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(
@@ -96,8 +106,10 @@ class ResidualStage(nn.Module):
         run = partial(repeat, self, scan=self.scan, train=train, remat=self.remat)
         strided = int(self.strides > 1 or x.shape[-1] != self.outputs)
         before, after = (None, None) if self.skips is None else (self.skips[:strided], self.skips[strided:])
-        x = run(partial(self.block, strides=self.strides), x, first=1, last=strided, skips=before)
-        return run(partial(self.block, strides=1), x, first=strided + 1, last=self.depth, skips=after)
+        behind = self.dilations[1]
+        first, others = ({} if each == (1, 1) else {"dilations": each} for each in (self.dilations, (behind, behind)))
+        x = run(partial(self.block, strides=self.strides, **first), x, first=1, last=strided, skips=before)
+        return run(partial(self.block, strides=1, **others), x, first=strided + 1, last=self.depth, skips=after)
 
 
 def may_skip(branch: jax.Array, rate: float | jax.Array | None, *, train: bool) -> jax.Array:

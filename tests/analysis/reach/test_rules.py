@@ -55,6 +55,7 @@ MOVES = {
     "mean of rows by a function of one's own": lambda x: lax.reduce(conv(x), 0.0, lambda a, b: a + b, (1,)),
     "attention": attention,
     "vmapped": jax.vmap(lambda image: conv(image[None])[0]),
+    "vmapped maximum": lambda x: jax.vmap(lambda image: image.max(axis=2, keepdims=True))(conv(x)),
     "a choice already made": lambda x: lax.cond(True, lambda y: conv(y), lambda y: conv(y, 5), x),
     "a choice of a known array": lambda x: lax.switch(
         jnp.arange(3)[1], [lambda y: conv(y, 1), conv, lambda y: conv(y, 5)], x
