@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from cnnjax.cli.errors import one_line_errors
 from cnnjax.cli.parsing import Parser
 from cnnjax.experiment.settings import Experiment
 from cnnjax.image_size import ImageSize, height_and_width, joined_sizes
+from cnnjax.train.allocator import share_one_arena
 from cnnjax.view.text import printable
 
 
@@ -77,16 +79,31 @@ def predict(
     Args:
         run_dir: the folder of the run.
         pictures: files and folders.
-        out: a file for all probabilities; .csv or .json.
+        out: a file for all probabilities, .csv or .json; of a run that labels pixels, a folder for label maps and
+            overlays as PNG; of one that finds objects, a folder for pictures with boxes and COCO JSON, or a .json or
+            .csv file.
         step: of the checkpoint; the latest where left out, "best" for the one of the highest score.
         batch_size: pictures that are computed at once.
     """
-    from cnnjax.experiment import load_run
+    from rich.console import Console
 
-    _check_out(out, suffixes=(".csv", ".json"))
+    from cnnjax.experiment import load_run
+    from cnnjax.tasks import ObjectTask, PixelTask
+
     if not pictures:
         raise ValueError("no pictures came; name files or folders, as in cnnjax predict RUN PICTURE.png FOLDER")
-    found = load_run(run_dir, step=step).predict(pictures, batch_size=batch_size)
+    suffixes = (".csv", ".json")
+    if out is not None and out.suffix:
+        _check_out(out, suffixes=suffixes)
+    trained = load_run(run_dir, step=step)
+    if isinstance(trained.task, ObjectTask) and out is not None and not out.suffix:
+        if out.is_file():
+            raise ValueError(f"--out {out} is a file; expected a folder for pictures, or a name in .json or .csv")
+    elif not isinstance(trained.task, PixelTask):
+        _check_out(out, suffixes=suffixes)
+    elif out is not None and (out.suffix or out.is_file()):
+        raise ValueError(f"--out {out}; expected a folder, since the run labels pixels: PNG files are written there")
+    found = trained.predict(pictures, batch_size=batch_size, console=Console(stderr=True))
     print(found)
     if out is not None:
         found.write(out)
@@ -150,7 +167,7 @@ def export(
 
 
 def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
-    """List the registered models.
+    """List the registered models, with parameters and multiply-accumulates; of detectors boxes too, at 20 classes.
 
     Args:
         pattern: shell pattern of names, such as 'resnet*'.
@@ -165,14 +182,19 @@ def list_models(pattern: tyro.conf.Positional[str] = "*") -> None:
     names = models.names(pattern)
     if not names:
         raise ValueError(f"no model matches {pattern!r}; there are {', '.join(models.names())}")
-    print(f"{'model':<18}  {'picture':<9}  {'parameters':>11}  {'MACs':>14}")
+    wide = max(map(len, names))
+    detectors = any(models.logits_of(name) in ("boxes", "instances") for name in names)
+    boxes = f"  {'boxes':>6}" if detectors else ""
+    print(f"{'model':<{wide}}  {'picture':<10}  {'parameters':>11}  {'MACs':>15}{boxes}")
     for name in names:
         scan = {"scan": True} if "scan" in models.options_of(name) else {}  # the same counts, sooner
         built, shape = models.create(name, **scan), (1, *models.image_shape(name))
-        variables = jax.eval_shape(built.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+        init = partial(built.init_with_output, **models.inference_options(built))
+        output, variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
         params = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         macs = sum(multiply_accumulates(trace(built, shape)))
-        print(f"{name:<18}  {'x'.join(map(str, shape[1:])):<9}  {params:>11,}  {macs:>14,}", flush=True)
+        boxes = f"  {output.candidates:>6,}" if isinstance(output, models.Detecting) else ""
+        print(f"{name:<{wide}}  {'x'.join(map(str, shape[1:])):<10}  {params:>11,}  {macs:>15,}{boxes}", flush=True)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -187,7 +209,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `cnnjax` command."""
-    arguments = joined_sizes(sys.argv[1:] if arguments is None else arguments)
+    arguments = _arguments_of_process() if arguments is None else joined_sizes(arguments)
     if arguments == ["--version"]:
         print(f"cnnjax {cnnjax.__version__}")
         return
@@ -219,7 +241,7 @@ def experiment_main(
         arguments: of the command line; those of the process where None.
         **variants: other defaults by name.
     """
-    arguments = joined_sizes(sys.argv[1:] if arguments is None else arguments)
+    arguments = _arguments_of_process() if arguments is None else joined_sizes(arguments)
     if arguments and arguments[0] in variants:
         variant = arguments.pop(0)
         default, results = variants[variant], results.with_stem(f"{results.stem}_{variant}")
@@ -239,6 +261,12 @@ def experiment_main(
     with one_line_errors(), settings_of_elsewhere(arguments):
         command = Parser.of(arguments, default).command(measure, extra=(seeds,))
         tyro.cli(command, args=arguments, description=f"Train, test, analyse, and write one folder with a page.{named}")
+
+
+def _arguments_of_process() -> list[str]:
+    """The arguments that this process was started with; its runs may then keep their memory, it being nobody else's."""
+    share_one_arena()
+    return joined_sizes(sys.argv[1:])
 
 
 def _measure(experiment: Experiment, seeds: int, results: Path) -> None:

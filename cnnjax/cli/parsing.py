@@ -45,10 +45,13 @@ class Parser:
         if (config := _value_of(arguments, "--config")) is not None:
             default = read_experiment(Path(config))
         task = _value_of(arguments, "--task")
+        model = _model_in(arguments, default)
+        if task is None and config is None:
+            task = _task_of(model)
         chosen = next((kind for kind in TASKS if kind.kind == task), None)
         if chosen is not None and not isinstance(default.task, chosen):
             default = dataclasses.replace(default, task=chosen())
-        return cls(default, _model_in(arguments, default))
+        return cls(default, model)
 
     def command(self, run: Callable[..., Any], *, extra: Sequence[inspect.Parameter] = ()) -> Callable[..., Any]:
         """A function for tyro whose arguments are the settings; it calls `run` with the experiment, and what is extra.
@@ -135,6 +138,15 @@ def _model_in(arguments: Sequence[str], default: Experiment) -> str | None:
 
     named = next((word for word in words if word in models.names()), default.net.name)
     return named if named in models.names() else None
+
+
+def _task_of(model: str | None) -> str | None:
+    """The task of a model whose outputs are of pixels or of boxes, where none is named."""
+    if model is None:
+        return None
+    from cnnjax import models
+
+    return {"pixels": "segmentation", "boxes": "detection", "instances": "instances"}.get(models.logits_of(model))
 
 
 def _options_class(model: str, default: Experiment) -> type:

@@ -1,13 +1,14 @@
 """The augmentations that an experiment asks for, as functions of a batch on the device."""
 
 from functools import partial
+from typing import Any
 
 from cnnjax.data import augment
 from cnnjax.data.pictures.pixels import Pixels
 from cnnjax.experiment.settings import Augmentation
 
 # Augmentations that compute with the values of pixels, or put in some of their own.
-_ON_COLOURS = ("colour_jitter", "policy", "erasing", "cutout", "mixup")
+_ON_COLOURS = ("photometric", "expand", "colour_jitter", "policy", "erasing", "cutout", "mixup")
 _POLICIES = {"rand_augment": augment.rand_augment, "trivial_augment": augment.trivial_augment}
 
 
@@ -34,6 +35,9 @@ def make_augment(settings: Augmentation, *, num_classes: int) -> augment.Augment
         "rotation": partial(augment.rotation, degrees=settings.rotation),
         "scale": partial(augment.scale, factors=settings.scale),
         "elastic": partial(augment.elastic, alpha=settings.elastic),
+        "photometric": augment.photometric_distortion,
+        "expand": _of_the_same_size(partial(augment.expand, ratio=(1.0, max(1.0, settings.expand)))),
+        "iou_crop": _of_the_same_size(augment.iou_crop),
         "colour_jitter": partial(
             augment.colour_jitter, brightness=strength, contrast=strength, saturation=strength, hue=strength / 4
         ),
@@ -49,3 +53,12 @@ def make_augment(settings: Augmentation, *, num_classes: int) -> augment.Augment
         if getattr(settings, name)
     ]
     return augment.in_turn(*([augment.on_batch(augment.compose(*chosen))] if chosen else []), *mixing)
+
+
+def _of_the_same_size(transform: augment.Transform) -> augment.Transform:
+    """A transform that brings pictures to a size, which is here the one that they have."""
+
+    def transformed(key: Any, images: Any, targets: augment.Targets | None = None) -> Any:
+        return transform(key, images, targets, size=images.shape[1:3])
+
+    return transformed

@@ -17,7 +17,8 @@ def export_run(
 
     Its inputs are of the type that the run's pictures had: bytes (uint8), or floats on their scale, which `about.json`
     tells as "pixels". They have the run's size, and come in any number; the run's standardisation is in the program. It
-    computes in the run's type and gives logits, of the classes that `about.json` lists.
+    computes in the run's type and gives logits, of the classes that `about.json` lists; of a detector, its detections
+    after suppression, in pixels of the run's size.
 
     Args:
         run_dir: the folder of the run.

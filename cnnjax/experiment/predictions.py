@@ -96,3 +96,12 @@ def read_picture(path: Path, *, read: Read, channels: int) -> np.ndarray:
         return read({"image": open_picture(path.read_bytes(), channels=channels)}, 0)["image"]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def stems(names: Sequence[str]) -> list[str]:
+    """File names without folder and suffix; those that come twice are numbered."""
+    found: list[str] = []
+    for name in names:
+        stem = Path(name).stem or name
+        found.append(stem if stem not in found else f"{stem}_{len(found)}")
+    return found

@@ -30,7 +30,7 @@ from cnnjax.experiment.trained import Trained, load_run
 from cnnjax.models import Model
 from cnnjax.report.run_report import PAGE, write_run
 from cnnjax.settings import Loading, Training, to_plain
-from cnnjax.tasks import Task
+from cnnjax.tasks import TASKS, Task
 from cnnjax.train import TrainResult
 from cnnjax.train import fit as train
 from cnnjax.train.hosts import connect
@@ -38,6 +38,9 @@ from cnnjax.train.progress import print_text
 from cnnjax.train.run_folder import goes_on
 from cnnjax.train.setup import choose_precision
 from cnnjax.view.text import escape_unencodable
+
+# What the logits are of that tasks of objects need, and a net that has them.
+_DETECTORS = {"detection": ("boxes", "ssd_small"), "instances": ("instances", "mask_rcnn_small")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,8 @@ def run(experiment: Experiment, *, console: Console | None = None, **own: Any) -
     """
     models.create(experiment.net.name, **experiment.net.options)  # what is wrong here is said before data is opened
     pictures, training = experiment.pictures, experiment.training
-    options = {"data_dir": pictures.data_dir, "follow_links": training.loading.follow_links}
+    options: dict[str, Any] = {"data_dir": pictures.data_dir, "follow_links": training.loading.follow_links}
+    options["objects"] = pictures.objects
     opened = partial(open_source, pictures.data, **options)
     validation = pictures.validation_split
     if validation is None:
@@ -122,7 +126,10 @@ def run_on(
     keep_compiled()
     training = dataclasses.replace(training, precision=choose_precision(training.precision))
     experiment = dataclasses.replace(experiment, training=training)
+    check_task(net.name, experiment.task.kind)
     task = experiment.task.build(train_source)
+    # Settings of one's own need not have it.
+    train_source = getattr(experiment.task, "examples", lambda source: source)(train_source)
     options = {**experiment.task.model_options(train_source), "dtype": jnp.dtype(training.precision)}
     model = models.create(net.name, **{**net.options, **options})
     for role, source in tested.items():
@@ -168,6 +175,24 @@ def run_on(
         console=console,
     )
     return Outcome(experiment, task, result, result.run_dir / PAGE)
+
+
+def check_task(name: str, kind: str) -> None:
+    """Does nothing if a task takes what the logits of a registered model are of, or is one's own.
+
+    Raises:
+        ValueError: a detector came with a task of labels, or the reverse, or one with masks for a task without.
+    """
+    given = models.logits_of(name)
+    needed, other = _DETECTORS.get(kind, (None, "resnet18"))
+    detects = given in {of for of, _ in _DETECTORS.values()}
+    if kind not in {task.kind for task in TASKS} or given == needed or (needed is None and not detects):
+        return
+    raise ValueError(
+        f"the net {name!r} has logits of {given}, and the task {kind} takes those of {needed or 'a picture or pixels'};"
+        f" take another net, such as {other}, or another task (--task). A detector of your own says so by"
+        ' models.register(..., logits_of="boxes")'
+    )
 
 
 def fit(

@@ -9,10 +9,24 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import tyro
 
 from cnnjax.image_size import ImageSize, height_and_width
-from cnnjax.settings import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Training, from_plain, to_plain
-from cnnjax.tasks.settings import ClassificationSettings, TaggingSettings
+from cnnjax.settings import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Objects, Training, from_plain, to_plain
+from cnnjax.tasks.settings import (
+    ClassificationSettings,
+    DetectionSettings,
+    InstanceSettings,
+    LocalizationSettings,
+    SegmentationSettings,
+    TaggingSettings,
+)
 
-Task: TypeAlias = ClassificationSettings | TaggingSettings
+Task: TypeAlias = (
+    ClassificationSettings
+    | TaggingSettings
+    | SegmentationSettings
+    | DetectionSettings
+    | InstanceSettings
+    | LocalizationSettings
+)
 
 # The parts of an experiment that its record holds, each under its name.
 _PARTS = ("net", "pictures", "task", "training")
@@ -60,6 +74,12 @@ class Augmentation(Checked):
     """Most that a picture grows or shrinks, as a share of its size."""
     elastic: Annotated[float, NOT_NEGATIVE] = 0.0
     """Strength (alpha) of elastic deformation; pixels move by about 0.04 of it, which is 34 in the paper."""
+    photometric: bool = False
+    """Random brightness, contrast, saturation and hue, each for half of the pictures, as SSD does."""
+    expand: Annotated[float, NOT_NEGATIVE] = 0.0
+    """Lay half of the pictures on a canvas up to so many times as high and wide, for small objects: 4 in SSD."""
+    iou_crop: bool = False
+    """Take a part of the picture that overlaps an object by a drawn IoU, as SSD does; needs boxes."""
     colour_jitter: Annotated[float, NOT_NEGATIVE] = 0.0
     """Strength of random brightness, contrast and saturation; a quarter of it for hue."""
     policy: Literal["none", "rand_augment", "trivial_augment"] = "none"
@@ -83,7 +103,8 @@ class PictureData(Checked):
     }
 
     data: str = "digits"
-    """Source of the examples: digits, tfds:NAME, folder:PATH, csv:FILE, idx:PATH, cifar:PATH or npz:FILE."""
+    """Source of the examples: digits, tfds:NAME, folder:PATH, csv:FILE, idx:PATH, cifar:PATH or npz:FILE; with objects,
+    voc:PATH, coco:IMAGES:FILE, masks:PATH or scenes:COUNT."""
     data_dir: Annotated[Path | None, UNRECORDED] = None
     """Folder that holds prepared TFDS data sets, and that other relative paths start from."""
     train_split: str = "train"
@@ -103,6 +124,7 @@ class PictureData(Checked):
     where None. Weights that were trained on other pictures want theirs."""
     deviation: Annotated[tuple[float, ...] | None, POSITIVE] = None
     """What each channel is divided by after that; that of the training pictures where None."""
+    objects: Objects = dataclasses.field(default_factory=Objects)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

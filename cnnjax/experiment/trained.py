@@ -11,23 +11,30 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.console import Console
 
 from cnnjax import models
 from cnnjax.data import ReadPictures, augment, open_source
 from cnnjax.data.batches.pipeline import eval_batches
 from cnnjax.data.pictures.pixels import Pixels
+from cnnjax.data.pictures.read import decode_example
 from cnnjax.data.sources.opening import is_spelling
 from cnnjax.data.sources.source import Source
+from cnnjax.experiment.found_objects import FoundObjects, found_objects
+from cnnjax.experiment.label_maps import LabelMaps, label_maps
 from cnnjax.experiment.predictions import Predictions, picture_files, read_picture
 from cnnjax.experiment.settings import Experiment, experiment_of
 from cnnjax.image_size import Size, height_and_width
 from cnnjax.models import Model, inference_options
-from cnnjax.tasks import Task
+from cnnjax.tasks import ObjectTask, PixelTask, Task
 from cnnjax.train.checkpoint import load_checkpoint
 from cnnjax.train.run_folder import RECORD, drift, read_record
 
 # Of what was changed in a record: lines, and characters of each.
 _MOST_TOLD, _LONGEST_TOLD = 5, 100
+
+# Tiles of a picture that are computed at once.
+_MOST_TILES = 8
 
 _OWN_PICTURES = "call the network with pictures of your own, such as source[0]['image'][None]"
 
@@ -72,7 +79,7 @@ class Trained:
         return ReadPictures(self.image_shape[:2], self.experiment.pictures.resize_by)
 
     def __call__(self, pictures: Any) -> Any:
-        """Logits, one for each class.
+        """What the model gives: logits, one for each class, or what else the task takes.
 
         Raises:
             ValueError: as `prepare`.
@@ -92,17 +99,30 @@ class Trained:
         """A batch with its pictures standardised."""
         return augment.standardize(batch, mean=self.pixels.mean, deviation=self.pixels.deviation)
 
-    def predict(self, pictures: Any, *, batch_size: int = 64) -> Predictions:
+    def predict(
+        self,
+        pictures: Any,
+        *,
+        batch_size: int = 64,
+        canvases: Sequence[Size] = (),
+        console: Console | None = None,
+    ) -> Predictions | LabelMaps | FoundObjects:
         """What the network says of pictures, with the names of its classes.
 
         Args:
             pictures: an array (batch, height, width, channels) like those of the run, of any size that the model takes;
-                or files and folders of pictures, of any size, which are brought to that of the run, as it did.
-            batch_size: pictures that are computed at once.
+                or files and folders of pictures, of any size, which are brought to that of the run, as it did. Where
+                the task is of pixels, pictures keep their size, and arrays may be a list of several sizes; so they
+                may for a detector, which brings them to the size of the run by itself.
+            batch_size: pictures, or tiles of them, that are computed at once.
+            canvases: of a detector that takes any size, the sizes (height, width) that pictures are brought to, each to
+                the one on which it is the largest: a program is compiled for each. That of the run alone where empty.
+            console: shows the progress where it takes long.
 
         Returns:
             The predictions of the task, such as "probabilities" and "label", which print as a table and save
-            themselves as CSV and JSON.
+            themselves as CSV and JSON; of a task of pixels `LabelMaps`, and of one of objects `FoundObjects`, which
+            write PNG files into a folder.
 
         Raises:
             FileNotFoundError: a file or folder is not there, or a folder holds no picture.
@@ -112,6 +132,11 @@ class Trained:
             raise ValueError(f"batch_size={batch_size}; expected a number above 0")
         if isinstance(pictures, str | Path):
             pictures = [pictures]
+        by_pixel = self.task if isinstance(self.task, PixelTask) else None
+        detector = self.task if isinstance(self.task, ObjectTask) else None
+        own_size = by_pixel or detector
+        if canvases and detector is None:
+            raise ValueError(f"canvases={tuple(canvases)} are for detectors; the run is of {type(self.task).__name__}")
         if isinstance(pictures, Sequence) and all(isinstance(one, str | Path) for one in pictures):
             if not self.pixels.from_zero_to_one:
                 raise ValueError(
@@ -119,14 +144,21 @@ class Trained:
                     " not hold; pass an array"
                 )
             files = picture_files([Path(one) for one in pictures])
-            read = partial(read_picture, read=self.read, channels=self.image_shape[2])
+            read = partial(read_picture, read=decode_example if own_size else self.read, channels=self.image_shape[2])
             names, every = [str(file) for file in files], map(read, files)
+        elif own_size:
+            names, every = [str(number) for number in range(len(pictures))], map(np.asarray, pictures)
         else:
             whole = np.asarray(pictures)
             self.pixels.check(whole)
             names, every = [str(number) for number in range(len(whole))], iter(whole)
         if not names:
             raise ValueError("no pictures came; expected at least one")
+        if by_pixel:
+            return label_maps(self, by_pixel, names, every, batch_size=min(batch_size, _MOST_TILES), console=console)
+        if detector:
+            options: dict[str, Any] = {"batch_size": min(batch_size, len(names), _MOST_TILES), "console": console}
+            return found_objects(self, detector, names, every, canvases=canvases, **options)
         batch_size = min(batch_size, len(names))
         found = [
             self._predict(np.stack([*islice(every, batch_size)]), batch_size) for _ in range(0, len(names), batch_size)
@@ -172,7 +204,8 @@ class Trained:
                 f" name; {_OWN_PICTURES}"
             )
         links = self.experiment.training.loading.follow_links
-        source = open_source(name, split, data_dir=data_dir or pictures.data_dir, follow_links=links)
+        options = {"follow_links": links, "objects": pictures.objects}
+        source = open_source(name, split, data_dir=data_dir or pictures.data_dir, **options)
         known = [
             fingerprint
             for role, fingerprint in self.record["data"]["fingerprints"].items()
@@ -190,7 +223,7 @@ class Trained:
         return source
 
     def test_pictures(self, count: int, *, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The first test pictures of the run as floats, from 0 to 1 where they are bytes, and their labels or tags.
+        """The first test pictures of the run, bytes as floats from 0 to 1, and their labels, tags or masks.
 
         Args:
             count: at most so many.
@@ -202,7 +235,8 @@ class Trained:
         source = self.open_split(data_dir=data_dir)
         with closing(eval_batches(source, batch_size=min(count, len(source)), read=self.read)) as batches:
             batch = next(batches)
-        images, labels = (batch[name][batch["valid"]] for name in ("image", "label" if "label" in batch else "tags"))
+        told = next(name for name in ("label", "tags", "masks") if name in batch)
+        images, labels = (batch[name][batch["valid"]] for name in ("image", told))
         return (images / 255.0 if images.dtype == np.uint8 else images).astype(np.float32), np.asarray(labels)
 
 
@@ -247,7 +281,8 @@ def load_run(
         shape = (height, width, len(pixels.mean))
         classes = tuple(data["classes"])
         task = experiment.task.rebuild(saved["built task"])
-        fixed = {"num_classes": len(classes), "dtype": jnp.dtype(experiment.training.precision)}
+        outputs = getattr(task, "outputs", len(classes))
+        fixed = {"num_classes": outputs, "dtype": jnp.dtype(experiment.training.precision)}
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or is not that of a run on pictures ({error})") from None
     try:

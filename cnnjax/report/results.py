@@ -19,7 +19,7 @@ def write_results(path: Path, measured: Mapping[str, Any]) -> None:
     """Writes what a script measured, with the command, commit, hardware and versions it was measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_named, sys.argv)]),
         "commit": _commit(path.parent),
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **versions()},
@@ -58,3 +58,9 @@ def _commit(folder: Path) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def _named(argument: str) -> str:
+    """An argument of the command; of a place on this machine its last part alone."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else argument

@@ -118,7 +118,8 @@ class Classification:
         labels, valid = batch["label"], batch["valid"]
         expected = (*labels.shape[:1], len(self.classes))
         if logits.shape != expected:
-            raise ValueError(f"logits have shape {logits.shape} and labels {expected}; expected the same")
+            dense = "; the model gives logits for every pixel, which is for another task" if logits.ndim == 4 else ""
+            raise ValueError(f"logits have shape {logits.shape} and labels {expected}; expected the same{dense}")
         weights = None if self.class_weights is None else jnp.asarray(self.class_weights, jnp.float32)
         losses = softmax_cross_entropy(
             logits.astype(jnp.float32),

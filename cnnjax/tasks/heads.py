@@ -8,14 +8,14 @@ from cnnjax.models import AuxiliaryLogits
 from cnnjax.tasks.metrics import Mean
 
 
-def main_logits(output: Float[Array, "batch outputs"] | AuxiliaryLogits) -> Float[Array, "batch outputs"]:
+def main_logits(output: Float[Array, "batch *outputs"] | AuxiliaryLogits) -> Float[Array, "batch *outputs"]:
     """The logits of the main head, which metrics are of."""
     return output.logits if isinstance(output, AuxiliaryLogits) else output
 
 
 def loss_over_heads(
-    mean_loss: Callable[[Float[Array, "batch outputs"]], Mean],
-    output: Float[Array, "batch outputs"] | AuxiliaryLogits,
+    mean_loss: Callable[[Float[Array, "batch *outputs"]], Mean],
+    output: Float[Array, "batch *outputs"] | AuxiliaryLogits,
 ) -> Mean:
     r"""The loss of the main head plus the weighted losses of auxiliary ones: $L + w \sum_i L_i$.
 

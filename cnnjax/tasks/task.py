@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from matplotlib.figure import Figure
 
+from cnnjax.models import Objects
 from cnnjax.tasks.metrics import Mean, Metric
 
 
@@ -20,6 +21,8 @@ class Task(Protocol):
     `inputs`, `loss`, `predict` and `metrics` are pure and run inside the compiled step. A model whose task needs
     intermediate results (auxiliary heads, proposals, feature maps) returns them as part of its output. Every array of
     a batch, an output or a prediction has one entry per example along its first axis.
+
+    A task whose net has other outputs than one for each class of the data says how many by an attribute `outputs`.
 
     Attributes:
         headline: the number of a summary that a run is measured by, such as "accuracy".
@@ -61,4 +64,39 @@ class Task(Protocol):
 
     def draw(self, batch: Mapping[str, np.ndarray], predictions: Any) -> dict[str, Figure]:
         """Pictures of predictions beside their examples, by caption. Arrays are NumPy's; all examples are valid."""
+        ...
+
+
+@runtime_checkable
+class PixelTask(Task, Protocol):
+    """A task whose predictions have a class for every pixel, in "labels" (batch, height, width).
+
+    Pictures may have any size: `predict` and `rows` need no batch then, and `cnnjax predict` writes label maps.
+    """
+
+    def objects(self, labels: np.ndarray) -> np.ndarray | None:
+        """The objects of one predicted label map, numbered from 1; None where labels count no objects."""
+        ...
+
+
+@runtime_checkable
+class ObjectTask(Task, Protocol):
+    """A task whose predictions are objects, in slots: "boxes" (batch, slots, 4), "scores", "classes" and "present".
+
+    Boxes are in pixels of the picture as the model got it. Pictures may have any size: `predict` needs nothing of the
+    batch but "image" then, and `cnnjax predict` writes pictures with boxes.
+
+    Attributes:
+        least_score: objects below it are not drawn.
+    """
+
+    least_score: ClassVar[float]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of things."""
+        ...
+
+    def objects_of(self, batch: Mapping[str, Any]) -> Objects:
+        """What is to be found in a batch."""
         ...

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from cnnjax.train.output import Output
 
@@ -144,7 +144,8 @@ def _receive(host: str, port: int, clock: _Clock) -> dict[int, socket.socket]:
 
     def tell(others: str) -> None:
         for link in met.values():
-            link.sendall(f"wait {others}\n".encode())
+            with suppress(OSError):  # it has gone, which is seen next
+                link.sendall(f"wait {others}\n".encode())
 
     with ExitStack() as failing:
         server = failing.enter_context(
@@ -152,10 +153,8 @@ def _receive(host: str, port: int, clock: _Clock) -> dict[int, socket.socket]:
         )
         server.settimeout(0.5)
         failing.callback(lambda: [link.close() for link in met.values()])
-        while missing := [other for other in range(1, clock.count) if other not in met]:
+        while missing := _missing(met, clock.count):
             clock.wait_for(_name(missing), tell=tell)
-            for other in [other for other, link in met.items() if select.select([link], [], [], 0)[0]]:
-                met.pop(other).close()  # it says nothing while it waits: it has gone, and may come again
             try:
                 link, _ = server.accept()
             except TimeoutError:
@@ -175,6 +174,13 @@ def _receive(host: str, port: int, clock: _Clock) -> dict[int, socket.socket]:
             link.sendall(b"go\n")
         failing.pop_all()
     return met
+
+
+def _missing(met: dict[int, socket.socket], count: int) -> list[int]:
+    """Who has not come, or has gone again, who is taken out of `met`."""
+    for other in [other for other, link in met.items() if select.select([link], [], [], 0)[0]]:
+        met.pop(other).close()  # it says nothing while it waits: it has gone, and may come again
+    return [other for other in range(1, count) if other not in met]
 
 
 def _call(host: str, port: int, clock: _Clock) -> dict[int, socket.socket]:

@@ -9,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from cnnjax.functional.cpu.machine import this_machine
 from cnnjax.settings import Folder, Training, differences, to_plain
 from cnnjax.train import manifest
 from cnnjax.train.checkpoint import check_path
@@ -162,8 +165,9 @@ def refuse_drift(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str, 
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide what a run computes."""
-    return {name: version(name) for name in ("cnnjax", "jax", "flax", "optax", "numpy")}
+    """Versions of the packages that decide what a run computes, and on a CPU how it convolves."""
+    found = {name: version(name) for name in ("cnnjax", "jax", "flax", "optax", "numpy")}
+    return found | ({"convolutions": str(this_machine())} if jax.default_backend() == "cpu" else {})
 
 
 def _below(name: str, above: str) -> bool:

@@ -21,6 +21,7 @@ from cnnjax.models import Model
 from cnnjax.settings import Training, differences
 from cnnjax.tasks import Task
 from cnnjax.train import throughput
+from cnnjax.train.allocator import keep_memory
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.hosts import from_first_process, on_first_process, release
 from cnnjax.train.interruption import interruptible
@@ -199,6 +200,7 @@ def _prepare_loop(
     progress = opened(reporting(setup.plan.total, done, console))
     profile = opened(throughput.profiling(folder / "profile" if training.profile else None))
     peak = None if macs is None else throughput.peak(parallel.mesh, training.precision)
+    keep_memory()
     return Loop(
         setup=setup,
         calls=calls,

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -58,19 +59,29 @@ def cause(error: BaseException) -> str:
 
 
 class _RaisedAnyway(logging.Filter):
-    """Leaves out errors that Orbax logs with their tracebacks, and raises as well."""
+    """Leaves out errors of Orbax that are raised as well: those it logs, and those of the other parts of one write.
+
+    A write has several tasks. Where two of them fail, the first failure is raised; asyncio logs the other one when the
+    task is collected, if that comes before the process ends.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and "orbax" in Path(record.pathname).parts)
+        if not record.exc_info:
+            return True
+        if record.name == "asyncio":
+            files = (Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(record.exc_info[2]))
+            of_orbax = any("orbax" in file.parts for file in files)
+            return not (of_orbax or "[tensorstore_spec=" in str(record.exc_info[1]))
+        return "orbax" not in Path(record.pathname).parts
 
 
 def _keep_quiet() -> None:
     """Drops what Orbax and TensorStore print of an error beside raising it; nothing else is dropped."""
     with _hooking:
-        logger = logging.getLogger("absl")
-        if any(isinstance(one, _RaisedAnyway) for one in logger.filters):
+        if any(isinstance(one, _RaisedAnyway) for one in logging.getLogger("absl").filters):
             return
-        logger.addFilter(_RaisedAnyway())
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).addFilter(_RaisedAnyway())
         earlier = sys.unraisablehook
 
         def hook(told: Any) -> None:

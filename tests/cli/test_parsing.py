@@ -11,7 +11,7 @@ from cnnjax.cli import main
 from cnnjax.cli.parsing import Parser
 from cnnjax.experiment import Augmentation, Experiment, Net, PictureData
 from cnnjax.experiment.settings import record_of
-from cnnjax.settings import Devices, Folder, Optimizer, Saving, Schedule, Training, to_plain
+from cnnjax.settings import Devices, Folder, Objects, Optimizer, Saving, Schedule, Training, to_plain
 from cnnjax.tasks import ClassificationSettings, TaggingSettings
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
@@ -40,6 +40,7 @@ def test_a_command_line_that_says_nothing_is_the_default():
 def test_settings_of_every_part():
     found = parsed(
         "resnet20 --weights w.safetensors --data folder:pets --image-size 40 --mean 0.5 0.25 0.125 --augmentation.flip"
+        " --objects.slots 7 --objects.invalid drop"
         " --label-smoothing 0.1 --epochs 3 --batch-size 8 --patience 2 --seed 5 --precision bfloat16 --optimizer.name"
         " sgd --optimizer.frozen stem stage1/* --optimizer.rates stage2 0.1 stage3 0.5 --schedule.warmup 0.1"
         " --devices.count 2 --devices.strategy shard_map --saving.keep-last 5 --run-dir here --resume"
@@ -47,7 +48,13 @@ def test_settings_of_every_part():
     )
     assert found == Experiment(
         Net("resnet20", weights="w.safetensors"),
-        PictureData("folder:pets", image_size=40, mean=(0.5, 0.25, 0.125), augmentation=Augmentation(flip=True)),
+        PictureData(
+            "folder:pets",
+            image_size=40,
+            mean=(0.5, 0.25, 0.125),
+            objects=Objects(7, "drop"),
+            augmentation=Augmentation(flip=True),
+        ),
         ClassificationSettings(0.1),
         Training(
             epochs=3.0,

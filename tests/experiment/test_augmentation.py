@@ -35,6 +35,16 @@ def test_augmentations_follow_the_settings():
     assert (changed["label"].shape, changed["label"].dtype) == ((4, 2), jnp.float32)
 
 
+def test_those_of_detectors_move_boxes_and_keep_the_size():
+    settings = Augmentation(photometric=True, expand=4.0, iou_crop=True, flip=True)
+    boxes = jnp.asarray([[[1.0, 1.0, 6.0, 7.0], [0.0, 0.0, 0.0, 0.0]]] * 4)
+    batch = BATCH | {"image": jnp.tile(BATCH["image"], 3), "boxes": boxes, "present": jnp.asarray([[True, False]] * 4)}
+    changed = make_augment(settings, num_classes=2)(jax.random.key(1), batch)
+    assert (changed["image"].shape, changed["boxes"].shape) == ((4, 8, 8, 3), (4, 2, 4))
+    assert not np.array_equal(changed["boxes"], boxes)
+    np.testing.assert_array_equal(changed["present"], (changed["boxes"][..., 2:] > changed["boxes"][..., :2]).all(-1))
+
+
 def test_a_shift_moves_pictures_and_leaves_labels():
     changed = make_augment(Augmentation(shift=8), num_classes=2)(jax.random.key(0), BATCH)
     assert not np.array_equal(changed["image"], PICTURES)

@@ -17,9 +17,16 @@ from cnnjax.data import ArraySource, Info
 from cnnjax.experiment import Experiment, Net, PictureData, export_run, load_run, run, run_on, running, trained_network
 from cnnjax.models import registry
 from cnnjax.models.export import load_exported
-from cnnjax.settings import Devices, Folder, Training
-from cnnjax.tasks import TaggingSettings
+from cnnjax.settings import Devices, Folder, Objects, Training
+from cnnjax.tasks import (
+    ClassificationSettings,
+    DetectionSettings,
+    InstanceSettings,
+    LocalizationSettings,
+    TaggingSettings,
+)
 from cnnjax.train import load_variables, read_rows
+from tests.data.tiny_sources import write_picture, write_xml
 
 
 def training(folder, *, resume=False, **changes):
@@ -300,3 +307,43 @@ def test_a_network_is_trained_first_where_none_is_given():
     trained = trained_network(None, experiment, console=Console(quiet=True))
     assert (trained.step, len(trained.classes)) == (2, 10)
     assert trained(np.zeros((1, 32, 32, 1), np.uint8)).shape == (1, 10)
+
+
+def test_pictures_with_objects_are_opened_as_the_settings_say_and_have_no_class_each(tmp_path):
+    for number in range(5):
+        write_picture(tmp_path / f"{number}.png", 32, 32)
+        write_xml(tmp_path / f"{number}.xml", (32, 32), ("dog", 1, 1, 9, 9), ("cat", 4, 4, 3, 3))
+    spelling = f"voc:{tmp_path}"
+    strict, dropping = (PictureData(spelling, objects=Objects(invalid=way)) for way in ("refuse", "drop"))
+    with pytest.raises(ValueError, match=r"object 2 \(cat\): the box .* is empty"):
+        run(Experiment(Net("lenet5"), strict, training=training(tmp_path / "run")))
+    words = "has no 'label' for classification: of its pictures it tells boxes, classes, .*; choose a task"
+    with pytest.raises(ValueError, match=words):
+        run(Experiment(Net("lenet5"), dropping, training=training(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("net", "task", "message"),
+    [
+        ("resnet9", DetectionSettings, r"'resnet9' has logits of picture, and the task detection takes those of boxes"),
+        ("ssd_small", ClassificationSettings, r"'ssd_small' has logits of boxes, and the task classification takes"),
+        ("mask_rcnn_small", DetectionSettings, r"logits of instances, .*such as ssd_small, or another task"),
+        ("ssd_small", InstanceSettings, r"logits of boxes, .*such as mask_rcnn_small, or another task"),
+        ("ssd_small", LocalizationSettings, r"logits of boxes, .*such as resnet18, or another task"),
+    ],
+)
+def test_a_net_and_a_task_that_do_not_fit_are_told(net, task, message):
+    with pytest.raises(ValueError, match=message):
+        running.check_task(net, task.kind)
+
+
+def test_nets_and_tasks_that_fit():
+    for net, kind in (
+        ("ssd_small", "detection"),
+        ("mask_rcnn_small", "instances"),
+        ("unet", "segmentation"),
+        ("resnet9", "localization"),
+        ("ssd_small", "one of my own"),
+    ):
+        running.check_task(net, kind)

@@ -91,8 +91,8 @@ def test_where_a_run_and_its_data_lie_is_not_recorded():
             r"config\.json, net holds 'nam', which Net has not; did you mean 'name'\?",
         ),
         (
-            '{"net": {}, "pictures": {}, "task": {"kind": "detection"}, "training": {}}',
-            r"config\.json, task: 'detection' is not one of classification, tagging",
+            '{"net": {}, "pictures": {}, "task": {"kind": "captions"}, "training": {}}',
+            r"config\.json, task: 'captions' is not one of classification, tagging",
         ),
     ],
 )

@@ -48,6 +48,13 @@ def test_what_was_measured_comes_back(tmp_path, monkeypatch):
     assert record["hardware"] == hardware()
 
 
+def test_a_command_names_no_place_of_the_machine(tmp_path, monkeypatch):
+    given = ["experiments/some.py", "--data", str(tmp_path / "nuclei"), f"--python={tmp_path}/bin/python", "--rate=1/2"]
+    monkeypatch.setattr(sys, "argv", given)
+    command = written(tmp_path / "some.json", {})["command"]
+    assert command == "python experiments/some.py --data nuclei --python=python --rate=1/2"
+
+
 def test_hardware_in_words():
     assert f"{jax.device_count()} {jax.devices()[0].device_kind} device(s), " in hardware()
     assert hardware().endswith(f"{os.cpu_count()} cores")

@@ -125,6 +125,13 @@ def test_logits_of_another_number_of_classes():
         TASK.loss(jnp.ones((10, 4)), BATCH)
 
 
+@pytest.mark.usefixtures("unchecked_types")
+def test_logits_for_every_pixel_are_for_another_task():
+    logits = jnp.zeros((2, 5, 5, len(CLASSES)))
+    with pytest.raises(ValueError, match=r"logits for every pixel, which is for another task"):
+        TASK.loss(logits, {"label": jnp.zeros(2, jnp.int32), "valid": jnp.ones(2, bool)})
+
+
 def test_auxiliary_heads_add_to_the_loss_and_not_to_the_metrics():
     others = tuple(jnp.asarray(np.roll(LOGITS, shift, axis=1)) for shift in (1, 2))
     output = AuxiliaryLogits(jnp.asarray(LOGITS), others, weight=0.4)

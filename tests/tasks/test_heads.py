@@ -29,6 +29,13 @@ def test_auxiliary_heads_are_weighted():
     np.testing.assert_array_equal(gradient.auxiliary[1], np.full((2, 2), 0.5 / 4))
 
 
+def test_logits_for_every_pixel():
+    logits = jnp.ones((2, 3, 4, 5))
+    output = AuxiliaryLogits(logits, (logits,), weight=0.5)
+    assert main_logits(output) is logits
+    assert loss_over_heads(mean_loss, output).value == (1 + 0.5) * 120 / 4
+
+
 def test_no_auxiliary_heads():
     assert loss_over_heads(mean_loss, AuxiliaryLogits(LOGITS, ())).value == 3.0
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cnnjax.tasks import Classification, Tagging, Task
+from cnnjax.tasks import Classification, PixelTask, Tagging, Task
+from cnnjax.tasks import Segmentation as Semantic
 from tests.train.toy_tasks import Boxes, Segmentation
 
 PARTS = ["headline", "inputs", "loss", "predict", "metrics", "summarize", "score", "rows", "draw"]
@@ -11,6 +12,11 @@ PARTS = ["headline", "inputs", "loss", "predict", "metrics", "summarize", "score
 @pytest.mark.parametrize("task", [Classification(("a", "b")), Tagging(("a",)), Segmentation(), Boxes()], ids=repr)
 def test_these_are_tasks(task):
     assert isinstance(task, Task)
+
+
+def test_tasks_of_pixels_number_objects():
+    assert isinstance(Semantic(("a", "b")), PixelTask)
+    assert not isinstance(Classification(("a", "b")), PixelTask)
 
 
 def test_other_things_are_not():

@@ -121,12 +121,6 @@ def test_numbers_that_do_not_fit_are_refused_and_strangers_ignored(address, clos
         meet("node1", 2, 1)
 
 
-def _listens(host, port):
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port))):
-        return True
-    return False
-
-
 def test_all_end_when_one_has_gone(address, closed, said, ends):
     links = all_of(address, 3, closed)
     for number in (0, 2):

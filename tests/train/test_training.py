@@ -14,6 +14,7 @@ from rich.console import Console
 from cnnjax import layers
 from cnnjax.data import ArraySource
 from cnnjax.data.augment import flip
+from cnnjax.functional.cpu import machine
 from cnnjax.settings import Devices, Loading, Optimizer
 from cnnjax.tasks import Classification, masked_mean
 from cnnjax.train import load_variables, read_rows
@@ -142,6 +143,18 @@ def test_resuming_a_finished_run_evaluates_it_again(straight, tmp_path):
     assert again.evaluation.summary == result.evaluation.summary
     assert int(again.state.step) == 25
     assert [row["step"] for row in read_rows(tmp_path / "run")] == [row["step"] for row in read_rows(result.run_dir)]
+
+
+def test_a_run_that_goes_on_where_convolutions_are_computed_otherwise_says_so(straight, tmp_path, monkeypatch):
+    shutil.copytree(straight[0].run_dir, tmp_path / "run")
+    saved = json.loads((straight[0].run_dir / "config.json").read_text())
+    assert saved["versions"]["convolutions"] == str(machine.this_machine())
+    monkeypatch.setattr(machine, "instructions", lambda: "other")
+    screen = io.StringIO()
+    run(settings(tmp_path / "run", log_every=3, resume=True), console=Console(file=screen, width=500))
+    (warning,) = [line for line in screen.getvalue().splitlines() if "saved by other versions" in line]
+    assert saved["versions"]["convolutions"] in warning
+    assert "other without oneDNN" in warning
 
 
 def test_a_run_of_another_model_is_not_resumed(straight, tmp_path):

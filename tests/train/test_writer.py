@@ -1,5 +1,6 @@
 """Orbax's writer: what fails is told once, in one line, and the process leaves."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -103,3 +104,16 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_is_untouched(small_disk):
     with Checkpoints(folder) as checkpoints:
         restored = checkpoints.restore(noise(0))
     np.testing.assert_array_equal(restored.params["kernel"], noise(1).params["kernel"])
+
+
+def test_only_errors_of_a_write_are_left_out_of_what_asyncio_logs(tmp_path, caplog):
+    saved(tmp_path / "checkpoints", 1)
+    logger = logging.getLogger("asyncio")
+    for text in ("Failed to write 162 bytes [os_error_code='27'] [tensorstore_spec='{}']", "an error of the user's"):
+        try:
+            raise ValueError(text)
+        except ValueError as error:
+            logger.error("Task exception was never retrieved", exc_info=error)
+    assert [str(record.exc_info[1]) for record in caplog.records if record.name == "asyncio"] == [
+        "an error of the user's"
+    ]

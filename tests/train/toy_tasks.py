@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from matplotlib.figure import Figure
 
-from cnnjax.functional.boxes import pairwise_intersection_over_union
+from cnnjax.functional.boxes import pairwise_iou
 from cnnjax.tasks import Mean, Rows, masked_mean, means
 
 
@@ -145,7 +145,7 @@ class Detection:
         if "boxes" not in metrics:
             return means(metrics)
         rows = metrics["boxes"].kept()
-        overlaps = jax.vmap(pairwise_intersection_over_union)(rows["boxes"], rows["truth"])
+        overlaps = jax.vmap(pairwise_iou)(rows["boxes"], rows["truth"])
         return {"mean_overlap": float(np.asarray(overlaps.max(1))[rows["present"]].mean())}
 
     def score(self, summary):
