@@ -1,5 +1,7 @@
 """What every augmentation makes of a photograph, with a box and key points that move along, on one sheet.
 
+Those for detectors and segmenters are shown on a drawn scene, with the boxes, masks and key points of all its objects.
+
 Claim: at fixed settings every operation that Pillow has too is Pillow's to 2 levels of 255, which Pillow cuts and we
 round, and the curves that map levels to levels are its own exactly. (Where the picture has been turned: 8 pixels off
 the border, at which fills begin half a pixel apart.)
@@ -7,7 +9,7 @@ the border, at which fills begin half a pixel apart.)
     python experiments/augmentations.py                    # writes results/augmentations.png and .json
     python experiments/augmentations.py --seed 7 --output draws.png
 
-Expected: at most 1 level from Pillow; invert, solarize, posterize, autocontrast and equalize 0; 36 panels; about a
+Expected: at most 1 level from Pillow; invert, solarize, posterize, autocontrast and equalize 0; 42 panels; about a
 minute on two cores, most of it compiling.
 """
 
@@ -29,6 +31,7 @@ from sklearn.datasets import load_sample_image
 
 from cnnjax.cli import one_line_errors
 from cnnjax.data import augment
+from cnnjax.data.scenes import scene
 from cnnjax.report.results import write_results
 from cnnjax.view.figures import png, style
 
@@ -39,7 +42,8 @@ COLUMNS = 6
 BOX = (31.0, 14.0, 177.0, 190.0)
 POINTS = ((102.0, 17.0), (48.0, 60.0), (159.0, 62.0))
 CREDIT = (
-    "Photographs by danielbuechele and vultilion, CC BY 2.0. Frame and dots are a box and key points that ride along."
+    "Photographs by danielbuechele and vultilion, CC BY 2.0. Frames and dots are boxes and key points that ride along;"
+    " on the scene hatches are masks, and objects that a crop has dropped have no frame."
 )
 
 Picture = UInt8[np.ndarray, "height width channels"]
@@ -95,6 +99,18 @@ def panels() -> list[Panel]:
     return moved + coloured + drawn
 
 
+def scene_panels() -> list[Panel]:
+    """What detectors and segmenters are trained with."""
+    size = (HEIGHT, WIDTH)
+    return [
+        Panel("expand", "ratio=(1.5, 3)", partial(augment.expand, size=size, ratio=(1.5, 3.0), probability=1.0)),
+        Panel("iou_crop", "overlaps=(0.3,)", partial(augment.iou_crop, size=size, overlaps=(0.3,))),
+        Panel("scale_jitter", "factors=(0.5, 0.8)", partial(augment.scale_jitter, size=size, factors=(0.5, 0.8))),
+        Panel("photometric_distortion", "", partial(augment.photometric_distortion, probability=1.0)),
+        Panel("elastic_grid", "deviation=10", augment.elastic_grid),
+    ]
+
+
 def dull(key: jax.Array, images: jax.Array, targets: augment.Targets) -> tuple[jax.Array, augment.Targets]:
     """The picture with two fifths of its contrast, for what gives it back."""
     return augment.contrast(key, images, targets, strength=(0.4, 0.4))
@@ -139,7 +155,7 @@ def sheet(pictures: list[tuple[str, str, Picture, augment.Targets | None]]) -> F
     """Pictures in rows, each under its name and options."""
     lines = -(-len(pictures) // COLUMNS)
     figure = Figure(figsize=(14.4, 1.87 * lines + 0.75))
-    figure.suptitle("Augmentations of one photograph", x=0.006, ha="left")
+    figure.suptitle("Augmentations of one photograph and one scene", x=0.006, ha="left")
     figure.supxlabel(CREDIT, x=0.006, ha="left", fontsize=8.5)
     places = list(figure.subplots(lines, COLUMNS, squeeze=False).flat)
     for axes, (name, options, picture, targets) in zip(places, pictures, strict=False):
@@ -158,10 +174,22 @@ def _panel(axes: Axes, picture: Picture, targets: augment.Targets | None, *, nam
     axes.set_title(options, loc="right", fontsize=8, fontweight="normal", pad=3)
     if targets is None or targets.boxes is None or targets.keypoints is None:
         return
-    left, top, right, bottom = np.asarray(targets.boxes[0, 0])
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", linewidth=1.4))
-    x, y = np.asarray(targets.keypoints[0]).T
-    axes.plot(x, y, "o", color="white", markeredgecolor="black", markeredgewidth=0.8, markersize=4.5, clip_on=True)
+    boxes = np.asarray(targets.boxes[0])
+    held = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    for left, top, right, bottom in boxes[held]:
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", linewidth=1.4))
+    if targets.masks is not None:
+        # Each object's own, so that those that touch are told apart.
+        for number in range(1, len(boxes) + 1):
+            mask = np.asarray(targets.masks[0]) == number
+            if mask.any():
+                places = [np.arange(length) + 0.5 for length in mask.shape[::-1]]
+                axes.contourf(*places, mask, levels=[0.5, 1.5], colors="none", hatches=["///"])
+    points = np.asarray(targets.keypoints[0])
+    x, y = (points[held] if points.ndim == 3 else points).reshape(-1, 2).T
+    axes.plot(
+        x, y, "o", color="white", markeredgecolor="black", markeredgewidth=0.8, markersize=4.5 if len(x) < 5 else 2.5
+    )
 
 
 def main(seed: int = 0, output: Path = SHEET) -> None:
@@ -188,6 +216,12 @@ def main(seed: int = 0, output: Path = SHEET) -> None:
         mixed = jax.jit(partial(mix, alpha=alpha, num_classes=2))(jax.random.fold_in(key, 100), batch)
         share = float(mixed["label"][0, 0])
         shown.append((name, f"{share:.0%} tower, {1 - share:.0%} flower", np.asarray(mixed["image"][0]), None))
+    drawn = jax.device_get(scene(jax.random.fold_in(key, 200), size=(HEIGHT, WIDTH), objects=6, fewest=4, digits=True))
+    placed = augment.Targets(*(jnp.asarray(drawn[name])[None] for name in augment.Targets._fields))
+    shown.append(("scene", "of cnnjax.data.scenes", drawn["image"], placed))
+    for number, (name, options, transform) in enumerate(scene_panels()):
+        changed, moved = jax.jit(transform)(jax.random.fold_in(key, 300 + number), drawn["image"][None], placed)
+        shown.append((name, options, np.asarray(changed[0]), moved))
     apart = differences_from_pillow(tower)
     for name, levels in apart.items():
         print(f"{name:<16} {levels:>3} levels from Pillow")

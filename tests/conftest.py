@@ -25,6 +25,9 @@ tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-
 atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 os.environ["CNNJAX_CACHE"] = os.path.join(tempfile.tempdir, "cache")
 
+# Programs that call oneDNN are not kept by JAX's compile cache. The tests of convolutions switch the calls on.
+os.environ.setdefault("CNNJAX_ONEDNN", "0")
+
 # A program that many tests run is compiled once, for all workers: they have the variable from the process that starts
 # them. With a largest size JAX locks the folder for every entry, and else two could write one at once.
 COMPILED = os.environ.setdefault("CNNJAX_TESTS_COMPILED", os.path.join(tempfile.tempdir, "compiled"))

@@ -23,6 +23,8 @@ SMALL = {
     "05_invariance_and_equivariance": "EPOCHS, EXAMPLES = 0.2, 4",
     "06_data_parallel_on_fake_devices": 'MODEL, STEPS = "lenet5", 2',
     "07_bring_your_own_pictures": "PICTURES, EPOCHS = 12, 1",
+    "08_segment_cells": "PICTURES, EPOCHS = 8, 0.5",
+    "09_detect_objects": "SCENES, EPOCHS = 8, 1",
 }
 
 # Pictures that are kept are at most so wide.

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Files of an experiment that are no scripts: the sides of a comparison.
+PARTS = ("flax_nets", "jax_side", "torch_boxes", "torch_side", "torch_unet")
 MODULES = sorted((ROOT / "cnnjax").rglob("*.py"))
-SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
+SCRIPTS = sorted(path for path in (ROOT / "experiments").rglob("*.py") if path.stem not in PARTS)
 
 # Modules whose tests are those of the module they serve.
 COVERED_BY = {
@@ -25,8 +27,15 @@ COVERED_BY = {
         [f"analysis/reach/{module}.py" for module in ("intervals", "placement", "rearranging", "sliding", "case")],
         "analysis/reach/test_rules.py",
     ),
+    **dict.fromkeys(
+        [f"functional/cpu/{module}.py" for module in ("arrays", "convolutions", "matrices", "pieces", "shifts")],
+        "functional/cpu/test_choice.py",
+    ),
     "models/parts/auxiliary.py": "tasks/test_heads.py",
+    "models/parts/layouts.py": "models/test_ssd.py",
+    "models/parts/one_map.py": "models/test_fast_rcnn.py",
     "models/parts/units.py": "models/test_all_models.py",
+    "models/parts/trunk.py": "models/test_hed.py",
     "models/parts/residual.py": "models/test_stochastic_depth.py",
     "analysis/tracing.py": "analysis/test_program.py",
     "train/recipe.py": "train/test_step.py",

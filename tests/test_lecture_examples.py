@@ -16,7 +16,7 @@ import scipy.signal
 from cnnjax import layers, models
 from cnnjax.analysis import receptive_field, summary
 from cnnjax.functional import avg_pool, correlate, dilated_size, kernels, max_pool, output_size, slide
-from cnnjax.functional.boxes import intersection_over_union
+from cnnjax.functional.boxes import iou
 from cnnjax.functional.counts import activation_bytes, activation_count, parameter_count
 from cnnjax.functional.geometry import Window, slide_all, transposed_size
 
@@ -429,7 +429,7 @@ def test_yolos_grid():
 )
 def test_intersection_over_union(shift, expected, grade):
     true, proposed = jnp.asarray([0.0, 0.0, 10.0, 10.0]), jnp.asarray([shift, 0.0, 10.0 + shift, 10.0])
-    overlap = intersection_over_union(true, proposed).item()
+    overlap = iou(true, proposed).item()
     assert overlap == pytest.approx(expected, rel=1e-6)
     assert grade == ("excellent" if overlap > 0.9 else "good" if overlap > 0.7 else "poor")
 

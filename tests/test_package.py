@@ -37,7 +37,7 @@ def test_the_command_line_and_settings_import_no_jax_before_a_command_runs():
 
 
 # Rooms whose names are imported when they are first used; what they offer stands in a stub, for editors and checkers.
-FACES = ["cnnjax", "cnnjax.experiment", "cnnjax.tasks", "cnnjax.train", "cnnjax.view"]
+FACES = ["cnnjax", "cnnjax.experiment", "cnnjax.tasks", "cnnjax.tasks.metrics", "cnnjax.train", "cnnjax.view"]
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -100,6 +100,17 @@ def test_the_readmes_models_are_made():
     claimed = re.search(r"lists all (\d+) with", code)
     assert claimed is not None
     assert int(claimed[1]) == len(names["models"].names())
+
+
+def test_the_readmes_detector_detects():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# detector\n.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(code, names)
+    assert names["found"].boxes.shape == (2, 200, 4)
+    assert names["heat"].shape[0] == 2
+    assert [names["fields"][f"class{number}"].stride for number in (1, 2)] == [(8, 8), (16, 16)]
 
 
 def test_the_readmes_augmentation_runs():

@@ -1,21 +1,31 @@
-"""A training step of three nets, against plain Flax and PyTorch, and what the loop adds to it.
+"""A training step of five nets, and inference of one, against plain Flax and PyTorch; and what the loop adds to it.
 
-Claim: on two CPU cores the step of LeNet-5 (batch 128), ResNet-20 (128 pictures of 32) and ResNet-50 (8 of 224) should
-be at least 2, 1.5 and 1.6 times as fast as the same net written with `flax.linen` and trained by a plain loop, and at
-least 1.5, 1.0 and 0.9 times as fast as PyTorch. All sides are interleaved in one run; medians of the rounds. What the
-loop of a run adds takes under 3 % of a ResNet-20 step: inside it, where metrics are summed and a guard chooses between
-the old state and the new, against the same net in a plain loop; and under 0.3 ms between two steps (metrics, signals,
-progress).
+Claim: on two CPU cores a training step is at least as fast as PyTorch's as it is installed: LeNet-5 (batch 128),
+ResNet-20 (128 pictures of 32), ResNet-50 and VGG-11 (8 of 224), and 1.5 times as fast for MobileNet v1 (16 of 224); so
+is the inference of ResNet-50 for 1 and 8 pictures. LeNet-5, ResNet-20 and ResNet-50 train 1.7, 2 and 2 times as fast as
+the same nets written with `flax.linen` and trained by a plain loop. What the loop of a run adds takes under 3 % of a
+ResNet-20 step: inside it, where metrics are summed and a guard chooses between the old state and the new, against the
+same net in a plain loop; and under 0.3 ms between two steps (metrics, signals, progress).
+
+Each side is a process of its own, all sides are interleaved, and what counts are medians of the rounds. A side comes
+with the C library as it is installed, or with memory kept between steps, which the command line of cnnjax sees to
+(`cnnjax.train.allocator`): "cnnjax" keeps it, "torch" and "flax" do not; sides of equal settings are told beside them.
 
     python experiments/benchmarks/train_step.py --torch-python PATH     # writes results/train_step.json
     python experiments/benchmarks/train_step.py --rounds 3 --nets lenet5     # prints, and writes nothing
+    python experiments/benchmarks/train_step.py --before PATH     # beside the package of another checkout
 
 PATH is a Python that has PyTorch and torchvision, by default this one; without them their side is left out. On an
 accelerator `--gpu` measures ResNet-50 in bfloat16 with 256 pictures instead, against Flax and torch.compile.
 
-Expected: on two cores of an AMD EPYC, 1.79, 1.50 and 1.97 times as fast as Flax, where LeNet-5 misses its bar, and
-1.16, 0.62 and 0.74 times as fast as PyTorch 2.14, where all do: its convolutions are better than XLA's. The loop adds
-nothing that can be told from noise inside the step, and 0.07 ms between two. Two minutes, where nothing else runs.
+Expected: on two cores of an AMD EPYC without AVX-512, against PyTorch 2.14 as it is installed 1.30, 1.14, 1.07, 1.08
+and 1.00 times as fast, in the order above, and 0.98 and 1.22 at inference: MobileNet and one picture miss their bars.
+With memory kept on both sides 0.98, 1.17, 1.03, 0.91 and 1.19; on neither 1.34, 0.98, 0.96, 1.06 and 0.79. Against
+Flax 1.55, 3.97 and 2.69, where LeNet-5 misses its bar. Beside the package before oneDNN was called, ResNet-20 and
+ResNet-50 took 59 and 75 % of the processor time. Ten steps of LeNet-5 in a call gain nothing. These were measured
+with memory kept from the start of the processes, which raised the peak of VGG-11 from 2.9 to 5.6 GiB; it is kept from
+the first step on since. Single nets differ by a tenth from run to run. The loop adds nothing inside the step, and
+0.28 ms between two. 40 minutes.
 """
 
 import io
@@ -26,48 +36,74 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cnnjax import models
-from cnnjax.data.augment import unchanged
 from cnnjax.report.results import write_results
 from cnnjax.settings import Training
 from cnnjax.tasks import Classification, Mean
-from cnnjax.train import Recipe
+from cnnjax.train import allocator
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import interruptible
 from cnnjax.train.log import MetricsLog
 from cnnjax.train.output import Output
-from cnnjax.train.parallel import Parallel, make_mesh
+from cnnjax.train.parallel import make_mesh
 from cnnjax.train.plan import CALLS_AHEAD, Plan
 from cnnjax.train.progress import reporting
 from cnnjax.train.span import Span
 from cnnjax.train.step import StepMetrics
 
-RESULTS = Path(__file__).parent.parent / "results" / "train_step.json"
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "experiments" / "results" / "train_step.json"
 
-# Batch, side, channels, classes, steps in a round; bars against Flax and PyTorch.
-NETS: dict[str, tuple[int, int, int, int, int]] = {
-    "lenet5": (128, 32, 1, 10, 20),
-    "resnet20": (128, 32, 3, 10, 2),
-    "resnet50": (8, 224, 3, 1000, 1),
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: a net, its batch, and how.
+
+    Attributes:
+        net: its name.
+        shape: pictures of a batch, their side, channels, classes.
+        steps: in a round.
+        training: training steps; else inference.
+        bars: how many times as fast as Flax and as PyTorch it should be; None is told without.
+        together: steps in a call of ours.
+        dtype: of our side and Flax's.
+        gpu: whether PyTorch computes on a GPU.
+    """
+
+    net: str
+    shape: tuple[int, int, int, int]
+    steps: int
+    training: bool = True
+    bars: tuple[float | None, float | None] = (None, None)
+    together: int = 1
+    dtype: str = "float32"
+    gpu: bool = False
+
+
+NETS = {
+    "lenet5": Case("lenet5", (128, 32, 1, 10), 20, bars=(1.7, 1.0)),
+    "resnet20": Case("resnet20", (128, 32, 3, 10), 2, bars=(2.0, 1.0)),
+    "resnet50": Case("resnet50", (8, 224, 3, 1000), 1, bars=(2.0, 1.0)),
+    "vgg11": Case("vgg11", (8, 224, 3, 1000), 1, bars=(None, 1.0)),
+    "mobilenet_v1": Case("mobilenet_v1", (16, 224, 3, 1000), 1, bars=(None, 1.5)),
+    "resnet50_inference_1": Case("resnet50", (1, 224, 3, 1000), 4, training=False, bars=(None, 1.0)),
+    "resnet50_inference_8": Case("resnet50", (8, 224, 3, 1000), 1, training=False, bars=(None, 1.0)),
 }
-BARS = {"lenet5": (2.0, 1.5), "resnet20": (1.5, 1.0), "resnet50": (1.6, 0.9)}
-GPU_BATCH, GPU_STEPS, GPU_BARS = 256, 10, (1.15, 1.0)
+GPU = {"resnet50": Case("resnet50", (256, 224, 3, 1000), 10, bars=(1.15, 1.0), dtype="bfloat16", gpu=True)}
+
+# What is compared with "cnnjax", by the name under which it is told.
+_KEPT, _INSTALLED = ", memory kept", ", memory as installed"
 
 
 @dataclass(frozen=True)
@@ -78,350 +114,159 @@ class Options:
         rounds: rounds; at least 7 for a result that is kept.
         nets: which nets, all for a result that is kept.
         torch_python: a Python that has PyTorch and torchvision.
-        gpu: ResNet-50 in bfloat16 on an accelerator, in place of the three nets on a CPU.
+        before: a checkout of this project whose package is measured beside this one.
+        gpu: ResNet-50 in bfloat16 on an accelerator, in place of all nets on a CPU.
     """
 
     rounds: int = 7
     nets: tuple[str, ...] = tuple(NETS)
     torch_python: str = sys.executable
+    before: Path | None = None
     gpu: bool = False
 
 
-# The same nets as one writes them with Flax alone.
+class Taken(NamedTuple):
+    """What a side's steps took: seconds of a step, processor seconds of one, and the process's peak of memory."""
+
+    seconds: float
+    processor: float
+    peak_mib: float
 
 
-class FlaxLeNet5(nn.Module):
-    """LeNet-5 with hyperbolic tangents and average pools, as `cnnjax.models.LeNet5`."""
+class Side:
+    """A process that takes steps when it is asked."""
 
-    classes: int
+    def __init__(self, process: subprocess.Popen[str], version: str, complaints: TextIO) -> None:
+        self._process, self.version, self._complaints = process, version, complaints
 
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Logits."""
-        for features in (6, 16):
-            x = nn.tanh(nn.Conv(features, (5, 5), padding="VALID")(x))
-            x = nn.avg_pool(x, (2, 2), (2, 2))
-        x = nn.tanh(nn.Conv(120, (5, 5), padding="VALID")(x))
-        x = nn.tanh(nn.Dense(84)(x.reshape(x.shape[0], -1)))
-        return nn.Dense(self.classes)(x)
-
-
-class FlaxCifarBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut without parameters."""
-
-    features: int
-    strides: int
-    norm: Callable[..., nn.Module]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Branch plus shortcut."""
-        y = nn.Conv(self.features, (3, 3), (self.strides,) * 2, padding=1, use_bias=False)(x)
-        y = nn.relu(self.norm()(y))
-        y = self.norm()(nn.Conv(self.features, (3, 3), padding=1, use_bias=False)(y))
-        x = x[:, :: self.strides, :: self.strides]
-        return nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1]))))
+    def take(self, steps: int) -> Taken:
+        """Has it take so many steps."""
+        questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
+        print(steps, file=questions, flush=True)
+        said = answers.readline()
+        if not said:
+            raise RuntimeError(f"a side stopped: {complaint(self._complaints)}")
+        seconds, processor, peak = json.loads(said)
+        return Taken(seconds / steps, processor / steps, peak)
 
 
-class FlaxResNet20(nn.Module):
-    """ResNet-20 for CIFAR."""
-
-    classes: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Logits."""
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
-        x = nn.relu(norm()(nn.Conv(16, (3, 3), padding=1, use_bias=False)(x)))
-        for stage, features in enumerate((16, 32, 64)):
-            for block in range(3):
-                x = FlaxCifarBlock(features, 2 if stage and block == 0 else 1, norm)(x)
-        return nn.Dense(self.classes)(x.mean((1, 2)))
-
-
-class FlaxBottleneck(nn.Module):
-    """1x1, 3x3 with the stride, 1x1, and a shortcut that is projected where the shape changes."""
-
-    features: int
-    strides: int
-    norm: Callable[..., nn.Module]
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Branch plus shortcut."""
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype)
-        y = nn.relu(self.norm()(conv(self.features, (1, 1))(x)))
-        y = nn.relu(self.norm()(conv(self.features, (3, 3), (self.strides,) * 2, padding=1)(y)))
-        y = self.norm()(conv(4 * self.features, (1, 1))(y))
-        if x.shape != y.shape:
-            x = self.norm()(conv(4 * self.features, (1, 1), (self.strides,) * 2)(x))
-        return nn.relu(y + x)
-
-
-class FlaxResNet50(nn.Module):
-    """ResNet-50, stride on the 3x3."""
-
-    classes: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Logits."""
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
-        x = nn.Conv(64, (7, 7), (2, 2), padding=3, use_bias=False, dtype=self.dtype)(x)
-        x = nn.max_pool(nn.relu(norm()(x)), (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-        for stage, blocks in enumerate((3, 4, 6, 3)):
-            for block in range(blocks):
-                x = FlaxBottleneck(64 * 2**stage, 2 if stage and block == 0 else 1, norm, self.dtype)(x)
-        return nn.Dense(self.classes, dtype=self.dtype)(x.mean((1, 2)))
-
-
-FLAX: dict[str, Callable[..., nn.Module]] = {"lenet5": FlaxLeNet5, "resnet20": FlaxResNet20, "resnet50": FlaxResNet50}
-
-
-def make_batch(net: str, batch: int | None = None) -> dict[str, np.ndarray]:
-    """A batch of noise."""
-    size, side, channels, classes, _ = NETS[net]
-    size = batch or size
-    random = np.random.default_rng(0)
-    return {
-        "image": random.normal(size=(size, side, side, channels)).astype(np.float32),
-        "label": random.integers(0, classes, size).astype(np.int32),
-        "id": np.arange(size, dtype=np.int32),
-        "valid": np.ones(size, bool),
-    }
-
-
-def our_side(net: str, *, batch: int | None = None, dtype: Any = jnp.float32) -> Callable[[], Any]:
-    """The step of a run, compiled as a run compiles it; each call takes one."""
-    classes = NETS[net][3]
-    model = models.create(net, num_classes=classes, dtype=dtype)
-    recipe = Recipe(model, Classification(tuple(map(str, range(classes)))), optimizer(), unchanged, lambda batch: batch)
-    parallel = Parallel(make_mesh(1))
-    examples = make_batch(net, batch)
-    state = parallel.replicate(recipe.first_state(examples, seed=0))
-    (on_device,) = parallel.to_devices([examples], training=True)
-    run = parallel.compile_training(recipe, state, on_device, None)
-
-    def step() -> Any:
-        nonlocal state
-        state, metrics = run(state, on_device, None)
-        return metrics
-
-    return step
-
-
-def flax_model(net: str, dtype: Any) -> nn.Module:
-    """The net as written here."""
-    classes = NETS[net][3]
-    return FLAX[net](classes) if dtype == jnp.float32 else FLAX[net](classes, dtype)
-
-
-def plain_side(model: Any, net: str, *, batch: int | None = None) -> Callable[[], Any]:
-    """The step of a model in a plain Flax loop; each call takes one."""
-    examples = jax.device_put(make_batch(net, batch))
-    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), examples["image"])
-    params, stats = variables["params"], variables.get("batch_stats", {})
-    rule = optimizer()
-    opt_state = rule.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def run(params: Any, stats: Any, opt_state: Any, batch: Any) -> Any:
-        def loss_of(params: Any) -> Any:
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": stats}, batch["image"], train=True, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch["label"])
-            return losses.mean(), (updates.get("batch_stats", {}), (logits.argmax(-1) == batch["label"]).mean())
-
-        (loss, (new_stats, accuracy)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        updates, new_opt_state = rule.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), new_stats, new_opt_state, loss, accuracy
-
-    def step() -> Any:
-        nonlocal params, stats, opt_state
-        params, stats, opt_state, loss, accuracy = run(params, stats, opt_state, examples)
-        return loss, accuracy
-
-    return step
-
-
-def optimizer() -> optax.GradientTransformation:
-    """The rule that every side uses."""
-    return optax.sgd(0.01, momentum=0.9)
-
-
-# Answers each line on its standard input, a net and a number of steps, with the seconds that these took.
-TORCH_SIDE = """
-import sys, time
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
-from torchvision.models import resnet50
-torch.set_num_threads(2)
-gpu = sys.argv[1] == "gpu"
-device = "cuda" if gpu else "cpu"
-if gpu and not torch.cuda.is_available():
-    raise SystemExit("PyTorch sees no GPU")
-
-class LeNet5(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.c1, self.c3 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
-        self.c5, self.f6, self.output = nn.Conv2d(16, 120, 5), nn.Linear(120, 84), nn.Linear(84, 10)
-    def forward(self, x):
-        x = F.avg_pool2d(torch.tanh(self.c1(x)), 2)
-        x = F.avg_pool2d(torch.tanh(self.c3(x)), 2)
-        return self.output(torch.tanh(self.f6(torch.tanh(self.c5(x)).flatten(1))))
-
-class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.stride, self.new = stride, outputs - inputs
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        x = F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, 0, self.new))
-        return F.relu(y + x)
-
-class ResNet20(nn.Module):
-    def __init__(self):
-        super().__init__()
-        blocks, inputs = [], 16
-        for stage, outputs in enumerate((16, 32, 64)):
-            for block in range(3):
-                blocks.append(Block(inputs, outputs, 2 if stage and not block else 1))
-                inputs = outputs
-        self.stem, self.bn = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(*blocks)
-        self.output = nn.Linear(64, 10)
-    def forward(self, x):
-        return self.output(self.blocks(F.relu(self.bn(self.stem(x)))).mean((2, 3)))
-
-nets = {
-    "lenet5": (LeNet5, 128, 32, 1, 10),
-    "resnet20": (ResNet20, 128, 32, 3, 10),
-    "resnet50": (resnet50, 8, 224, 3, 1000),
-}
-if gpu:
-    nets = {"resnet50": (resnet50, 256, 224, 3, 1000)}
-
-def side(make, batch, size, channels, classes, layout):
-    torch.manual_seed(0)
-    model = make().train().to(device, memory_format=layout)
-    model = torch.compile(model) if gpu else model
-    rule = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    images = torch.randn(batch, channels, size, size, device=device).contiguous(memory_format=layout)
-    labels = torch.randint(0, classes, (batch,), device=device)
-    def step():
-        rule.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=gpu):
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        rule.step()
-    return step
-
-def seconds(step, count):
-    began = time.perf_counter()
-    for _ in range(count):
-        step()
-    if gpu:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-layouts = [torch.channels_last] if gpu else [torch.channels_last, torch.contiguous_format]
-sides = {}
-print(torch.__version__, flush=True)
-for line in sys.stdin:
-    net, count = line.split()
-    if net not in sides:
-        tried = [side(*nets[net], layout) for layout in layouts]
-        for step in tried:
-            seconds(step, 2)
-        # The faster memory layout, as a user would choose it.
-        sides[net] = min(tried, key=lambda step: min(seconds(step, int(count)) for _ in range(3)))
-    print(seconds(sides[net], int(count)), flush=True)
-"""
+def complaint(complaints: TextIO) -> str:
+    """The last line that a process wrote to its standard error."""
+    complaints.seek(0)
+    return [*complaints.read().strip().splitlines(), "no answer"][-2:][0]
 
 
 @contextmanager
-def torch_side(options: Options) -> Iterator[tuple[str, Callable[[str, int], float]] | None]:
-    """PyTorch's version and the seconds that its steps take, in a process of its own; None where there is none."""
-    command = [options.torch_python, "-c", TORCH_SIDE, "gpu" if options.gpu else "cpu"]
+def running(python: str, name: str, case: Case, *, kept: bool = False, package: Path = ROOT) -> Iterator[Side | None]:
+    """A side, started; None where it does not start, as PyTorch's does where there is none."""
+    told = {**asdict(case), "keep_memory": kept, "allocator": allocator.__file__, "threads": os.cpu_count()}
+    script = ["torch_side.py"] if name == "torch" else ["jax_side.py", name]
+    command = [python, str(Path(__file__).parent / script[0]), *script[1:], json.dumps(told)]
+    # The package first, then what compares it.
+    path = os.pathsep.join(map(str, dict.fromkeys((package, ROOT))))
     with (
         # Compiling warns, which must not stand among the answers.
         tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True) as side,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        ) as process,
     ):
-        questions, answers = cast(TextIO, side.stdin), cast(TextIO, side.stdout)
-
-        def complaint() -> str:
-            complaints.seek(0)
-            return [*complaints.read().strip().splitlines(), "no answer"][-2:][0]
-
-        def run(net: str, steps: int) -> float:
-            print(net, steps, file=questions, flush=True)
-            said = answers.readline()
-            if not said:
-                raise RuntimeError(f"PyTorch's side stopped: {complaint()}")
-            return float(said)
-
         try:
-            version = answers.readline().strip()
+            version = cast(TextIO, process.stdout).readline().strip()
             if version:
-                yield version, run
-            else:
-                print("PyTorch left out:", complaint(), flush=True)
+                yield Side(process, json.loads(version), complaints)
+            elif name == "torch":
+                print("PyTorch left out:", complaint(complaints), flush=True)
                 yield None
+            else:
+                raise RuntimeError(f"{name} does not start: {complaint(complaints)}")
         finally:
-            questions.close()
-            side.wait(timeout=60)
+            cast(TextIO, process.stdin).close()
+            process.wait(timeout=60)
 
 
-def seconds_of(step: Callable[[], Any], steps: int) -> float:
-    """How long so many steps take, the last one waited for."""
-    began = time.perf_counter()
-    told = [step() for _ in range(steps)]
-    jax.block_until_ready(told[-1])
-    return time.perf_counter() - began
+def sides_of(case: Case, options: Options, stack: ExitStack) -> dict[str, Side]:
+    """All sides of a case, started, by the names under which they are told."""
 
+    def start(python: str, name: str, **settings: Any) -> Side | None:
+        chosen = replace(case, together=settings.pop("together", 1))
+        return stack.enter_context(running(python, name, chosen, **settings))
 
-def measure_net(net: str, options: Options, torch: Any) -> dict[str, Any]:
-    """Milliseconds of a step on every side, and how many times as fast ours is."""
-    batch, dtype = (GPU_BATCH, jnp.bfloat16) if options.gpu else (None, jnp.float32)
-    steps = GPU_STEPS if options.gpu else NETS[net][4]
-    sides: dict[str, Callable[[], float]] = {
-        "cnnjax": partial(seconds_of, our_side(net, batch=batch, dtype=dtype), steps),
-        "flax": partial(seconds_of, plain_side(flax_model(net, dtype), net, batch=batch), steps),
+    here = sys.executable
+    sides = {
+        "cnnjax": start(here, "cnnjax", kept=not case.gpu),
+        "flax": start(here, "flax"),
+        "torch": start(options.torch_python, "torch"),
     }
-    if net == "resnet20":
-        sides["cnnjax in a plain loop"] = partial(seconds_of, plain_side(models.create(net), net), steps)
-    if torch is not None:
-        sides["torch"] = partial(torch, net, steps)
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(options.rounds + 1):
-        # There and back, so that no side always comes after the same other.
-        for name in list(sides)[:: 1 if turn % 2 else -1]:
-            seconds = sides[name]() / steps
-            if turn:
-                taken[name].append(seconds)
-    bars = dict(zip(("flax", "torch"), GPU_BARS if options.gpu else BARS[net], strict=True))
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
-    measured: dict[str, Any] = {"milliseconds": {name: round(1e3 * value, 3) for name, value in medians.items()}}
-    for other in sorted(set(sides) & set(bars)):
-        by_round = [theirs / ours for ours, theirs in zip(taken["cnnjax"], taken[other], strict=True)]
-        ratio = medians[other] / medians["cnnjax"]
-        measured[f"times_as_fast_as_{other}"] = {
-            "ratio": round(ratio, 3),
-            "bar": bars[other],
+    if not case.gpu:
+        sides |= {
+            f"cnnjax{_INSTALLED}": start(here, "cnnjax"),
+            f"torch{_KEPT}": sides["torch"] and start(options.torch_python, "torch", kept=True),
+        }
+    if case.net == "lenet5":
+        sides["cnnjax, ten steps a call"] = start(here, "cnnjax", kept=not case.gpu, together=10)
+    if case.net == "resnet20":
+        sides["cnnjax in a plain loop"] = start(here, "plain loop", kept=not case.gpu)
+    if options.before is not None:
+        sides["before"] = start(here, "cnnjax", package=options.before)
+    return {name: side for name, side in sides.items() if side is not None}
+
+
+def measure_case(case: Case, options: Options) -> dict[str, Any]:
+    """Milliseconds of a step on every side, and how many times as fast ours is."""
+    with ExitStack() as stack:
+        sides = sides_of(case, options, stack)
+        taken: dict[str, list[Taken]] = {name: [] for name in sides}
+        for turn in range(options.rounds + 1):
+            # There and back, so that no side always comes after the same other.
+            for name in list(sides)[:: 1 if turn % 2 else -1]:
+                found = sides[name].take(case.steps)
+                if turn:
+                    taken[name].append(found)
+    return compared(case, taken)
+
+
+def compared(case: Case, taken: dict[str, list[Taken]]) -> dict[str, Any]:
+    """What the rounds of all sides come to."""
+
+    def median(name: str, field: str) -> float:
+        return statistics.median(getattr(one, field) for one in taken[name])
+
+    def ratio(ours: str, theirs: str) -> dict[str, float]:
+        by_round = [b.seconds / a.seconds for a, b in zip(taken[ours], taken[theirs], strict=True)]
+        return {
+            "ratio": round(median(theirs, "seconds") / median(ours, "seconds"), 3),
             "least": round(min(by_round), 3),
             "largest": round(max(by_round), 3),
         }
-    if "cnnjax in a plain loop" in medians:
-        plain = medians["cnnjax in a plain loop"]
-        measured["added_in_the_step"] = {"share": round(medians["cnnjax"] / plain - 1, 4), "bar": 0.03}
+
+    measured: dict[str, Any] = {
+        "milliseconds": {name: round(1e3 * median(name, "seconds"), 3) for name in taken},
+        "processor_milliseconds": {name: round(1e3 * median(name, "processor"), 3) for name in taken},
+        "peak_mib": {name: round(taken[name][-1].peak_mib) for name in taken},
+    }
+    for other, bar in zip(("flax", "torch"), case.bars, strict=True):
+        if other in taken:
+            measured[f"times_as_fast_as_{other}"] = {**ratio("cnnjax", other), "bar": bar}
+        if other in taken and f"cnnjax{_INSTALLED}" in taken:
+            equal = {"as_installed": ratio(f"cnnjax{_INSTALLED}", other)}
+            if f"{other}{_KEPT}" in taken:
+                equal["kept"] = ratio("cnnjax", f"{other}{_KEPT}")
+            measured[f"times_as_fast_as_{other}_with_equal_memory"] = equal
+    if "cnnjax, ten steps a call" in taken and "torch" in taken:
+        measured["times_as_fast_as_torch_with_ten_steps_a_call"] = ratio("cnnjax, ten steps a call", "torch")
+    if "before" in taken:
+        measured["times_as_fast_as_before"] = ratio("cnnjax", "before")
+        spent = median("cnnjax", "processor") / median("before", "processor")
+        measured["share_of_the_processor_time_before"] = round(spent, 3)
+    if "cnnjax in a plain loop" in taken:
+        plain = median("cnnjax in a plain loop", "seconds")
+        measured["added_in_the_step"] = {"share": round(median("cnnjax", "seconds") / plain - 1, 4), "bar": 0.03}
     return measured
 
 
@@ -496,32 +341,42 @@ def measure_loop(step_milliseconds: float, calls: int = 2000, log_every: int = 1
 
 def table(measured: dict[str, Any]) -> Table:
     """What was measured, beside the bars."""
-    shown = Table("step of", "ms", "against", "ms", "found", "bar", "", title="A training step")
+    shown = Table("step of", "ms", "against", "ms", "found", "bar", "", title="A step")
 
-    def add(name: str, other: str, found: str, bar: str, reached: bool) -> None:
+    def add(name: str, ours: str, other: str, found: str, bar: str, reached: bool | None) -> None:
         times = measured[name]["milliseconds"] if other else {}
-        texts = [f"{times[side]:.4g}" if other else "" for side in ("cnnjax", other)]
+        texts = [f"{times[side]:.4g}" if other else "" for side in (ours, other)]
         shown.add_row(name, texts[0], other.removeprefix("cnnjax in a "), texts[1], found, bar, verdicts[reached])
 
-    verdicts = {True: "reached", False: "missed"}
+    verdicts = {True: "reached", False: "missed", None: ""}
     for name in (name for name in NETS if name in measured):
         for other in ("flax", "torch"):
             if ratio := measured[name].get(f"times_as_fast_as_{other}"):
                 found, bar = ratio["ratio"], ratio["bar"]
-                add(name, other, f"{found:.2f}x", f"at least {bar:g}x", found >= bar)
+                told = "" if bar is None else f"at least {bar:g}x"
+                add(name, "cnnjax", other, f"{found:.2f}x", told, None if bar is None else found >= bar)
+            if equal := measured[name].get(f"times_as_fast_as_{other}_with_equal_memory"):
+                add(name, f"cnnjax{_INSTALLED}", other, f"{equal['as_installed']['ratio']:.2f}x", "", None)
+                if "kept" in equal:
+                    add(name, "cnnjax", f"{other}{_KEPT}", f"{equal['kept']['ratio']:.2f}x", "", None)
+        if ratio := measured[name].get("times_as_fast_as_torch_with_ten_steps_a_call"):
+            add(name, "cnnjax, ten steps a call", "torch", f"{ratio['ratio']:.2f}x", "", None)
+        if ratio := measured[name].get("times_as_fast_as_before"):
+            add(name, "cnnjax", "before", f"{ratio['ratio']:.2f}x", "", None)
         if added := measured[name].get("added_in_the_step"):
             found, bar = added["share"], added["bar"]
-            add(name, "cnnjax in a plain loop", f"{found:+.1%}", f"under {bar:.0%}", found < bar)
+            add(name, "cnnjax", "cnnjax in a plain loop", f"{found:+.1%}", f"under {bar:.0%}", found < bar)
     if loop := measured.get("loop"):
         found, bar = loop["milliseconds"], loop["bar_milliseconds"]
-        add("the loop", "", f"{found:.3f} ms", f"under {bar:g} ms", found < bar)
+        add("the loop", "", "", f"{found:.3f} ms", f"under {bar:g} ms", found < bar)
         found, bar = loop["share_of_a_resnet20_step"], loop["bar_share"]
-        add("the loop", "", f"{found:.2%}", f"under {bar:.0%}", found < bar)
+        add("the loop", "", "", f"{found:.2%}", f"under {bar:.0%}", found < bar)
     return shown
 
 
 def main(options: Options) -> None:
     """Measures every net and the loop, prints, and writes if everything was measured in full."""
+    cases = GPU if options.gpu else NETS
     if unknown := set(options.nets) - set(NETS):
         raise SystemExit(f"--nets {min(unknown)} is unknown; expected some of {', '.join(NETS)}")
     if options.gpu:
@@ -529,18 +384,16 @@ def main(options: Options) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options.gpu and jax.default_backend() == "cpu":
         raise SystemExit("--gpu needs an accelerator that JAX sees; there are only CPUs")
-    nets = ("resnet50",) if options.gpu else options.nets
     measured: dict[str, Any] = {"rounds": options.rounds}
-    with ExitStack() as stack:
-        torch = stack.enter_context(torch_side(options))
-        for net in nets:
-            measured[net] = measure_net(net, options, None if torch is None else torch[1])
-            print(net, json.dumps(measured[net]["milliseconds"]), flush=True)
-        measured["torch"] = None if torch is None else torch[0]
+    for name in [name for name in cases if options.gpu or name in options.nets]:
+        measured[name] = measure_case(cases[name], options)
+        print(name, json.dumps(measured[name]["milliseconds"]), flush=True)
+    with running(options.torch_python, "torch", NETS["lenet5"]) as torch:
+        measured["torch"] = None if torch is None else torch.version
     if "resnet20" in measured:
         measured["loop"] = measure_loop(measured["resnet20"]["milliseconds"]["cnnjax"])
     Console().print(table(measured))
-    if options.rounds >= Options.rounds and (options.gpu or set(nets) == set(NETS)):
+    if options.rounds >= Options.rounds and (options.gpu or set(options.nets) == set(NETS)):
         write_results(RESULTS.with_stem("train_step_gpu") if options.gpu else RESULTS, measured)
     else:
         print("not written: a result that is kept needs every net and at least 7 rounds")

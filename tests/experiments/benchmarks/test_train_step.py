@@ -7,12 +7,25 @@ import pytest
 
 from cnnjax import models
 from experiments.benchmarks import train_step
+from experiments.benchmarks.flax_nets import flax_model
+from experiments.benchmarks.jax_side import make_side, timed
+from experiments.benchmarks.train_step import Case, Taken
 
 
-@pytest.mark.parametrize(("net", "parameters"), [("lenet5", 61_706), ("resnet20", 269_722), ("resnet50", 25_557_032)])
+@pytest.mark.parametrize(
+    ("net", "parameters"),
+    [
+        ("lenet5", 61_706),
+        ("resnet20", 269_722),
+        ("resnet50", 25_557_032),
+        ("vgg11", 132_863_336),
+        ("mobilenet_v1", 4_231_976),
+    ],
+)
 def test_the_nets_that_steps_are_compared_on_are_the_same(net, parameters):
     """The net in plain Flax has the published number of parameters, and as many arrays of each shape as ours."""
-    image = jnp.zeros((1, *train_step.NETS[net][1:2] * 2, train_step.NETS[net][2]))
+    _, size, channels, classes = train_step.NETS[net].shape
+    image = jnp.zeros((1, size, size, channels))
 
     def variables(model):
         # Flax mixes types in its average pool.
@@ -22,9 +35,61 @@ def test_the_nets_that_steps_are_compared_on_are_the_same(net, parameters):
     def shapes(tree):
         return sorted(leaf.shape for leaf in jax.tree.leaves(tree))
 
-    plain = variables(train_step.flax_model(net, jnp.float32))
-    assert shapes(plain) == shapes(variables(models.create(net, num_classes=train_step.NETS[net][3])))
+    plain = variables(flax_model(net, classes))
+    assert shapes(plain) == shapes(variables(models.create(net, num_classes=classes)))
     assert sum(np.prod(shape) for shape in shapes(plain["params"])) == parameters
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["cnnjax", "flax", "plain loop"])
+def test_a_side_takes_steps(name, training):
+    case = {"net": "lenet5", "shape": (2, 32, 1, 10), "dtype": "float32", "training": training, "together": 1}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        seconds, worked = timed(make_side(name, case), 2)
+    assert seconds > 0
+    assert worked > 0
+
+
+def test_a_side_in_a_process_of_its_own_answers_with_what_its_steps_took():
+    case = Case("lenet5", (2, 32, 1, 10), 2, together=2)
+    with train_step.running(train_step.sys.executable, "cnnjax", case, kept=True) as side:
+        assert side is not None
+        assert side.version == jax.__version__
+        taken = side.take(4)
+    assert 0 < taken.seconds < 60
+    assert taken.peak_mib > 50
+
+
+def test_what_the_rounds_come_to():
+    """Medians and ratios by hand: three rounds of 1, 2 and 3 s against 3, 2 and 6 s."""
+
+    def rounds(*seconds):
+        return [Taken(one, 2 * one, 100.4) for one in seconds]
+
+    found = train_step.compared(
+        Case("resnet20", (1, 8, 3, 10), 1, bars=(2.0, 1.0)),
+        {
+            "cnnjax": rounds(1, 2, 3),
+            "torch": rounds(3, 2, 6),
+            "cnnjax, memory as installed": rounds(2, 4, 3),
+            "before": rounds(4, 4, 4),
+        },
+    )
+    assert found["milliseconds"] == {
+        "cnnjax": 2000,
+        "torch": 3000,
+        "cnnjax, memory as installed": 3000,
+        "before": 4000,
+    }
+    assert found["processor_milliseconds"]["torch"] == 6000
+    assert found["peak_mib"]["before"] == 100
+    assert found["times_as_fast_as_torch"] == {"ratio": 1.5, "least": 1.0, "largest": 3.0, "bar": 1.0}
+    assert found["times_as_fast_as_torch_with_equal_memory"] == {
+        "as_installed": {"ratio": 1.0, "least": 0.5, "largest": 2.0}
+    }
+    assert found["times_as_fast_as_before"]["ratio"] == 2.0
+    assert found["share_of_the_processor_time_before"] == 0.5
+    assert "times_as_fast_as_flax" not in found
 
 
 def test_the_table_tells_which_bars_are_reached():
@@ -59,24 +124,33 @@ def script(path, text):
     return str(path)
 
 
+CASE = train_step.NETS["lenet5"]
+
+
 def test_pytorch_may_warn_between_its_answers(tmp_path):
-    python = script(tmp_path / "python", "echo 2.9.0; while read net steps; do echo careful >&2; echo $steps.5; done")
-    with train_step.torch_side(train_step.Options(torch_python=python)) as side:
+    answers = 'while read steps; do echo careful >&2; echo "[$steps, 1, 2]"; done'
+    python = script(tmp_path / "python", f"echo '\"2.9.0\"'; {answers}")
+    with train_step.running(python, "torch", CASE) as side:
         assert side is not None
-        assert side[0] == "2.9.0"
-        assert [side[1]("lenet5", 3), side[1]("lenet5", 4)] == [3.5, 4.5]
+        assert side.version == "2.9.0"
+        assert [side.take(3), side.take(4)] == [Taken(1.0, 1 / 3, 2), Taken(1.0, 1 / 4, 2)]
 
 
 def test_what_stops_pytorch_is_told(tmp_path, capsys):
     absent = script(tmp_path / "absent", "echo Traceback: >&2; echo No module named torch >&2; exit 1")
-    with train_step.torch_side(train_step.Options(torch_python=absent)) as side:
+    with train_step.running(absent, "torch", CASE) as side:
         assert side is None
     assert capsys.readouterr().out == "PyTorch left out: No module named torch\n"
-    stopping = script(tmp_path / "stopping", "echo 2.9.0; read net; echo out of memory >&2")
-    with train_step.torch_side(train_step.Options(torch_python=stopping)) as side:
+    with (
+        pytest.raises(RuntimeError, match="cnnjax does not start: No module named torch"),
+        train_step.running(absent, "cnnjax", CASE),
+    ):
+        pass
+    stopping = script(tmp_path / "stopping", "echo '\"2.9.0\"'; read steps; echo out of memory >&2")
+    with train_step.running(stopping, "torch", CASE) as side:
         assert side is not None
-        with pytest.raises(RuntimeError, match=r"PyTorch's side stopped: out of memory"):
-            side[1]("lenet5", 1)
+        with pytest.raises(RuntimeError, match="a side stopped: out of memory"):
+            side.take(1)
 
 
 def test_what_the_loop_takes_is_told_as_a_share_of_a_step():
