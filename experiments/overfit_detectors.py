@@ -29,6 +29,7 @@ from cnnjax.data.scenes import SceneSource
 from cnnjax.data.sources.source import Info
 from cnnjax.models import image_shape, logits_of, options_of
 from cnnjax.report.results import write_results
+from cnnjax.settings import Proposals
 from cnnjax.tasks import DetectionSettings, InstanceSettings
 
 RESULTS = Path(__file__).parent / "results" / "overfit_detectors.json"
@@ -42,9 +43,13 @@ STEPS = {
     "faster_rcnn_small": 600,
     "faster_rcnn_vgg_small": 1200,
     "fast_rcnn_small": 1200,
+    "rcnn_small": 600,
     "mask_rcnn_small": 600,
 }
 RATE = 1e-3
+
+# For those that propose no boxes themselves: the scenes are small.
+PROPOSALS = Proposals(most=300, smallest=12, width=256, enlarge=True)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def overfit(system: str, steps: int, folder: Path) -> dict[str, float]:
     options = {"dropout": 0.0} if "dropout" in options_of(system) else {}
     experiment = Experiment(
         net=Net(system, options=options),
-        pictures=PictureData(),
+        pictures=PictureData(proposals=PROPOSALS),
         task=InstanceSettings() if masks else DetectionSettings(),
     ).with_training(
         folder=Folder(folder), epochs=4, batch_size=BATCH, optimizer=Optimizer(learning_rate=RATE, weight_decay=0.0)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cnnjax.data.batches.progress import progress
 from cnnjax.data.pictures.place import Placement, choose_placement, place
+from cnnjax.data.proposals import proposals_of
 from cnnjax.experiment.predictions import stems
 from cnnjax.functional.masks import encode_rle
 from cnnjax.image_size import Size
@@ -170,22 +171,23 @@ def found_objects(
     sizes = [*canvases] or [(trained.image_shape[0], trained.image_shape[1])]
 
     @jax.jit
-    def compiled(variables: Any, images: Any) -> Any:
-        prepared = trained.prepare_batch({"image": images})["image"]
-        output = trained.model.apply(variables, prepared, **inference_options(trained.model))
-        return task.predict(output, {"image": prepared})
+    def compiled(variables: Any, batch: Any) -> Any:
+        prepared = trained.prepare_batch(batch)
+        output = trained.model.apply(variables, task.inputs(prepared, train=False), **inference_options(trained.model))
+        return task.predict(output, prepared)
 
     kept: list[np.ndarray] = []
     found: dict[int, dict[str, np.ndarray]] = {}
-    waiting: dict[Size, list[tuple[int, np.ndarray, Placement]]] = {size: [] for size in sizes}
+    waiting: dict[Size, list[tuple[int, dict[str, Any], Placement]]] = {size: [] for size in sizes}
 
     def compute(size: Size) -> None:
         some, waiting[size] = waiting[size], []
         if not some:
             return
         # Filled up, so that one program serves all.
-        images = np.stack([image for _, image, _ in some] + [some[0][1]] * (batch_size - len(some)))
-        said = jax.tree.map(np.asarray, compiled(trained.variables, images))
+        examples = [example for _, example, _ in some] + [some[0][1]] * (batch_size - len(some))
+        batch = {name: np.stack([example[name] for example in examples]) for name in examples[0] if name != "matrix"}
+        said = jax.tree.map(np.asarray, compiled(trained.variables, batch))
         for row, (number, _, placement) in enumerate(some):
             found[number] = _own(jax.tree.map(lambda array, row=row: array[row], said), placement, kept[number].shape)
             advance(1)
@@ -198,7 +200,10 @@ def found_objects(
             fitting = max(sizes, key=lambda size, sides=sides: min(size[0] / sides[0], size[1] / sides[1]))
             placement = choose_placement(sides, fitting, how)
             kept.append(picture)
-            waiting[fitting].append((number, place({"image": picture}, fitting, how)["image"], placement))
+            example = {"image": picture}
+            if not getattr(trained.model, "proposes", True):
+                example["proposals"] = proposals_of(picture, trained.experiment.pictures.proposals)
+            waiting[fitting].append((number, place(example, fitting, how), placement))
             if len(waiting[fitting]) == batch_size:
                 compute(fitting)
         for size in sizes:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from cnnjax.data import RandomCrop, ReadPictures, Source, augment, open_source, 
 from cnnjax.data.batches.loader import Loader
 from cnnjax.data.pictures.pixels import Pixels, kind_of
 from cnnjax.data.pictures.statistics import channel_statistics
+from cnnjax.data.proposals import ProposalSource
 from cnnjax.data.sources.class_names import compare_sources
 from cnnjax.data.sources.opening import validation_split
 from cnnjax.experiment.augmentation import check_augmentation, make_augment
 from cnnjax.experiment.compiled import keep_compiled
+from cnnjax.experiment.rcnn import LastStages
 from cnnjax.experiment.settings import Experiment, PictureData, record_of
 from cnnjax.experiment.start import starting_variables
 from cnnjax.experiment.trained import Trained, load_run
@@ -138,26 +140,32 @@ def run_on(
     pixels = channel_statistics(train_source, skip_unreadable=training.loading.unreadable != "raise")
     pixels = standardised_by(pixels, pictures)
     check_augmentation(pictures.augmentation, pixels)
+    prepare = partial(augment.standardize, mean=pixels.mean, deviation=pixels.deviation)
     read, read_training = readers(pictures, training.seed)
     shape = check_pictures(train_source, list(tested.values()), pixels, read, training.loading)
     say = partial(print_text, console)
+    given = with_proposals(model, {**sources, "training": train_source}, experiment, console=console)
+    conclude = None
+    if isinstance(model, models.RCNN):
+        loader = Loader(given["training"], read, training.loading.unreadable)
+        conclude = LastStages(model, loader, prepare, train_source.info.classes, console)
     variables = None
     if not goes_on(training.folder):
         variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
     result = fit(
         model,
         task,
-        train_source,
-        test_source,
+        given["training"],
+        given["test"],
         training,
-        validation_source=validation_source,
+        validation_source=given.get("validation"),
         variables=variables,
         optimizer=optimizer,
         schedule=schedule,
         read=read,
         read_training=read_training,
         name=net.name,
-        prepare=partial(augment.standardize, mean=pixels.mean, deviation=pixels.deviation),
+        prepare=prepare,
         augment=make_augment(pictures.augmentation, num_classes=len(train_source.info.classes)),
         record=record_of(experiment)
         | {
@@ -172,9 +180,33 @@ def run_on(
                 "fingerprints": {role: source.info.fingerprint for role, source in sources.items()},
             },
         },
+        conclude=conclude,
         console=console,
     )
     return Outcome(experiment, task, result, result.run_dir / PAGE)
+
+
+def with_proposals(
+    model: Model, sources: Mapping[str, Source], experiment: Experiment, *, console: Console
+) -> dict[str, Source]:
+    """The sources, with proposals where the model finds none by itself; those that are new are found now.
+
+    Args:
+        model: that is trained.
+        sources: by their role.
+        experiment: its settings.
+        console: shows the progress.
+
+    Raises:
+        ValueError: a picture cannot be read, or is not of bytes.
+    """
+    if getattr(model, "proposes", True):
+        return dict(sources)
+    skip = experiment.training.loading.unreadable != "raise"
+    given = {role: ProposalSource(source, experiment.pictures.proposals) for role, source in sources.items()}
+    for source in given.values():
+        source.find_all(skip_unreadable=skip, console=console)
+    return dict(given)
 
 
 def check_task(name: str, kind: str) -> None:

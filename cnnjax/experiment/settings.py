@@ -9,7 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import tyro
 
 from cnnjax.image_size import ImageSize, height_and_width
-from cnnjax.settings import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Objects, Training, from_plain, to_plain
+from cnnjax.settings import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    UNRECORDED,
+    Checked,
+    Objects,
+    Proposals,
+    Training,
+    from_plain,
+    to_plain,
+)
 from cnnjax.tasks.settings import (
     ClassificationSettings,
     DetectionSettings,
@@ -125,6 +136,7 @@ class PictureData(Checked):
     deviation: Annotated[tuple[float, ...] | None, POSITIVE] = None
     """What each channel is divided by after that; that of the training pictures where None."""
     objects: Objects = dataclasses.field(default_factory=Objects)
+    proposals: Proposals = dataclasses.field(default_factory=Proposals)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from cnnjax.models.parts.detector import (
     Trainable,
 )
 from cnnjax.models.preact_resnet import PreactResNet
+from cnnjax.models.rcnn import RCNN
 from cnnjax.models.registry import (
     Model,
     builder_of,
@@ -52,6 +53,7 @@ from cnnjax.models.zfnet import ZFNet
 __all__ = [
     "FCN",
     "HED",
+    "RCNN",
     "SSD",
     "VGG",
     "YOLO",

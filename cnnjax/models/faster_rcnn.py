@@ -215,7 +215,8 @@ register(
     logits_of="boxes",
     **SMALL,
     features=64,
-    anchor_scales=(2, 4, 7),
+    stride=8,
+    anchor_scales=(4, 8, 14),
     smallest_proposal=4.0,
     test_after=100,
 )

@@ -3,6 +3,7 @@
 from cnnjax.settings.checked import NOT_NEGATIVE, POSITIVE, SHARE, UNRECORDED, Checked, Range
 from cnnjax.settings.objects import Objects
 from cnnjax.settings.plain import differences, from_plain, to_plain
+from cnnjax.settings.proposals import Proposals
 from cnnjax.settings.training import Devices, Folder, Loading, Optimizer, Precision, Saving, Schedule, Training
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Objects",
     "Optimizer",
     "Precision",
+    "Proposals",
     "Range",
     "Saving",
     "Schedule",

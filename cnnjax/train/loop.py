@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.diagnosis import divergence_error
 from cnnjax.train.evaluation import Evaluation, Evaluator
 from cnnjax.train.interruption import Interruption, describe_signal, leave
-from cnnjax.train.log import MetricsLog
+from cnnjax.train.log import MetricsLog, describe
 from cnnjax.train.manifest import write_whole
+from cnnjax.train.parallel import replicate
 from cnnjax.train.plan import CALLS_AHEAD
 from cnnjax.train.progress import RunProgress
 from cnnjax.train.setup import Setup
@@ -28,6 +29,10 @@ from cnnjax.train.state import TrainState
 from cnnjax.train.throughput import Profile
 
 RESULT = "result.json"
+
+# Variables, the run's folder, and whether the run is asked to end, to collections that take the place of the model's
+# own, none of them its parameters; None where it ended.
+Conclude: TypeAlias = Callable[[Mapping[str, Any], Path, Callable[[], int | None]], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +130,34 @@ class Loop:
                     )
                     return
 
+    def conclude(self, change: Conclude, interruption: Interruption) -> None:
+        """Learns what is not learned by gradients, tests it, and saves it as one step more; a resumed run has it."""
+        setup, last = self.setup, self.setup.plan.total + 1
+        if self.step == last:
+            return
+        state = setup.parallel.unreplicate(self.state)
+        best = self.checkpoints.best if setup.validates and setup.training.saving.keep_best else None
+        if best is not None and best != self.step:
+            state = self.checkpoints.restore(state, best)
+        changed = change(state.variables, self.folder, interruption.asked)
+        if changed is None:
+            leave(interruption.asked() or signal.SIGTERM)
+        state = state.replace(
+            step=np.int32(last),
+            model_state={**state.model_state, **changed},
+            averages={**state.averages, **changed} if state.averages else {},
+        )
+        self.state, self.step = setup.parallel.replicate(replicate(setup.parallel.mesh, state)), last
+        self._test(interruption)
+        score = None
+        if self.evaluation is not None:
+            score = self._score(self.evaluation)
+            row = {"step": last, "epoch": setup.plan.epoch(setup.plan.total), self.tested: self.evaluation.summary}
+            if self.log is not None:
+                self.log.write(row)
+            self.progress.say(f"what is not learned by gradients is learned too: {describe(row)}")
+        self._save_or_leave(score, interruption)
+
     def _call(self, size: int, arriving: Iterator[Any], of_calls: deque[list[Fault]]) -> None:
         """Takes so many steps in one call of the device."""
         setup = self.setup
@@ -144,7 +177,7 @@ class Loop:
     def _test(self, interruption: Interruption) -> None:
         """Tests the state after an epoch; None where the test was interrupted, and begins anew when the run resumes."""
         setup = self.setup
-        keep = not setup.validates and (self.step == setup.plan.total or setup.training.patience is not None)
+        keep = not setup.validates and (self.step >= setup.plan.total or setup.training.patience is not None)
         self.evaluation = self._evaluate(setup.parallel.unreplicate(self.state), keep=keep, asked=interruption.asked)
         if self.evaluation is not None:
             self.span.faults += setup.faults
@@ -173,7 +206,7 @@ class Loop:
             self.progress.say(
                 f"{describe_signal(number)}: saving step {self.step}, then leaving; once more leaves at once"
             )
-        if self.setup.plan.saves(self.step) or number is not None:
+        if self.setup.plan.saves(self.step) or self.step > self.setup.plan.total or number is not None:
             state = self.setup.parallel.unreplicate(self.state)
             begun = self.span.pack()
             self.checkpoints.save(state, self.step, score=score, record=self.record, unfinished_row=begun)

@@ -26,7 +26,7 @@ from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.hosts import from_first_process, on_first_process, release
 from cnnjax.train.interruption import interruptible
 from cnnjax.train.log import MetricsLog
-from cnnjax.train.loop import Loop, TrainResult
+from cnnjax.train.loop import Conclude, Loop, TrainResult
 from cnnjax.train.memory import check_memory
 from cnnjax.train.output import outlasting
 from cnnjax.train.parallel import replicate
@@ -56,6 +56,7 @@ def fit(
     name: str | None = None,
     record: Mapping[str, Any] | None = None,
     count_macs: Callable[[Any], int | None] | None = None,
+    conclude: Conclude | None = None,
     finish: Callable[[TrainResult], Any] | None = None,
     console: Console | None = None,
 ) -> TrainResult:
@@ -87,6 +88,10 @@ def fit(
         record: plain values, such as statistics that `prepare` uses; saved with the run, compared when it resumes.
         count_macs: multiply-accumulates of the model on one example of a shape, for the log's utilisation; of several
             inputs it is given a tree of shapes. None where they are not known.
+        conclude: what is learned after the last step and not by gradients: called with the variables (those of the
+            best checkpoint, where validation examples choose it), the run's folder, and a function that says whether
+            the run was asked to end; gives the collections that changed, none of them parameters, or None where it
+            ended. They are tested and saved as one step more.
         finish: is called last, by the first process, while no other run may write in the folder.
         console: to print to.
 
@@ -123,6 +128,8 @@ def fit(
         first_step = loop.step
         with interruptible(setup.parallel.mesh, output) as interruption:
             loop.run(interruption)
+            if conclude is not None:
+                loop.conclude(conclude, interruption)
             result = loop.result(interruption, first_step=first_step, began=began)
         release()
         if leads:

@@ -13,7 +13,7 @@ def drawn(model, images):
     def draw(path, leaf):
         if path[-1].key in ("scale", "var"):
             return np.ones(leaf.shape, np.float32)
-        if path[-1].key in ("bias", "mean"):
+        if path[-1].key in ("bias", "mean") or not leaf.shape:
             return np.zeros(leaf.shape, np.float32)
         fan_in = math.prod(leaf.shape[-4:-1]) if len(leaf.shape) > 2 else leaf.shape[0]
         return np.resize(numbers, leaf.shape) * np.float32(math.sqrt(2 / fan_in))

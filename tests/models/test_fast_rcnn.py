@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.models.fast_rcnn import windows
+from cnnjax.models.parts.given_proposals import windows
 from cnnjax.tasks.metrics.detection_errors import pairwise_overlaps
 from tests.models.quick import drawn, run_unoptimised
 

@@ -77,7 +77,8 @@ def sometimes(transform: Transform, *, probability: float) -> Transform:
 def on_batch(transform: Transform) -> Augment:
     """Applies a transform to `batch["image"]`, each by a key of its own with the example's "id" folded in.
 
-    "boxes", "masks", "keypoints" and "present", where the batch has them, move along as `Targets`; the rest stays.
+    "boxes", "masks", "keypoints", "present" and "proposals", where the batch has them, move along as `Targets`; the
+    rest stays.
 
     Raises:
         ValueError: when called, if the batch has no "id".

@@ -84,7 +84,7 @@ def _check(key: Key[Array, "..."], batch: Batch, alpha: float) -> None:
         raise ValueError(f"key has shape {key.shape}; expected one key, from which all partners are drawn")
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha={alpha}; expected a number above 0")
-    placed = [name for name in ("boxes", "masks", "keypoints") if name in batch]
+    placed = [name for name in ("boxes", "proposals", "masks", "keypoints") if name in batch]
     if placed:
         raise ValueError(f"the batch has {', '.join(placed)}, which do not mix: leave out mixup and cutmix")
     if "label" not in batch and "tags" not in batch:

@@ -27,9 +27,9 @@ def mosaic(
     Each picture is brought to `size`, shrunk by a factor of its own, and laid with one corner on the point; what hangs
     over its quarter is cut, and what it leaves free is `fill`. Examples come to have four times as many slots, the own
     first: those of "boxes", "classes", "present", "crowd", "difficult", "truncated", "area" (which is not measured
-    anew), "keypoints" and "visibility" where the batch has them. Slots whose box is cut away are empty, and not
-    present. "masks" are label maps of slot numbers plus 1, (batch, height, width), counted on through the quarters, or
-    have a last axis of slots. The rest stays that of the own example.
+    anew), "keypoints", "visibility" and "proposals" where the batch has them. Slots whose box is cut away are empty,
+    and not present. "masks" are label maps of slot numbers plus 1, (batch, height, width), counted on through the
+    quarters, or have a last axis of slots. The rest stays that of the own example.
 
     Args:
         key: One key; with the batch's "id" folded in where there is one, so that a draw belongs to an example.
@@ -75,14 +75,17 @@ def mosaic(
         picture = jnp.where(here, changed, picture)
         ends = jnp.where(jnp.asarray([[right, down]], bool), sides, points)
         starts = jnp.where(jnp.asarray([[right, down]], bool), points, 0.0)
-        parts.append((_cut(moved.boxes, starts, ends), _kept(moved.masks, here, quarter * slots), moved.keypoints))
-    boxes, masks, keypoints = zip(*parts, strict=True)
+        cut = [None if some is None else _cut(some, starts, ends) for some in (moved.boxes, moved.proposals)]
+        parts.append((*cut, _kept(moved.masks, here, quarter * slots), moved.keypoints))
+    boxes, proposals, masks, keypoints = zip(*parts, strict=True)
     joined = {
         name: jnp.concatenate([jnp.roll(batch[name], -quarter, 0) for quarter in range(4)], 1)
         for name in _OF_OBJECTS
         if name in batch
     }
     joined["boxes"] = jnp.concatenate(boxes, 1)
+    if "proposals" in batch:
+        joined["proposals"] = jnp.concatenate(proposals, 1)
     if "keypoints" in batch:
         joined["keypoints"] = jnp.concatenate(keypoints, 1)
     if "masks" in batch:

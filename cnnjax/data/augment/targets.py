@@ -1,4 +1,4 @@
-"""Boxes, masks and key points that move with their pictures.
+"""Boxes, proposals, masks and key points that move with their pictures.
 
 Coordinates are (x, y) in pixels from the picture's upper left corner: the pixel in column i and row j covers i to
 i + 1 and j to j + 1, its centre is (i + 0.5, j + 0.5), and the box of the whole picture is (0, 0, width, height).
@@ -28,12 +28,14 @@ class Targets(NamedTuple):
         keypoints: (batch, ..., 2), such as (batch, n, points, 2), floating point, (x, y) in pixels; they may leave the
             picture.
         present: (batch, n), whether there is an object for each box; False where a moved box is empty.
+        proposals: (batch, m, 4), boxes in which something may be; they move as boxes do.
     """
 
     boxes: Float[Array, "batch n 4"] | None = None
     masks: Shaped[Array, "..."] | None = None
     keypoints: Float[Array, "batch *n 2"] | None = None
     present: Bool[Array, "batch n"] | None = None
+    proposals: Float[Array, "batch m 4"] | None = None
 
 
 def check_targets(targets: Targets | None, images: Images) -> None:
@@ -41,7 +43,11 @@ def check_targets(targets: Targets | None, images: Images) -> None:
     if targets is None:
         return
     batch, height, width, _ = images.shape
-    for name, array, axis in (("boxes", targets.boxes, 4), ("keypoints", targets.keypoints, 2)):
+    for name, array, axis in (
+        ("boxes", targets.boxes, 4),
+        ("proposals", targets.proposals, 4),
+        ("keypoints", targets.keypoints, 2),
+    ):
         if array is None:
             continue
         deeper = name == "keypoints" and array.ndim > 3
@@ -79,7 +85,8 @@ def moved(
     if keypoints is not None:
         flat = keypoints.astype(jnp.float32).reshape(keypoints.shape[0], -1, 2)
         keypoints = points(flat).reshape(keypoints.shape).astype(keypoints.dtype)
-    return Targets(boxes, moved_masks(targets.masks, masks), keypoints, present)
+    proposals = None if targets.proposals is None else _moved_boxes(targets.proposals, points, size)
+    return Targets(boxes, moved_masks(targets.masks, masks), keypoints, present, proposals)
 
 
 def moved_masks(

@@ -30,7 +30,7 @@ Example: TypeAlias = Mapping[str, Any]
 ResizeBy: TypeAlias = Literal["resize", "cover", "letterbox", "pad", "crop"]
 
 # Elements of an example that move with its picture, and how many numbers each of their points or boxes has.
-_NUMBERS = {"boxes": 4, "keypoints": 2}
+_NUMBERS = {"boxes": 4, "proposals": 4, "keypoints": 2}
 _MOVED = (*_NUMBERS, "masks")
 
 
@@ -117,7 +117,7 @@ def fit_image(
 def place(example: Example, size: Size, how: ResizeBy = "resize") -> dict[str, Any]:
     """Brings the picture of an example to a size, and moves what has a place in it along.
 
-    "boxes" (n, 4), "keypoints" (..., 2) and "masks" (height, width) or (height, width, n) are moved as
+    "boxes" and "proposals" (n, 4), "keypoints" (..., 2) and "masks" (height, width) or (height, width, n) are moved as
     `cnnjax.data.augment.Targets` are, all by one matrix, and "present" (n,) becomes False where a box is empty then.
     What else there is for each object stays. Where there is one of them, the matrix is kept as "matrix",
     3x3 in float32: it takes (x, y, 1) of the picture to the result, and its inverse takes predictions back. What
@@ -198,10 +198,11 @@ def move(example: Example, pixels: np.ndarray, placement: Placement, sides: Size
     for name in present:
         _check(name, example[name], sides)
     moved: dict[str, Any] = {"image": pixels, "matrix": matrix.astype(np.float32)}
-    if "boxes" in example:
-        moved["boxes"] = _move_boxes(example["boxes"], matrix, placement.size)
-        if "present" in example:
-            moved["present"] = _still_present(example["present"], moved["boxes"])
+    for name in ("boxes", "proposals"):
+        if name in example:
+            moved[name] = _move_boxes(example[name], matrix, placement.size)
+    if "boxes" in example and "present" in example:
+        moved["present"] = _still_present(example["present"], moved["boxes"])
     if "keypoints" in example:
         moved["keypoints"] = _move_points(example["keypoints"], matrix)
     if "masks" in example:
@@ -262,8 +263,8 @@ def _check(name: str, value: Any, sides: Size) -> None:
             )
         return
     numbers = _NUMBERS[name]
-    if len(shape) < 2 or shape[-1] != numbers or (name == "boxes" and len(shape) > 2):
-        order = "(x_min, y_min, x_max, y_max)" if name == "boxes" else "(x, y)"
+    if len(shape) < 2 or shape[-1] != numbers or (numbers == 4 and len(shape) > 2):
+        order = "(x_min, y_min, x_max, y_max)" if numbers == 4 else "(x, y)"
         raise SettingError(f'"{name}" have the shape {shape}; expected (n, {numbers}), {order} in pixels')
     if not np.issubdtype(dtype, np.floating):
         raise SettingError(

@@ -55,6 +55,7 @@ class Settings:
     most: int = 2000
     smallest: int = 20
     width: int = 500
+    enlarge: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ def selective_search(
     most: int = 2000,
     smallest: int = 20,
     width: int = 500,
+    enlarge: bool = False,
     seed: int = 0,
 ) -> Float32[np.ndarray, "boxes 4"]:
     """Boxes that may hold an object, the most promising first.
@@ -96,6 +98,7 @@ def selective_search(
         most: How many boxes at most.
         smallest: Boxes with a shorter side are dropped; in pixels of the picture after `width`, as in R-CNN.
         width: Wider pictures are brought to this width; narrower ones stay as they are.
+        enlarge: Whether narrower pictures are brought to it too, as R-CNN's program does; small objects need it.
         seed: Of the random numbers.
 
     Returns:
@@ -110,16 +113,16 @@ def selective_search(
     >>> selective_search(np.zeros((30, 40, 3), np.uint8)).tolist()
     [[0.0, 0.0, 40.0, 30.0]]
     """
-    settings = Settings(mode=mode, most=most, smallest=smallest, width=width, seed=seed)
+    settings = Settings(mode=mode, most=most, smallest=smallest, width=width, enlarge=enlarge, seed=seed)
     picture = as_picture(picture)
-    shrunk = fit_width(picture, settings.width)
+    searched = fit_width(picture, settings.width, enlarge=settings.enlarge)
     hierarchies = [
         group(segments, similarities)
-        for segments in segmentations(shrunk, settings.mode)
+        for segments in segmentations(searched, settings.mode)
         for similarities in VARIETIES[settings.mode].similarities
     ]
     boxes = rank(hierarchies, settings)
-    return to_picture(boxes, shrunk.shape[:2], picture.shape[:2])
+    return to_picture(boxes, searched.shape[:2], picture.shape[:2])
 
 
 def as_picture(picture: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
@@ -137,9 +140,11 @@ def as_picture(picture: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     return picture
 
 
-def fit_width(picture: UInt8[np.ndarray, "height width 3"], width: int) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """The picture brought to a width if it is wider, bilinear with antialiasing."""
-    if picture.shape[1] <= width:
+def fit_width(
+    picture: UInt8[np.ndarray, "height width 3"], width: int, *, enlarge: bool = False
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """The picture brought to a width if it is wider, or may be enlarged, bilinear with antialiasing."""
+    if picture.shape[1] == width or (picture.shape[1] < width and not enlarge):
         return picture
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))

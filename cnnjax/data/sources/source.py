@@ -190,10 +190,7 @@ def read_example(source: Source, index: int, *, read: Read = decode_example, pos
         example = source[place]
         if not isinstance(example, Mapping):
             raise TypeError(f"it is a {type(example).__name__}; expected a dict of arrays")
-        if isinstance(example.get("image"), bytes):
-            channels = (source.info.shapes.get("image") or (None,))[-1]
-            example = {**example, "image": open_picture(example["image"], channels=channels)}
-        example = dict(read(example, position))
+        example = dict(read(with_open_picture(example, source.info), position))
         picture = np.asarray(example.get("image", 0))
         # Of NumPy's kinds, those that may hold such values; "V" has bfloat16.
         if picture.dtype.kind in "fcV" and not np.isfinite(picture).all():
@@ -210,6 +207,14 @@ def read_example(source: Source, index: int, *, read: Read = decode_example, pos
             f"example {place} of {source.info.name} ({source.info.split}) cannot be read"
             f"{f' from {file}' if file else ''}: {reason}"
         ) from error
+
+
+def with_open_picture(example: Mapping[str, Any], info: Info) -> Mapping[str, Any]:
+    """The example with its encoded picture opened, of as many channels as the source says."""
+    if not isinstance(example.get("image"), bytes):
+        return example
+    channels = (info.shapes.get("image") or (None,))[-1]
+    return {**example, "image": open_picture(example["image"], channels=channels)}
 
 
 def name_example(source: Source, index: int) -> str:

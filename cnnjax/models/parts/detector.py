@@ -11,7 +11,7 @@ Classes count things: the background, where a detector has logits of it, is adde
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -171,6 +171,9 @@ class Detector(Architecture, kw_only=True):
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     most_detections: int = 100
+
+    # Whether it finds the boxes that it looks at by itself; others take `PicturesWithProposals`.
+    proposes: ClassVar[bool] = True
 
     @nn.nowrap
     def trunk(self, **place: Any) -> Architecture:

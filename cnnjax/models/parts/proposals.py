@@ -68,7 +68,8 @@ class Drawn:
 
     Attributes:
         logits: (batch, drawn, *classes), of an object, one number, or of background and classes.
-        offsets: (batch, drawn, 4), from the box to the object; of its own class, where there is one for each.
+        offsets: (batch, drawn, 4), from the box to the object; of its own class, where there is one for each. None
+            where they are not learned.
         targets: (batch, drawn, 4), the right offsets; zeros where there is no object.
         labels: (batch, drawn), 0 for the background, and the class from 1.
         present: (batch, drawn), which places are filled.
@@ -90,15 +91,19 @@ class Drawn:
 
         Reference: Girshick (2015), "Fast R-CNN", equations 1 to 3; Ren et al. (2015), equation 1.
         """
+        with_object = (self.labels > 0) & self.present
+        of_box = 4 * smooth_l1(self.offsets, self.targets, beta=self.beta, where=with_object)
+        of_class = self.class_loss()
+        return of_class, Part(jnp.sum(of_box, axis=1), of_class.count)
+
+    def class_loss(self) -> Part:
+        """Cross-entropy of all."""
         if self.logits.ndim == 2:
             said = (self.labels > 0)[..., None].astype(self.logits.dtype)
             of_class = binary_cross_entropy(self.logits[..., None], said, where=self.present)
         else:
             of_class = softmax_cross_entropy(self.logits, self.labels, where=self.present)
-        with_object = (self.labels > 0) & self.present
-        of_box = 4 * smooth_l1(self.offsets, self.targets, beta=self.beta, where=with_object)
-        count = jnp.sum(self.present, axis=1, dtype=of_class.dtype)
-        return Part(jnp.sum(of_class, axis=1), count), Part(jnp.sum(of_box, axis=1), count)
+        return Part(jnp.sum(of_class, axis=1), jnp.sum(self.present, axis=1, dtype=of_class.dtype))
 
 
 class RegionProposalHead(nn.Module):

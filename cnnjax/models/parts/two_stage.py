@@ -96,7 +96,10 @@ class TwoStageTraining:
         parts: dict[str, Part] = {}
         if self.anchors is not None:
             parts["objectness"], parts["proposal"] = self.anchors.losses()
-        parts["class"], parts["box"] = self.regions.losses()
+        if self.regions.offsets is None:
+            parts["class"] = self.regions.class_loss()
+        else:
+            parts["class"], parts["box"] = self.regions.losses()
         return parts if self.masks is None else {**parts, "mask": self.masks.loss()}
 
 
@@ -156,8 +159,11 @@ class TwoStage(Detector):
     test_after: int = 1000
     smallest_proposal: float = 1e-3
 
-    # Smooth L1's of the second stage; and the least side of a detection, in pixels.
+    # Smooth L1's of the second stage, and the weights of its offsets; the least side of a detection, in pixels.
     region_beta: ClassVar[float] = 1 / 9
+    offset_weights: ClassVar[tuple[float, ...]] = WEIGHTS
+    # Whether gradients reach the offsets.
+    learns_boxes: ClassVar[bool] = True
     smallest_detection: ClassVar[float] = 1e-2
 
     head: ClassVar[tuple[str, ...]] = ("predictor/class", "predictor/box")
@@ -204,10 +210,12 @@ class TwoStage(Detector):
             count=self.drawn_regions,
             positives=int(self.drawn_regions * self.positive_share),
             low=self.region_low,
-            weights=WEIGHTS,
+            weights=self.offset_weights,
         )
         logits, offsets = self.second_stage(maps, drawn.boxes, train=True)
-        own = jnp.take_along_axis(offsets, drawn.labels[..., None, None], axis=2)[:, :, 0]
+        own = None
+        if self.learns_boxes:
+            own = jnp.take_along_axis(offsets, drawn.labels[..., None, None], axis=2)[:, :, 0]
         said = Drawn(logits, own, drawn.targets, drawn.labels, drawn.present, self.region_beta)
         return TwoStageTraining(anchors, said, self.drawn_masks(maps, drawn, labelled))
 
@@ -250,6 +258,11 @@ class TwoStage(Detector):
         raise NotImplementedError
 
     @nn.nowrap
+    def scores(self, logits: Float[Array, "batch regions _"]) -> Float[Array, "batch regions classes"]:
+        """How sure each class of things is, from 0 to 1."""
+        return jax.nn.softmax(logits)[..., 1:]
+
+    @nn.nowrap
     def with_masks(self, maps: Sequence[jax.Array], output: TwoStageOutput) -> TwoStageOutput:
         """The output with the masks of its detections, of detectors that have them."""
         return output
@@ -277,8 +290,8 @@ class TwoStage(Detector):
         self, regions: Regions, logits: jax.Array, offsets: jax.Array, size: tuple[int, int]
     ) -> TwoStageOutput:
         places = jnp.broadcast_to(regions.boxes.astype(offsets.dtype)[:, :, None], offsets.shape)
-        boxes = clip(decode(offsets, places, weights=WEIGHTS), size)
-        scores = jnp.where(regions.present[..., None], jax.nn.softmax(logits), 0.0)[..., 1:]
+        boxes = clip(decode(offsets, places, weights=self.offset_weights), size)
+        scores = jnp.where(regions.present[..., None], self.scores(logits), 0.0)
         selection = self.selection(smallest=self.smallest_detection)
         return TwoStageOutput(regions, logits, offsets, select(boxes[:, :, 1:], scores, selection))
 
