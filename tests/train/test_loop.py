@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 
 import jax
 import numpy as np
@@ -151,3 +152,54 @@ def test_patience_goes_by_the_test_examples_where_there_are_no_others(tmp_path):
     # It is the last state whose numbers are told, with its examples for the page: no test example chose it.
     assert (result.evaluation.step, result.best_step, result.chosen_on) == (13, 7, "test")
     assert len(result.evaluation.examples["id"]) == 30
+
+
+def told_otherwise(variables, folder, asked):
+    """Statistics under which all is of the first class or of the second, unlike after the last step."""
+    return {"batch_stats": jax.tree.map(lambda leaf: leaf + 100.0, variables["batch_stats"])}
+
+
+def test_what_gradients_do_not_learn_is_one_step_more(tmp_path):
+    result = run(settings(tmp_path / "run"), conclude=told_otherwise)
+    assert int(result.state.step) == result.evaluation.step == 26
+    rows = read_rows(tmp_path / "run")
+    assert [row["step"] for row in rows] == [*EPOCHS, 26]
+    assert rows[-1]["test"] == result.evaluation.summary
+    assert rows[-1]["test"]["loss"] > rows[-2]["test"]["loss"]
+    before, after = (load_variables(tmp_path / "run", step=step) for step in (25, 26))
+    jax.tree.map(np.testing.assert_array_equal, before["params"], after["params"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a + 100, b), before["batch_stats"], after["batch_stats"])
+    # A finished run is not concluded again.
+    again = run(settings(tmp_path / "run", resume=True), conclude=lambda *_: pytest.fail("it is done"))
+    assert again.evaluation.summary == result.evaluation.summary
+
+
+def test_it_starts_from_the_best_checkpoint_and_may_be_the_best(flipped, tmp_path):
+    seen = []
+
+    def conclude(variables, folder, asked):
+        seen.append(variables)
+        return {"batch_stats": variables["batch_stats"]}
+
+    training = settings(tmp_path / "run")
+    parts = {"task": ByLoss(("across", "down")), "test_source": part("test", TEST.arrays)}
+    result = run(training, validation_source=FLIPPED, conclude=conclude, **parts)
+    # The same run without it has its best in step 7.
+    jax.tree.map(np.testing.assert_array_equal, seen[0], flipped[0].state.variables)
+    assert result.best_step in (7, 26)
+    rows = read_rows(tmp_path / "run")
+    assert rows[-1]["validation"]["loss"] == pytest.approx(rows[0]["validation"]["loss"], rel=1e-6)
+
+
+def test_a_run_that_is_asked_to_end_concludes_when_it_goes_on(tmp_path):
+    asked_for = []
+
+    def interrupted(variables, folder, asked):
+        signal.raise_signal(signal.SIGTERM)
+        asked_for.append(asked())
+
+    with pytest.raises(SystemExit):
+        run(settings(tmp_path / "run"), conclude=interrupted)
+    assert asked_for == [signal.SIGTERM]
+    result = run(settings(tmp_path / "run", resume=True), conclude=told_otherwise)
+    assert int(result.state.step) == 26
