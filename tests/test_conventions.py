@@ -33,6 +33,7 @@ COVERED_BY = {
     ),
     "models/parts/auxiliary.py": "tasks/test_heads.py",
     "models/parts/layouts.py": "models/test_ssd.py",
+    "models/parts/given_proposals.py": "models/test_fast_rcnn.py",
     "models/parts/one_map.py": "models/test_fast_rcnn.py",
     "models/parts/units.py": "models/test_all_models.py",
     "models/parts/trunk.py": "models/test_hed.py",

@@ -116,7 +116,7 @@ class LastStages:
             if part is None:
                 return None
             found |= part
-        return {FITTED: {"ready": jnp.ones((), jnp.float32), "svms": jax.tree.map(jnp.asarray, found)}}
+        return {FITTED: {"svms": {**jax.tree.map(jnp.asarray, found), "ready": jnp.ones((), jnp.float32)}}}
 
     def _describe(self, variables: Any, kept: Path, asked: Callable[[], int | None]) -> list[Path] | None:
         """The files of all pictures that can be read."""

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from cnnjax.models.initialization import check_inputs, inference_options
-from cnnjax.models.parts.detector import Detecting
+from cnnjax.models.parts.detector import Detecting, Detector
 from cnnjax.models.registry import Model, name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -77,13 +77,19 @@ def export(
         record: plain values that go into `about.json`, such as the names of the classes.
 
     Raises:
-        ValueError: the inputs do not fit the model, the variables are not those of the model, or a platform is unknown.
+        ValueError: the inputs do not fit the model, the variables are not those of the model, a platform is unknown, or
+            the model takes more than pictures.
         ImportError: the extra `export` is not installed.
     """
     _require_flatbuffers()
     for platform in platforms:
         if platform not in PLATFORMS:
             raise ValueError(f"platform {platform!r} is unknown; expected some of {', '.join(PLATFORMS)}")
+    if isinstance(model, Detector) and not model.proposes:
+        raise ValueError(
+            f"{type(model).__name__} takes proposals beside its pictures, and a program takes pictures alone; export a"
+            " detector that proposes by itself, such as faster_rcnn_vgg16, or predict by load_run(...).predict"
+        )
     sizes = _with_batch(tuple(shape))
     one = jax.ShapeDtypeStruct((1, *sizes[1:]), dtype)
     ready = one if prepare is None else jax.eval_shape(prepare, one)

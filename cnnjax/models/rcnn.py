@@ -61,13 +61,13 @@ class RCNN(GivenProposals):
     region_low: float = 0.0
     crop: int = 227
     context: int = 16
-    at_once: int = 128
+    at_once: int = 1000
     ridge: float = 1000.0
     svm_cost: float = 1e-3
 
     offset_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0, 1.0)
     learns_boxes: ClassVar[bool] = False
-    head: ClassVar[tuple[str, ...]] = ("softmax",)
+    head: ClassVar[tuple[str, ...]] = ("softmax", "svms")
     flattened: ClassVar[dict[str, tuple[int, int]]] = {"box_head/fc6": (6, 6)}
 
     @nn.nowrap
@@ -90,9 +90,8 @@ class RCNN(GivenProposals):
         kinds, wide = self.num_classes + 1, at_least_float32(described.hidden.dtype)
         softmax = Dense(kinds, kernel_init=nn.initializers.normal(0.01), name="softmax", **self.types)
         logits = softmax(described.hidden).astype(wide)
-        margins, offsets = Fitted(self.num_classes, name="svms")(described)
+        margins, offsets, ready = Fitted(self.num_classes, name="svms")(described)
         # An SVM that says 0 is undecided between its class and all else, as equal logits are.
-        ready = self.variable(FITTED, "ready", lambda: jnp.zeros((), jnp.float32)).value
         of_svms = jnp.concatenate([jnp.zeros_like(margins[..., :1]), margins], axis=-1).astype(wide)
         shifts = jnp.concatenate([jnp.zeros_like(offsets[..., :1, :]), offsets], axis=-2).astype(wide)
         return logits if train else jnp.where(ready > 0, of_svms, logits), shifts
@@ -100,7 +99,7 @@ class RCNN(GivenProposals):
     @nn.nowrap
     def scores(self, logits: Float[Array, "batch regions _"]) -> Float[Array, "batch regions classes"]:
         """The softmax's; once SVMs are fitted, the logistic function of each one's margin."""
-        ready = self.get_variable(FITTED, "ready")
+        ready = self.variables[FITTED]["svms"]["ready"]
         return jnp.where(ready > 0, jax.nn.sigmoid(logits[..., 1:]), jax.nn.softmax(logits)[..., 1:])
 
     @nn.nowrap
@@ -127,6 +126,10 @@ class RCNN(GivenProposals):
         _, found = scan(self, (), chunks)
         joined = (jnp.moveaxis(x, 0, 1).reshape(batch, parts * some, -1)[:, :regions] for x in found)
         return Described(*joined)
+
+    def torch_name(self, module: str) -> str:
+        """As of the other detectors; no public library has R-CNN's heads, which keep their own names."""
+        return module if module in self.head else super().torch_name(module)
 
     @nn.nowrap
     def _look(self, images: jax.Array, boxes: jax.Array, train: bool) -> Described:
@@ -155,14 +158,15 @@ class Fitted(nn.Module):
     @nn.compact
     def __call__(
         self, described: Described
-    ) -> tuple[Float[Array, "batch regions classes"], Float[Array, "batch regions classes 4"]]:
-        """Margins of the SVMs, and offsets."""
+    ) -> tuple[Float[Array, "batch regions classes"], Float[Array, "batch regions classes 4"], Float[Array, ""]]:
+        """Margins of the SVMs, offsets, and 1 once both are fitted."""
         features, pixels = described.hidden.shape[-1], described.pooled.shape[-1]
         shapes = {
             "svm_kernel": (features, self.num_classes),
             "svm_bias": (self.num_classes,),
             "box_kernel": (pixels, self.num_classes * 4),
             "box_bias": (self.num_classes * 4,),
+            "ready": (),
         }
         own: Mapping[str, Any] = {
             name: self.variable(FITTED, name, lambda shape=shape: jnp.zeros(shape, jnp.float32)).value
@@ -171,7 +175,7 @@ class Fitted(nn.Module):
         hidden, pooled = (x.astype(at_least_float32(x.dtype)) for x in (described.hidden, described.pooled))
         margins = hidden @ own["svm_kernel"].astype(hidden.dtype) + own["svm_bias"].astype(hidden.dtype)[None, None]
         offsets = pooled @ own["box_kernel"].astype(pooled.dtype) + own["box_bias"].astype(pooled.dtype)[None, None]
-        return margins, offsets.reshape(*offsets.shape[:-1], self.num_classes, 4)
+        return margins, offsets.reshape(*offsets.shape[:-1], self.num_classes, 4), own["ready"]
 
 
 def warped(

@@ -125,7 +125,9 @@ def save_weights(model: Model, variables: Any, path: Path | str, *, shape: tuple
         ImportError: the extra `weights` is not installed.
     """
     safetensors = _safetensors()
-    tensors = {name: np.ascontiguousarray(array) for name, array in to_torch(model, variables, shape=shape).items()}
+    tensors = {
+        name: np.require(array, requirements="C") for name, array in to_torch(model, variables, shape=shape).items()
+    }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     safetensors.save_file(tensors, str(path), metadata={"format": "pt"})
 

@@ -60,10 +60,10 @@ def test_svms_and_regressions_are_in_the_last_checkpoint(trained):
     assert rows[-1]["step"] == 5
     assert "class loss" in str(rows[0])
     assert "box loss" not in str(rows[0])
-    before, after = (load_variables(folder / "run", step=step)["fitted"] for step in (4, 5))
+    before, after = (load_variables(folder / "run", step=step)["fitted"]["svms"] for step in (4, 5))
     assert (float(before["ready"]), float(after["ready"])) == (0, 1)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(before["svms"]))
-    assert np.asarray(after["svms"]["svm_kernel"]).any(axis=0).all(), "an SVM of each class"
+    assert not any(leaf.any() for leaf in jax.tree.leaves(before))
+    assert np.asarray(after["svm_kernel"]).any(axis=0).all(), "an SVM of each class"
     assert np.isfinite(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(after)])).all()
     assert len(list((folder / "run" / "regions").glob("*/0*.npz"))) == 8
     assert outcome.report.is_file()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from cnnjax import models
+from cnnjax.models.export import export
 from cnnjax.models.rcnn import warped
+from cnnjax.models.weights import load_torch_weights, save_weights
 from tests.models.quick import drawn, run_unoptimised
 
 TINY = {
@@ -82,7 +84,7 @@ def model_and_variables():
     variables = drawn(model, IMAGES)
     random = np.random.default_rng(5)
     fitted = jax.tree.map(lambda leaf: random.normal(0, 0.01, leaf.shape).astype(np.float32), variables["fitted"])
-    return model, {**variables, "fitted": {**fitted, "ready": np.float32(0)}}
+    return model, {**variables, "fitted": fitted}
 
 
 @pytest.mark.usefixtures("unchecked_types")
@@ -112,9 +114,8 @@ def test_the_net_is_taught_by_regions_with_a_softmax_alone():
 def test_scores_and_boxes_are_those_of_the_last_stage(ready):
     """The softmax and the proposals; or logistic margins, and boxes that are moved, by plain NumPy."""
     model, variables = model_and_variables()
-    fitted = {**variables["fitted"], "ready": np.float32(ready)}
-    if not ready:
-        fitted = jax.tree.map(np.zeros_like, fitted)
+    fitted = variables["fitted"] if ready else jax.tree.map(np.zeros_like, variables["fitted"])
+    fitted = {"svms": {**fitted["svms"], "ready": np.float32(ready)}}
     variables = {**variables, "fitted": fitted}
     inputs = models.PicturesWithProposals(IMAGES, PROPOSALS)
     out, noted = run_unoptimised(lambda v, i: model.apply(v, i, mutable=["intermediates"]), variables, inputs)
@@ -178,3 +179,26 @@ def test_stages_are_those_of_whole_pictures():
         jax.ShapeDtypeStruct((1, 227, 227, 3), jnp.float32),
     )
     assert shapes["backbone/pool5"].shape == (1, 6, 6, 256)
+
+
+def test_a_classifier_alone_starts_it_and_its_own_file_is_whole(tmp_path):
+    """AlexNet by the names of torchvision gives the trunk, fc6 and fc7; a file of R-CNN holds SVMs and regressions too."""
+    alexnet = models.create("alexnet_owt", num_classes=5)
+    taught = drawn(alexnet, np.zeros((1, 224, 224, 3), np.float32))
+    save_weights(alexnet, taught, tmp_path / "alexnet.safetensors", shape=(1, 224, 224, 3))
+    net = models.create("rcnn", num_classes=3, backbone="alexnet_owt")
+    shape = (1, 227, 227, 3)
+    with pytest.warns(UserWarning, match="softmax, svms start anew"):
+        start = load_torch_weights(net, tmp_path / "alexnet.safetensors", fresh_head=jax.random.key(0), shape=shape)
+    for ours, theirs in ((start["params"]["backbone"]["conv1"], "conv1"), (start["params"]["box_head"]["fc7"], "fc7")):
+        jax.tree.map(np.testing.assert_array_equal, ours, taught["params"][theirs])
+    start["fitted"]["svms"]["ready"] = jnp.ones(())
+    save_weights(net, start, tmp_path / "rcnn.safetensors", shape=shape)
+    jax.tree.map(
+        np.testing.assert_array_equal, load_torch_weights(net, tmp_path / "rcnn.safetensors", shape=shape), start
+    )
+
+
+def test_it_is_not_exported_without_its_proposals():
+    with pytest.raises(ValueError, match=r"RCNN takes proposals beside its pictures, .* faster_rcnn_vgg16"):
+        export(models.create("rcnn_small"), {}, (128, 128, 3))
