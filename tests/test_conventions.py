@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Files of an experiment that are no scripts: the sides of a comparison.
-PARTS = ("flax_nets", "jax_side", "torch_boxes", "torch_side", "torch_unet")
+PARTS = (
+    *("dense_jax_side", "flax_nets", "jax_side", "torch_boxes", "torch_dense", "torch_side", "torch_ssd"),
+    "torch_unet",
+)
 MODULES = sorted((ROOT / "cnnjax").rglob("*.py"))
 SCRIPTS = sorted(path for path in (ROOT / "experiments").rglob("*.py") if path.stem not in PARTS)
 

@@ -102,9 +102,9 @@ def plain_inference(model: Any, shape: tuple[int, int, int, int]) -> Callable[[]
     return partial(jax.jit(partial(model.apply, train=False)), variables, images)
 
 
-def optimizer() -> optax.GradientTransformation:
+def optimizer(rate: float = 0.01) -> optax.GradientTransformation:
     """The rule that every side uses."""
-    return optax.sgd(0.01, momentum=0.9)
+    return optax.sgd(rate, momentum=0.9)
 
 
 def make_side(name: str, case: dict[str, Any]) -> Callable[[], Any]:
@@ -126,17 +126,23 @@ def timed(step: Callable[[], Any], calls: int) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - worked
 
 
-def main(name: str, text: str) -> None:
-    """Says its version, then answers each line, a number of steps, with wall and processor seconds and peak MiB."""
+def main(name: str, text: str, make: Callable[[str, dict[str, Any]], Callable[[], Any]] = make_side) -> None:
+    """Says its version, then answers each line, a number of steps, with wall and processor seconds and peak MiB.
+
+    Args:
+        name: of the side.
+        text: the case as JSON.
+        make: gives the function of a side for a case.
+    """
     case = json.loads(text)
     allocator = runpy.run_path(case["allocator"])
     assert not case["keep_memory"] or allocator["share_one_arena"]()
     print(json.dumps(jax.__version__), flush=True)
-    step = make_side(name, case)
+    step = make(name, case)
     assert not case["keep_memory"] or allocator["keep_memory"]()
     jax.block_until_ready(step())
     for line in sys.stdin:
-        taken = timed(step, max(1, int(line) // case["together"]))
+        taken = timed(step, max(1, int(line) // case.get("together", 1)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps([*taken, peak]), flush=True)
 

@@ -112,28 +112,33 @@ def timed(step, count, device):
     return time.perf_counter() - began, time.process_time() - worked
 
 
-def main(arguments):
+def make_side(case, layout, device):
+    """The step of a case in a memory layout."""
+    batch, size, channels, classes = case["shape"]
+    torch.manual_seed(0)
+    model = NETS[case["net"]]().train().to(device, memory_format=layout)
+    model = torch.compile(model) if case["gpu"] else model
+    images = torch.randn(batch, channels, size, size, device=device).contiguous(memory_format=layout)
+    labels = torch.randint(0, classes, (batch,), device=device)
+    return training(model, images, labels, device) if case["training"] else inference(model, images)
+
+
+def main(arguments, make=make_side):
     """Says its version, then answers each line, a number of steps, with wall and processor seconds and peak MiB."""
     case = json.loads(arguments[0])
     allocator = runpy.run_path(case["allocator"])
     assert not case["keep_memory"] or allocator["share_one_arena"]()
     torch.set_num_threads(case["threads"])
-    device = "cuda" if case["gpu"] else "cpu"
-    if case["gpu"] and not torch.cuda.is_available():
+    device = "cuda" if case.get("gpu") else "cpu"
+    if case.get("gpu") and not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no GPU")
     print(json.dumps(torch.__version__), flush=True)
-    batch, size, channels, classes = case["shape"]
     sides = []
-    for layout in [torch.channels_last] if case["gpu"] else [torch.channels_last, torch.contiguous_format]:
-        torch.manual_seed(0)
-        model = NETS[case["net"]]().train().to(device, memory_format=layout)
-        model = torch.compile(model) if case["gpu"] else model
-        images = torch.randn(batch, channels, size, size, device=device).contiguous(memory_format=layout)
-        labels = torch.randint(0, classes, (batch,), device=device)
-        sides.append(training(model, images, labels, device) if case["training"] else inference(model, images))
+    for layout in [torch.channels_last] if case.get("gpu") else [torch.channels_last, torch.contiguous_format]:
+        sides.append(make(case, layout, device))
         timed(sides[-1], 2, device)
     # The faster memory layout, as a user would choose it.
-    step = min(sides, key=lambda step: min(timed(step, case["steps"], device)[0] for _ in range(3)))
+    step = min(sides, key=lambda step: min(timed(step, case.get("steps", 1), device)[0] for _ in range(3)))
     del sides
     assert not case["keep_memory"] or allocator["keep_memory"]()
     for line in sys.stdin:

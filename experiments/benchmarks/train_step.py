@@ -157,10 +157,27 @@ def complaint(complaints: TextIO) -> str:
 
 
 @contextmanager
-def running(python: str, name: str, case: Case, *, kept: bool = False, package: Path = ROOT) -> Iterator[Side | None]:
-    """A side, started; None where it does not start, as PyTorch's does where there is none."""
+def running(
+    python: str,
+    name: str,
+    case: Any,
+    *,
+    kept: bool = False,
+    package: Path = ROOT,
+    scripts: tuple[str, str] = ("jax_side.py", "torch_side.py"),
+) -> Iterator[Side | None]:
+    """A side, started; None where it does not start, as PyTorch's does where there is none.
+
+    Args:
+        python: that runs it.
+        name: of the side.
+        case: a dataclass, which it is told as JSON.
+        kept: whether it keeps memory between steps.
+        package: the checkout whose package it imports.
+        scripts: of the sides on JAX, which are told their name, and of PyTorch's.
+    """
     told = {**asdict(case), "keep_memory": kept, "allocator": allocator.__file__, "threads": os.cpu_count()}
-    script = ["torch_side.py"] if name == "torch" else ["jax_side.py", name]
+    script = [scripts[1]] if name == "torch" else [scripts[0], name]
     command = [python, str(Path(__file__).parent / script[0]), *script[1:], json.dumps(told)]
     # The package first, then what compares it.
     path = os.pathsep.join(map(str, dict.fromkeys((package, ROOT))))

@@ -182,7 +182,7 @@ def test_stages_are_those_of_whole_pictures():
 
 
 def test_a_classifier_alone_starts_it_and_its_own_file_is_whole(tmp_path):
-    """AlexNet by the names of torchvision gives the trunk, fc6 and fc7; a file of R-CNN holds SVMs and regressions too."""
+    """AlexNet in public names gives the trunk, fc6 and fc7; a file of R-CNN holds SVMs and regressions too."""
     alexnet = models.create("alexnet_owt", num_classes=5)
     taught = drawn(alexnet, np.zeros((1, 224, 224, 3), np.float32))
     save_weights(alexnet, taught, tmp_path / "alexnet.safetensors", shape=(1, 224, 224, 3))
