@@ -7,6 +7,7 @@ least 0.1; and a start from a trained VGG-16, whose convolutions stay, is told b
     python experiments/raccoon.py --data PATH                          # three seeds of SSD, one of the others; writes
     python experiments/raccoon.py --data PATH --systems ssd_small --seeds 1    # prints, and writes nothing
     python experiments/raccoon.py --data PATH --trunk FILE             # and on the trunk of hed_bsds500.safetensors
+    python experiments/raccoon.py --data PATH --torch-python PYTHON    # and beside SSD in PyTorch
     python experiments/raccoon.py --data PATH --choose                 # trains on 120 and tests on 40 of the 160
 
 PATH is a folder as `voc:PATH` reads it. Runs are kept in --work, and an interrupted one is resumed there. The epoch is
@@ -21,6 +22,8 @@ days on accelerators, the papers' nets have a mean average precision on VOC 2007
 0.732 (Faster R-CNN): `cnnjax train ssd300 --data voc:PATH --net.weights VGG16 --augmentation.iou-crop ...`.
 """
 
+import json
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,15 +36,18 @@ from rich.console import Console
 
 from cnnjax import Experiment, Folder, Net, Optimizer, PictureData, evaluate, load_run, run
 from cnnjax.cli import one_line_errors
-from cnnjax.data import open_source
+from cnnjax.data import ReadPictures, open_source
 from cnnjax.data.sources.source import read_example
 from cnnjax.experiment.settings import Augmentation
+from cnnjax.functional.boxes import default_boxes
+from cnnjax.models.parts.layouts import OF_128
 from cnnjax.report.results import mean_and_deviation, write_results
 from cnnjax.settings import Loading
 from cnnjax.tasks import DetectionSettings
 from cnnjax.tasks.metrics import coco_precision
 
 RESULTS = Path(__file__).parent / "results" / "raccoon.json"
+TWIN = Path(__file__).parent / "benchmarks" / "torch_ssd.py"
 
 BATCH = 16
 
@@ -71,6 +77,7 @@ class Options:
         trunk: weights of a VGG-16, for detectors on it; none where left out.
         choose: tests on a part of the training photographs.
         work: where runs are kept; a folder that is thrown away where left out.
+        torch_python: a Python that has PyTorch and torchvision, for SSD's twin; none is trained where left out.
     """
 
     data: Path
@@ -79,12 +86,13 @@ class Options:
     trunk: Path | None = None
     choose: bool = False
     work: Path | None = None
+    torch_python: Path | None = None
 
 
 def experiment_of(options: Options, system: str, seed: int, folder: Path, *, trunk: bool) -> Experiment:
     """One training."""
     chosen = (ON_TRUNK if trunk else SYSTEMS)[system]
-    train, test = ("all[:120]", "all[120:160]") if options.choose else ("all[:160]", "all[160:]")
+    train, test = splits_of(options)
     net = Net(system)
     if trunk:
         net = Net(
@@ -117,7 +125,7 @@ def experiment_of(options: Options, system: str, seed: int, folder: Path, *, tru
 
 def median_box(options: Options) -> dict[str, float]:
     """The numbers of the training set's median box, as shares of the sides, drawn on every tested picture."""
-    train, test = ("all[:120]", "all[120:160]") if options.choose else ("all[:160]", "all[160:]")
+    train, test = splits_of(options)
     shares, truths = [], []
     for split, kept in ((train, None), (test, truths)):
         source = open_source(f"voc:{options.data.absolute()}", split)
@@ -144,6 +152,47 @@ def train_and_test(options: Options, system: str, seed: int, folder: Path, *, tr
     return {**evaluate(trained, source).summary, "seconds": outcome.training.seconds}
 
 
+def twin(options: Options, seed: int, folder: Path) -> dict[str, float]:
+    """The numbers of SSD's twin in PyTorch, trained in a process of its own, and its seconds."""
+    found, chosen, arrays = folder / f"torch {seed}.npz", SYSTEMS["ssd_small"], folder / "raccoon.npz"
+    side, truths, sides = chosen["side"], [], []
+    told: dict[str, Any] = {"anchors": default_boxes(OF_128.boxes, clipping="none")}
+    for name, split in zip(("train", "test"), splits_of(options), strict=True):
+        source = open_source(f"voc:{options.data.absolute()}", split)
+        read = [read_example(source, index, read=ReadPictures(side)) for index in range(len(source))]
+        for key, element in (("images", "image"), ("boxes", "boxes"), ("present", "present")):
+            told[f"{name}_{key}"] = np.stack([np.asarray(one[element]) for one in read])
+        if name == "test":
+            for index, one in enumerate(read):
+                original = read_example(source, index)
+                boxes = np.asarray(original["boxes"])[np.asarray(one["present"])]
+                truths.append({"boxes": boxes, "classes": np.zeros(len(boxes), int)})
+                height, width = original["image"].shape[:2]
+                sides.append(np.array([width, height, width, height]) / side)
+    if not found.exists():
+        np.savez(arrays, allow_pickle=False, **told)
+        asked = {
+            "seed": seed,
+            "epochs": chosen["epochs"],
+            "rate": chosen["rate"],
+            "batch": BATCH,
+            "per_place": OF_128.boxes.per_place,
+        }
+        command = [options.torch_python, TWIN, arrays, found, json.dumps(asked)]
+        subprocess.run([*map(str, command)], check=True)
+    with np.load(found) as stored:
+        detected = []
+        for index, scale in enumerate(sides):
+            boxes, scores = stored[f"boxes{index}"] * scale, stored[f"scores{index}"]
+            detected.append({"boxes": boxes, "scores": scores, "classes": np.zeros(len(boxes), int)})
+        return {**coco_precision(truths, detected, ["raccoon"]).numbers(), "seconds": float(stored["seconds"])}
+
+
+def splits_of(options: Options) -> tuple[str, str]:
+    """What is trained on, and what is tested on."""
+    return ("all[:120]", "all[120:160]") if options.choose else ("all[:160]", "all[160:]")
+
+
 def main(options: Options) -> None:
     """Trains, prints, and writes the results where all systems were trained, SSD with three seeds."""
     systems: Sequence[str] = options.systems or tuple(SYSTEMS)
@@ -165,6 +214,10 @@ def main(options: Options) -> None:
             numbers = train_and_test(options, system, seed, work / f"{name} {seed}".replace(" ", "_"), trunk=trunk)
             found.setdefault(name, []).append(numbers)
             print(f"{name}, seed {seed}: ap50 {numbers['ap50']:.4f}, {numbers['seconds']:.0f} s", flush=True)
+        for seed in range(options.seeds if options.torch_python is not None and "ssd_small" in systems else 0):
+            numbers = twin(options, seed, work)
+            found.setdefault("ssd_small in PyTorch", []).append(numbers)
+            print(f"PyTorch, seed {seed}: ap50 {numbers['ap50']:.4f}, {numbers['seconds']:.0f} s", flush=True)
     summary = {name: mean_and_deviation([one["ap50"] for one in runs]) for name, runs in found.items()}
     for name, one in summary.items():
         print(f"{name}: ap50 {one['mean']:.4f} +- {one['deviation']:.4f}")
