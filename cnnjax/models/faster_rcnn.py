@@ -44,6 +44,7 @@ class FasterRCNNPyramid(TwoStage):
     Attributes:
         strides: of the maps of the trunk.
         anchor_sizes: side of the square anchor of each level, in pixels; the last is for the level behind the pyramid.
+        anchor_ratios: heights over widths of the anchors of each size.
         features: channels of the pyramid.
         hidden: width of both dense layers.
     """
@@ -52,6 +53,7 @@ class FasterRCNNPyramid(TwoStage):
     frozen_norm: bool = True
     strides: Sequence[int] = (4, 8, 16, 32)
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512)
+    anchor_ratios: Sequence[float] = RATIOS
     features: int = 256
     hidden: int = 1024
     norm_epsilon: float = 1e-5
@@ -83,9 +85,11 @@ class FasterRCNNPyramid(TwoStage):
         self, maps: Sequence[jax.Array], size: tuple[int, int], inputs: Any, objects: Objects | None
     ) -> tuple[Regions, Drawn | None]:
         """The region proposal network."""
-        logits, offsets = RegionProposalHead(self.features, len(RATIOS), False, self.types, name="rpn")(maps)
+        logits, offsets = RegionProposalHead(self.features, len(self.anchor_ratios), False, self.types, name="rpn")(
+            maps
+        )
         logits, offsets = _wide(logits), _wide(offsets)
-        anchors = _pyramid(sizes_of(maps), tuple(self.anchor_sizes), size)
+        anchors = _pyramid(sizes_of(maps), tuple(self.anchor_sizes), tuple(self.anchor_ratios), size)
         regions = propose(logits, offsets, anchors, size, self.proposal_rule(train=objects is not None))
         if objects is None:
             return regions, None
@@ -152,10 +156,12 @@ class FasterRCNN(OneMap):
     Attributes:
         features: channels of the proposals' 3x3 convolution.
         anchor_scales: sides of the anchors, in strides.
+        anchor_ratios: heights over widths of the anchors of each scale.
     """
 
     features: int = 512
     anchor_scales: Sequence[int] = (8, 16, 32)
+    anchor_ratios: Sequence[float] = RATIOS
     drawn_regions: int = 128
     train_before: int = 12000
     train_after: int = 2000
@@ -168,10 +174,10 @@ class FasterRCNN(OneMap):
         self, maps: Sequence[jax.Array], size: tuple[int, int], inputs: Any, objects: Objects | None
     ) -> tuple[Regions, Drawn | None]:
         """The region proposal network."""
-        per_place = len(RATIOS) * len(self.anchor_scales)
+        per_place = len(self.anchor_ratios) * len(self.anchor_scales)
         logits, offsets = RegionProposalHead(self.features, per_place, True, self.types, name="rpn")(maps)
         logits, offsets = _wide(logits), _wide(offsets)
-        anchors = [_caffe(sizes_of(maps)[0], self.stride, tuple(self.anchor_scales))]
+        anchors = [_caffe(sizes_of(maps)[0], self.stride, tuple(self.anchor_ratios), tuple(self.anchor_scales))]
         regions = propose(logits, offsets, anchors, size, self.proposal_rule(train=objects is not None))
         if objects is None:
             return regions, None
@@ -181,14 +187,16 @@ class FasterRCNN(OneMap):
 
 @lru_cache(maxsize=16)
 def _pyramid(
-    maps: tuple[tuple[int, int], ...], sizes: tuple[int, ...], picture: tuple[int, int]
+    maps: tuple[tuple[int, int], ...], sizes: tuple[int, ...], ratios: tuple[float, ...], picture: tuple[int, int]
 ) -> tuple[Float32[np.ndarray, "_ 4"], ...]:
-    return tuple(pyramid_anchors(maps, sizes=[(size,) for size in sizes], ratios=RATIOS, image_size=picture))
+    return tuple(pyramid_anchors(maps, sizes=[(size,) for size in sizes], ratios=ratios, image_size=picture))
 
 
 @lru_cache(maxsize=16)
-def _caffe(cells: tuple[int, int], stride: int, scales: tuple[int, ...]) -> Float32[np.ndarray, "_ 4"]:
-    return caffe_anchors(cells, stride=stride, ratios=RATIOS, scales=scales)
+def _caffe(
+    cells: tuple[int, int], stride: int, ratios: tuple[float, ...], scales: tuple[int, ...]
+) -> Float32[np.ndarray, "_ 4"]:
+    return caffe_anchors(cells, stride=stride, ratios=ratios, scales=scales)
 
 
 def _wide(parts: Sequence[jax.Array]) -> list[jax.Array]:
