@@ -1,7 +1,7 @@
 """A small Mask R-CNN finds nuclei one by one, with their outlines, where there are up to a hundred in a picture.
 
-Claim: Mask R-CNN with a small trunk and a pyramid that begins at stride 2, trained from scratch for eight minutes on 200
-microscope pictures of 256x256 pixels, has an average precision of masks at 0.5 (AP50) on 50 others that is told beside
+Claim: Mask R-CNN with a small trunk and a pyramid that begins at stride 2, trained from scratch for eight minutes on
+200 microscope pictures of 256x256, has an average precision of masks at 0.5 (AP50) on 50 others that is told beside
 that of its boxes; U-Net's on the same pictures, which parts nuclei by connected pixels, is in `unet_nuclei.py`.
 
     python experiments/mask_rcnn_nuclei.py --data PATH             # writes results

@@ -23,6 +23,7 @@ from cnnjax.data.pictures.statistics import channel_statistics
 from cnnjax.data.proposals import ProposalSource
 from cnnjax.data.sources.class_names import compare_sources
 from cnnjax.data.sources.opening import validation_split
+from cnnjax.experiment.alternating import run_alternating
 from cnnjax.experiment.augmentation import check_augmentation, make_augment
 from cnnjax.experiment.compiled import keep_compiled
 from cnnjax.experiment.rcnn import LastStages
@@ -81,7 +82,8 @@ def run(experiment: Experiment, *, console: Console | None = None, **own: Any) -
     validation = pictures.validation_split
     if validation is None:
         validation = validation_split(pictures.data, besides=pictures.test_split, **options)
-    return run_on(
+    alternates = getattr(experiment.task, "alternate", False)
+    return (partial(run_alternating, run_on) if alternates else run_on)(
         opened(pictures.train_split),
         opened(pictures.test_split),
         experiment,
@@ -99,6 +101,7 @@ def run_on(
     validation_source: Source | None = None,
     optimizer: optax.GradientTransformation | None = None,
     schedule: optax.Schedule | None = None,
+    variables: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Outcome:
     """`run` on sources of your own, for instance `ArraySource({"image": pictures, "label": labels}, info)`.
@@ -110,6 +113,7 @@ def run_on(
         validation_source: pictures to test on after every epoch, which choose the best checkpoint.
         optimizer: an Optax rule of your own.
         schedule: learning rate by step, of your own.
+        variables: to start from, all collections of the model, in the place of the weights that the settings name.
         console: to print to.
 
     Raises:
@@ -149,8 +153,7 @@ def run_on(
     if isinstance(model, models.RCNN):
         loader = Loader(given["training"], read, training.loading.unreadable)
         conclude = LastStages(model, loader, prepare, train_source.info.classes, console)
-    variables = None
-    if not goes_on(training.folder):
+    if variables is None and not goes_on(training.folder):
         variables = starting_variables(net, model, (1, *shape), train_source.info.classes, training.seed, say=say)
     result = fit(
         model,
@@ -189,7 +192,7 @@ def run_on(
 def with_proposals(
     model: Model, sources: Mapping[str, Source], experiment: Experiment, *, console: Console
 ) -> dict[str, Source]:
-    """The sources, with proposals where the model finds none by itself; those that are new are found now.
+    """The sources, with proposals where the model finds none by itself and they have none; new ones are found now.
 
     Args:
         model: that is trained.
@@ -203,10 +206,12 @@ def with_proposals(
     if getattr(model, "proposes", True):
         return dict(sources)
     skip = experiment.training.loading.unreadable != "raise"
-    given = {role: ProposalSource(source, experiment.pictures.proposals) for role, source in sources.items()}
-    for source in given.values():
-        source.find_all(skip_unreadable=skip, console=console)
-    return dict(given)
+    given = dict(sources)
+    for role, source in sources.items():
+        if "proposals" not in source.info.shapes:
+            given[role] = found = ProposalSource(source, experiment.pictures.proposals)
+            found.find_all(skip_unreadable=skip, console=console)
+    return given
 
 
 def check_task(name: str, kind: str) -> None:

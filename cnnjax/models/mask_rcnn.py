@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from cnnjax.functional.boxes.regions import sampled_mask
 from cnnjax.functional.precision import at_least_float32
@@ -65,7 +65,7 @@ class MaskRCNN(FasterRCNNPyramid):
         most = max(1, int(self.drawn_regions * self.positive_share))
         first = jax.tree.map(lambda array: array[:, :most], drawn)
         present = first.present & (first.labels > 0)
-        logits = self._masks(maps, first.boxes, jnp.maximum(first.labels - 1, 0))
+        logits = self._first_masks(maps, first.boxes, jnp.maximum(first.labels - 1, 0), present)
         targets = jax.vmap(_targets)(objects.masks, first.boxes, first.objects)
         return DrawnMasks(logits, targets, present)
 
@@ -77,6 +77,33 @@ class MaskRCNN(FasterRCNNPyramid):
         if part == "mask_predictor":
             return f"roi_heads.mask_predictor.{ {'up': 'conv5_mask', 'mask': 'mask_fcn_logits'}[rest] }"
         return super().torch_name(module)
+
+    @nn.nowrap
+    def _first_masks(
+        self,
+        maps: Sequence[jax.Array],
+        boxes: Float[Array, "batch regions 4"],
+        classes: Int[Array, "batch regions"],
+        present: Bool[Array, "batch regions"],
+    ) -> Float[Array, "batch regions rows columns"]:
+        """Logits of an eighth, a half or all of the regions, as many as the picture with the most needs; then zeros.
+
+        Slots are as many as there may be objects, and mostly there are few, while the head is most of the net's cost.
+        """
+        number = boxes.shape[1]
+        sizes = sorted({-(-number // share) for share in (8, 2, 1)})
+
+        def of_first(size: int) -> Any:
+            def masks(net: "MaskRCNN", maps: Any, boxes: jax.Array, classes: jax.Array) -> jax.Array:
+                found = net._masks(maps, boxes[:, :size], classes[:, :size])
+                return jnp.pad(found, ((0, 0), (0, number - size), (0, 0), (0, 0)))
+
+            return masks
+
+        # The last one that is present, since those stand first.
+        needed = jnp.max(jnp.where(present, jnp.arange(1, number + 1)[None], 0))
+        which = jnp.sum(needed > jnp.asarray(sizes[:-1], needed.dtype))
+        return nn.switch(which, [of_first(size) for size in sizes], self, tuple(maps), boxes, classes)
 
     @nn.nowrap
     def _masks(

@@ -36,6 +36,7 @@ class Detection:
     Attributes:
         classes: names of things, in the order of the detector's classes.
         divided: what the parts of the loss are divided for, "picture" or "batch".
+        parts: names of those that are learned; all where there are none. All are told.
 
     Raises:
         ValueError: there are no classes, or the loss is divided for something else.
@@ -46,6 +47,7 @@ class Detection:
 
     classes: tuple[str, ...]
     divided: Division = "picture"
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -80,8 +82,11 @@ class Detection:
             )
         valid = batch["valid"]
         parts = {name: self._mean(part, valid) for name, part in output.losses(self.objects_of(batch)).items()}
+        if unknown := [name for name in self.parts if name not in parts]:
+            raise ValueError(f"parts={self.parts}: the loss has no part {unknown[0]!r}; expected some of {list(parts)}")
         count = jnp.sum(valid, dtype=jnp.float32)
-        total = sum((part.total for part in parts.values()), jnp.zeros((), jnp.float32))
+        learned = [part.total for name, part in parts.items() if not self.parts or name in self.parts]
+        total = sum(learned, jnp.zeros((), jnp.float32))
         loss = Mean(total, count)
         return loss, {"loss": loss, **{f"{name} loss": part for name, part in parts.items()}}
 

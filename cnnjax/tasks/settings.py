@@ -213,6 +213,10 @@ class DetectionSettings(Checked):
     divided: Literal["picture", "batch"] = "picture"
     """What the sums of the loss are divided for: each picture by itself, so that a batch may be cut into parts, or all
     pictures of a batch together, as in torchvision."""
+    parts: tuple[str, ...] = ()
+    """Parts of the loss that are learned, such as objectness and proposal; all of them where none is named."""
+    alternate: bool = False
+    """Train proposals and detector in turns, in four runs, as the paper of Faster R-CNN does; for faster_rcnn_vgg16."""
 
     def build(self, source: "Source") -> "Detection":
         """Detection of the classes of the training data.
@@ -222,7 +226,7 @@ class DetectionSettings(Checked):
         """
         from cnnjax.tasks.detection import Detection
 
-        return Detection(_things(source, self.kind), divided=self.divided)
+        return Detection(_things(source, self.kind), divided=self.divided, parts=self.parts)
 
     def rebuild(self, plain: Mapping[str, Any]) -> "Detection":
         """The task of a run's record."""
@@ -254,7 +258,7 @@ class InstanceSettings(DetectionSettings):
                 f"{source.info.name} gives no masks for {self.kind}, only {', '.join(source.info.shapes)}; read them"
                 " with --objects.masks map, or train a detector without masks, such as faster_rcnn_small"
             )
-        return Instances(_things(source, self.kind), divided=self.divided)
+        return Instances(_things(source, self.kind), divided=self.divided, parts=self.parts)
 
     def rebuild(self, plain: Mapping[str, Any]) -> "Instances":
         """The task of a run's record."""

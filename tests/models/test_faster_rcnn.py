@@ -8,6 +8,7 @@ import pytest
 from cnnjax import models
 from cnnjax.analysis.receptive_field import fields_of
 from cnnjax.analysis.tracing import trace
+from cnnjax.models.faster_rcnn import _caffe, _pyramid
 
 
 def shapes(name, height, width, **options):
@@ -37,6 +38,23 @@ def test_pictures_of_any_size(name):
 def test_levels_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         shapes("faster_rcnn_small", 64, 64, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("faster_rcnn_small", (16, 32, 64, 112)), ("faster_rcnn_vgg_small", (32, 64, 112))]
+)
+def test_anchors_may_be_square(name, sizes):
+    """One at each place of a level, or of each scale, where faces are to be found."""
+    _, variables = shapes(name, 64, 96, anchor_ratios=(1.0,))
+    per_place = 1 if name == "faster_rcnn_small" else 3
+    assert variables["params"]["rpn"]["box"]["kernel"].shape[-1] == 4 * per_place
+    if name == "faster_rcnn_small":
+        found = _pyramid(((16, 24), (8, 12), (4, 6), (2, 3)), sizes, (1.0,), (64, 96))
+    else:
+        found = [_caffe((8, 12), 8, (1.0,), (4, 8, 14))]
+    sides = np.concatenate([level[:, 2:] - level[:, :2] for level in found])
+    np.testing.assert_array_equal(sides[:, 0], sides[:, 1])
+    assert set(sides[:, 0].tolist()) == set(sizes)
 
 
 @pytest.mark.usefixtures("unchecked_types")

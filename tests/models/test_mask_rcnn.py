@@ -1,11 +1,13 @@
 """Mask R-CNN and, within it, Faster R-CNN on a pyramid: proposals, logits, detections, losses are torchvision's."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnjax import models
+from cnnjax.models.parts.architecture import StageMaps
 from tests.models import torch_detector_goldens as goldens
 from tests.models.detector_weights import check_gradients, filled, of_batch, true_objects
 from tests.models.quick import run_unoptimised
@@ -88,3 +90,42 @@ def test_losses_and_gradients_are_torchvisions():
             np.testing.assert_allclose(parts[name], GOLDENS[f"loss/{theirs}"], rtol=rtol, err_msg=name)
         kept = {name[9:]: norm for name, norm in GOLDENS.items() if name.startswith("gradient/")}
         check_gradients(model, {**variables, "params": gradients}, kept, SHAPE)
+
+
+class Masks(models.MaskRCNN):
+    """Logits of masks in given boxes."""
+
+    @nn.compact
+    def __call__(self, images, boxes, classes, present):
+        maps = self.maps_of(images, train=False, found=StageMaps(self, None))
+        if present is None:
+            return self._masks(maps, boxes, classes)
+        return self._first_masks(maps, boxes, classes, present)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("count", [0, 1, 3, 8])
+def test_as_many_masks_as_are_needed_are_those_of_all(count):
+    """Of eight slots one, four or all are computed; those of present regions are the same, and so are the gradients."""
+    _, variant = models.builder_of("mask_rcnn_small")
+    model = Masks(**{**variant, "num_classes": 2, "features": 8, "mask_features": 4, "mask_depth": 1})
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 64, 64, 3)), jnp.float32)
+    corners = np.random.default_rng(1).uniform(0, 30, (2, 8, 2)).astype(np.float32)
+    boxes = jnp.asarray(np.concatenate([corners, corners + 20], axis=-1))
+    classes = jnp.asarray(np.random.default_rng(2).integers(0, 2, (2, 8)))
+    # One picture has fewer than the other.
+    present = jnp.asarray(np.arange(8)[None] < np.array([[count], [count // 2]]))
+    variables = jax.jit(model.init)(jax.random.key(0), images, boxes, classes, None)
+
+    def loss(params, asked):
+        logits = model.apply({**variables, "params": params}, images, boxes, classes, asked)
+        logits = jnp.where(present[..., None, None], logits, 0.0)
+        return jnp.sum(logits**2), logits
+
+    def both(params):
+        return [jax.grad(loss, has_aux=True)(params, asked) for asked in (present, None)]
+
+    (of_few, few), (of_every, every) = run_unoptimised(both, variables["params"])
+    np.testing.assert_allclose(few, every, atol=1e-5)
+    assert few.any() == (count > 0)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4), of_few, of_every)

@@ -52,6 +52,14 @@ def test_losses_are_divided_for_each_picture_or_for_all():
     assert loss.value.item() == pytest.approx(3 * 2)
 
 
+def test_some_parts_are_learned_and_all_are_told():
+    loss, told = Detection(("cat", "dog"), parts=("box",)).loss(Said(), BATCH)
+    assert loss.value.item() == pytest.approx(2 * (2 + 1) / 2)
+    assert set(told) == {"loss", "class loss", "box loss"}
+    with pytest.raises(ValueError, match=r"the loss has no part 'mask'; expected some of \['class', 'box'\]"):
+        Detection(("cat", "dog"), parts=("mask",)).loss(Said(), BATCH)
+
+
 def test_inputs_have_objects_in_training_but_no_crowds_and_no_difficult_ones():
     assert TASK.inputs(BATCH, train=False) is BATCH["image"]
     marked = {**BATCH, "crowd": jnp.asarray([[True, False], [False, False]])}
