@@ -34,7 +34,7 @@ from cnnjax.tasks import InstanceSettings
 
 RESULTS = Path(__file__).parent / "results" / "mask_rcnn_nuclei.json"
 
-EPOCHS, BATCH, RATE = 6.0, 4, 1e-3
+EPOCHS, BATCH, RATE = 12.0, 4, 1e-3
 
 # Half of the nuclei are smaller than 12 pixels, and a picture has up to 101.
 NET = {
