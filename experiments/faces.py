@@ -25,6 +25,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,9 @@ def material() -> Material:
         ImportError: it is not.
     """
     try:
-        import skimage.data
+        folder = Path(str(import_module("skimage.data").__file__)).parent
     except ImportError as error:
         raise ImportError(f"{error}; this experiment needs scikit-image: pip install scikit-image") from None
-    folder = Path(skimage.data.__file__).parent
     patches = np.load(folder / "lfw_subset.npy").astype(np.float32)
     textures = []
     for name in ("brick", "grass", "gravel", "page"):
@@ -168,7 +168,7 @@ def generate(
     """Pictures of textures with up to eight faces, and as many decoys, of 16 to 64 pixels, which hardly overlap."""
     random = np.random.default_rng(seed)
     for number in range(count):
-        texture = textures[random.integers(len(textures))]
+        texture = textures[int(random.integers(len(textures)))]
         top, left = (random.integers(side - SIDE + 1) for side in texture.shape)
         canvas = texture[top : top + SIDE, left : left + SIDE].astype(np.float32)
         canvas = (canvas - 128) * random.uniform(0.3, 1.2) + random.uniform(60, 190)
@@ -197,7 +197,7 @@ def pieces(photographs: Sequence[Photograph], count: int, seed: int) -> Iterator
     """Square pieces of photographs at many sizes, half of them around a face; what is cut off by half is no face."""
     random = np.random.default_rng(seed)
     for number in range(count):
-        one = photographs[random.integers(len(photographs))]
+        one = photographs[int(random.integers(len(photographs)))]
         height, width = one.pixels.shape[:2]
         side = random.uniform(80, min(height, width))
         centre = np.array([random.uniform(0, width), random.uniform(0, height)])
@@ -230,9 +230,7 @@ def as_source(photographs: Sequence[Photograph], split: str, size: tuple[int, in
 
 def by_cascade(photographs: Sequence[Photograph], file: Path) -> list[dict[str, np.ndarray]]:
     """What the cascade finds, all with one score, for it tells none."""
-    from skimage.feature import Cascade
-
-    cascade, found = Cascade(str(file)), []
+    cascade, found = import_module("skimage.feature").Cascade(str(file)), []
     for one in photographs:
         most = min(one.pixels.shape[:2])
         windows = cascade.detect_multi_scale(

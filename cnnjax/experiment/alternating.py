@@ -11,10 +11,10 @@ Reference: Ren, He, Girshick and Sun (2015), "Faster R-CNN", section 3.2, 4-Step
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -22,51 +22,17 @@ from rich.console import Console
 
 from cnnjax.data.batches.progress import progress
 from cnnjax.data.pictures.place import place
-from cnnjax.data.sources.source import Info, Source, describe_source, read_example
+from cnnjax.data.proposals import KeptProposals
+from cnnjax.data.sources.source import Source, read_example
 from cnnjax.experiment.settings import Experiment, Net
 from cnnjax.experiment.trained import Trained, load_run
 from cnnjax.models import FasterRCNN, FastRCNN, create, inference_options
+from cnnjax.tasks import DetectionSettings
 from cnnjax.train.loop import RESULT
 
 # What is learned of proposals, and what of the detector; and the layers of each.
 _PROPOSALS, _DETECTOR = ("objectness", "proposal"), ("class", "box")
 _TRUNK, _PROPOSING, _DETECTING = ("backbone/*",), ("rpn/*",), ("box_head/*", "predictor/*")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class WithProposals:
-    """A source whose examples have proposals that were found before.
-
-    Attributes:
-        source: the examples.
-        proposals: (examples, slots, 4), in pixels of the pictures as they come.
-    """
-
-    source: Source
-    proposals: np.ndarray
-
-    def __repr__(self) -> str:
-        return describe_source(self)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.source[index], "proposals": self.proposals[index]}
-
-    @property
-    def info(self) -> Info:
-        """That of the source, with the proposals' shape."""
-        info = self.source.info
-        return replace(info, shapes={**info.shapes, "proposals": self.proposals.shape[1:]})
-
-    def column(self, name: str) -> np.ndarray | None:
-        """That of the source."""
-        return self.source.column(name)
-
-    def where(self, index: int) -> str:
-        """Where the source has this example, or nothing if it does not say."""
-        return self.source.where(index) if hasattr(self.source, "where") else ""
 
 
 def run_alternating(
@@ -162,7 +128,7 @@ def _with_parts(experiment: Experiment, parts: tuple[str, ...], frozen: tuple[st
     optimizer = experiment.training.optimizer
     return replace(
         experiment.with_training(optimizer=replace(optimizer, frozen=(*optimizer.frozen, *frozen))),
-        task=replace(experiment.task, parts=parts),
+        task=replace(cast(DetectionSettings, experiment.task), parts=parts),
     )
 
 
@@ -177,7 +143,7 @@ def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     return {name: {**tree, **second.get(name, {})} for name, tree in first.items()}
 
 
-def _proposed(trained: Trained, source: Source, folder: Path, role: str, console: Console | None) -> WithProposals:
+def _proposed(trained: Trained, source: Source, folder: Path, role: str, console: Console | None) -> KeptProposals:
     """A source with the proposals of a net, as many as it looks at while it trains; kept in a file."""
     file = _beside(folder) / f"proposals of {role}.npy"
     if not file.exists():
@@ -185,7 +151,7 @@ def _proposed(trained: Trained, source: Source, folder: Path, role: str, console
         unfinished = file.with_suffix(".unfinished.npy")
         np.save(unfinished, found)
         unfinished.replace(file)
-    return WithProposals(source, np.load(file))
+    return KeptProposals(source, np.load(file))
 
 
 def _propose(trained: Trained, source: Source, console: Console | None) -> np.ndarray:
@@ -195,7 +161,8 @@ def _propose(trained: Trained, source: Source, console: Console | None) -> np.nd
 
     @jax.jit
     def regions(variables: Any, images: Any) -> Any:
-        return asked.apply(variables, images, **inference_options(asked)).regions
+        output: Any = asked.apply(variables, images, **inference_options(asked))
+        return output.regions
 
     kept = np.zeros((len(source), model.train_after, 4), np.float32)
     with progress(f"proposals for pictures of {source.info.name}", len(source), console=console) as advance:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cnnjax.data.augment import unchanged
 from cnnjax.data.batches.loader import Fault
-from cnnjax.data.proposals import ProposalSource
+from cnnjax.data.proposals import SearchedProposals
 from cnnjax.data.sources.source import Source
 from cnnjax.experiment.trained import Trained
 from cnnjax.train.evaluation import Evaluation, Evaluator
@@ -38,7 +38,7 @@ def evaluate(
     parallel = Parallel(make_mesh(1))
     recipe = Recipe(trained.model, trained.task, optax.identity(), unchanged, trained.prepare_batch)
     if not getattr(trained.model, "proposes", True):
-        source = ProposalSource(source, trained.experiment.pictures.proposals)
+        source = SearchedProposals(source, trained.experiment.pictures.proposals)
     faults: list[Fault] = []
     feed = open_feed(source, training, parallel, read=trained.read, on_fault=faults.append, console=console)
     model_state = {name: tree for name, tree in trained.variables.items() if name != "params"}

@@ -20,7 +20,7 @@ from cnnjax.data import RandomCrop, ReadPictures, Source, augment, open_source, 
 from cnnjax.data.batches.loader import Loader
 from cnnjax.data.pictures.pixels import Pixels, kind_of
 from cnnjax.data.pictures.statistics import channel_statistics
-from cnnjax.data.proposals import ProposalSource
+from cnnjax.data.proposals import SearchedProposals
 from cnnjax.data.sources.class_names import compare_sources
 from cnnjax.data.sources.opening import validation_split
 from cnnjax.experiment.alternating import run_alternating
@@ -209,7 +209,7 @@ def with_proposals(
     given = dict(sources)
     for role, source in sources.items():
         if "proposals" not in source.info.shapes:
-            given[role] = found = ProposalSource(source, experiment.pictures.proposals)
+            given[role] = found = SearchedProposals(source, experiment.pictures.proposals)
             found.find_all(skip_unreadable=skip, console=console)
     return given
 

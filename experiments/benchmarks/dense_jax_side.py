@@ -69,4 +69,4 @@ def make_side(name: str, case: dict[str, Any]) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:], make=make_side)
+    main(sys.argv[1], sys.argv[2], make_side)

@@ -148,4 +148,4 @@ def main(name: str, text: str, make: Callable[[str, dict[str, Any]], Callable[[]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])

@@ -245,10 +245,10 @@ def measure_case(case: Case, options: Options) -> dict[str, Any]:
                 found = sides[name].take(case.steps)
                 if turn:
                     taken[name].append(found)
-    return compared(case, taken)
+    return compared(case.bars, taken)
 
 
-def compared(case: Case, taken: dict[str, list[Taken]]) -> dict[str, Any]:
+def compared(bars: tuple[float | None, float | None], taken: dict[str, list[Taken]]) -> dict[str, Any]:
     """What the rounds of all sides come to."""
 
     def median(name: str, field: str) -> float:
@@ -267,7 +267,7 @@ def compared(case: Case, taken: dict[str, list[Taken]]) -> dict[str, Any]:
         "processor_milliseconds": {name: round(1e3 * median(name, "processor"), 3) for name in taken},
         "peak_mib": {name: round(taken[name][-1].peak_mib) for name in taken},
     }
-    for other, bar in zip(("flax", "torch"), case.bars, strict=True):
+    for other, bar in zip(("flax", "torch"), bars, strict=True):
         if other in taken:
             measured[f"times_as_fast_as_{other}"] = {**ratio("cnnjax", other), "bar": bar}
         if other in taken and f"cnnjax{_INSTALLED}" in taken:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from cnnjax import Devices, Experiment, Folder, Net, Optimizer, PictureData, load_run, run
 from cnnjax.data import ArraySource, Info
-from cnnjax.experiment.alternating import WithProposals, _propose
+from cnnjax.data.proposals import KeptProposals
+from cnnjax.experiment.alternating import _propose
 from cnnjax.models import FasterRCNN, FastRCNN
 from cnnjax.tasks import DetectionSettings
 from cnnjax.train import load_variables, read_rows
@@ -105,7 +106,7 @@ def test_proposals_are_in_pixels_of_the_pictures(trained):
         return np.where(regions.present[0][:, None], regions.boxes[0], 0)
 
     np.testing.assert_allclose(found[0], own(small[0]), atol=1e-3)
-    example = WithProposals(source, found)[0]
+    example = KeptProposals(source, found)[0]
     np.testing.assert_array_equal(example["proposals"], found[0])
     large = np.random.default_rng(1).integers(0, 256, (1, 128, 128, 3), np.uint8)
     found = _propose(net, ArraySource({"image": large}, Info("mine", "all", {})), None)

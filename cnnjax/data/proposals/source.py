@@ -17,17 +17,13 @@ from cnnjax.settings import Proposals
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProposalSource:
-    """The examples of another source, each with "proposals" (most, 4) in pixels of its picture; zeros fill it up.
-
-    They are found by selective search when an example is first taken, and kept in a folder.
+    """The examples of another source, each with "proposals" (slots, 4) in pixels of its picture; zeros fill it up.
 
     Attributes:
-        source: of pictures in bytes, RGB or grey.
-        settings: how they are found, and where they are kept.
+        source: the examples.
     """
 
     source: Source
-    settings: Proposals = field(default_factory=Proposals)
 
     def __repr__(self) -> str:
         return describe_source(self)
@@ -36,14 +32,18 @@ class ProposalSource:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = decode_example(with_open_picture(self.source[index], self.source.info))
-        return {**example, "proposals": proposals_of(example["image"], self.settings)}
+        raise NotImplementedError
+
+    @property
+    def slots(self) -> int:
+        """Proposals of an example."""
+        raise NotImplementedError
 
     @property
     def info(self) -> Info:
         """That of the source, with the proposals' shape."""
         info = self.source.info
-        return replace(info, shapes={**info.shapes, "proposals": (self.settings.most, 4)})
+        return replace(info, shapes={**info.shapes, "proposals": (self.slots, 4)})
 
     def column(self, name: str) -> np.ndarray | None:
         """That of the source."""
@@ -52,6 +52,45 @@ class ProposalSource:
     def where(self, index: int) -> str:
         """Where the source has this example, or nothing if it does not say."""
         return self.source.where(index) if hasattr(self.source, "where") else ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KeptProposals(ProposalSource):
+    """With proposals that were found before.
+
+    Attributes:
+        proposals: (examples, slots, 4).
+    """
+
+    proposals: np.ndarray
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.source[index], "proposals": self.proposals[index]}
+
+    @property
+    def slots(self) -> int:
+        """Proposals of an example."""
+        return self.proposals.shape[1]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchedProposals(ProposalSource):
+    """With proposals by selective search, found when an example is first taken, and kept in a folder.
+
+    Attributes:
+        settings: how they are found, and where they are kept; pictures are bytes, RGB or grey.
+    """
+
+    settings: Proposals = field(default_factory=Proposals)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = decode_example(with_open_picture(self.source[index], self.source.info))
+        return {**example, "proposals": proposals_of(example["image"], self.settings)}
+
+    @property
+    def slots(self) -> int:
+        """Proposals of an example."""
+        return self.settings.most
 
     def find_all(self, *, skip_unreadable: bool = False, console: Console | None = None) -> None:
         """Finds the proposals of all pictures now, a second or more for each that is new, and shows the progress.

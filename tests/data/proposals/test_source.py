@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnnjax.data import ArraySource, Info, ReadPictures, augment, read_example
-from cnnjax.data.proposals import ProposalSource, cache, proposals_of, selective_search
+from cnnjax.data.proposals import SearchedProposals, cache, proposals_of, selective_search
 from cnnjax.settings import Proposals
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3)).astype(np.uint8)
@@ -40,7 +40,7 @@ class Files:
 
 def source_of(images, folder, **options):
     source = ArraySource({"image": images, "label": np.arange(len(images))}, Info("mine", "all", {}))
-    return ProposalSource(source, Proposals(most=12, smallest=5, folder=folder, **options))
+    return SearchedProposals(source, Proposals(most=12, smallest=5, folder=folder, **options))
 
 
 def test_examples_have_the_boxes_of_selective_search(tmp_path):
@@ -56,7 +56,7 @@ def test_examples_have_the_boxes_of_selective_search(tmp_path):
 
 
 def test_encoded_and_grey_pictures_are_searched(tmp_path):
-    coded = ProposalSource(Files(), Proposals(most=12, smallest=5, folder=tmp_path / "coded"))
+    coded = SearchedProposals(Files(), Proposals(most=12, smallest=5, folder=tmp_path / "coded"))
     np.testing.assert_array_equal(coded[0]["proposals"], source_of(PICTURES, tmp_path / "plain")[0]["proposals"])
     grey = PICTURES[0, :, :, :1]
     same = np.repeat(grey, 3, axis=2)
