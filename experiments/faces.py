@@ -37,6 +37,7 @@ from rich.console import Console
 from cnnjax import Experiment, Folder, Net, Optimizer, load_run, run_on
 from cnnjax.cli import one_line_errors
 from cnnjax.data import ArraySource, Info, decode_image
+from cnnjax.experiment.found_objects import FoundObjects
 from cnnjax.experiment.settings import Augmentation, PictureData
 from cnnjax.functional.boxes import kmeans_sizes
 from cnnjax.report.results import mean_and_deviation, write_results
@@ -319,6 +320,7 @@ def main(options: Options) -> None:
             outcome = run_on(train_source, test_source, experiment_of(options, sides, seed, folder), console=Console())
             trained = load_run(outcome.training.run_dir)
             found = trained.predict([_on_canvas(one.pixels) for one in tested], canvases=[CANVAS])
+            assert isinstance(found, FoundObjects)
             numbers = count(tested, [{"boxes": b, "scores": s} for b, s in zip(found.boxes, found.scores, strict=True)])
             numbers["generated ap50"] = outcome.training.evaluation.summary["ap50"]
             numbers["seconds"] = outcome.training.seconds
