@@ -15,7 +15,12 @@ something to suppress.
 
 PATH is a Python that has PyTorch and torchvision.
 
-Expected: not measured yet.
+Expected: on two cores of an Intel Xeon with AVX-512, against PyTorch 2.14 and torchvision 0.29, a step of U-Net is 1.19
+times as fast, SSD300 1.03 in training and 1.16 at inference, Faster R-CNN 0.80 and 0.89, Mask R-CNN 0.30 and 1.48. So
+Faster R-CNN misses its bars: on this machine single convolutions and dense layers take as long as PyTorch's, RoIAlign
+and suppression are a tenth of our step, and the trunk's gradient takes 0.88 to 1.04 s against 0.81 s. Mask R-CNN's step
+computed 128 masks for each picture then, where torchvision computes those of the few regions with an object; since it
+computes as many as are needed, its step was not measured again. 12 minutes.
 """
 
 import json
