@@ -11,9 +11,9 @@ that of the training set's median box (relative to the sides of the picture), dr
 PATH is a folder as `voc:PATH` reads it. Runs are kept in --work, and an interrupted one is resumed there. The epoch is
 the last, and settings were chosen with --choose, so not on the 40 test pictures.
 
-Expected: over three seeds, a minute or two each on two cores, a mean IoU of 0.677 +- 0.008 on the 40 test pictures, the
-median box 0.652; IoU is above 0.5 on 0.875 +- 0.025 and 0.825 of them. So the gain is three deviations of the seeds, and
-one picture is 0.025.
+Expected: over three seeds, a minute or two each on two cores, a mean IoU of 0.677 +- 0.008 on the 40 test pictures,
+the median box 0.652; IoU is above 0.5 on 0.875 +- 0.025 and 0.825 of them. So the gain is three deviations of the
+seeds, and one picture is 0.025.
 
 Reference: Sermanet et al. (2014), "OverFeat: Integrated Recognition, Localization and Detection using Convolutional
 Networks", section 4, whose net was trained on ImageNet first.
