@@ -67,7 +67,7 @@ def test_what_the_rounds_come_to():
         return [Taken(one, 2 * one, 100.4) for one in seconds]
 
     found = train_step.compared(
-        Case("resnet20", (1, 8, 3, 10), 1, bars=(2.0, 1.0)),
+        (2.0, 1.0),
         {
             "cnnjax": rounds(1, 2, 3),
             "torch": rounds(3, 2, 6),
