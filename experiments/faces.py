@@ -14,7 +14,8 @@ decoys, textures and the cascade come with scikit-image (`pip install scikit-ima
 Runs are kept in --work, and an interrupted one is resumed there. The epoch is the last, and settings were chosen with
 --choose, so not on the 25 faces. Twenty-five are few: of every share the 95 % interval (Wilson's) is told.
 
-Expected: not measured yet.
+Expected: the cascade finds 24 of the 25 faces (0.80 to 0.99) with 5 wrong boxes, and has an AP50 of 0.850. The detector
+was not trained to its end yet: after one of six epochs it has an AP50 of 0.900 on generated pictures with other faces.
 
 Reference: Ren et al. (2015), "Faster R-CNN"; Redmon and Farhadi (2017), "YOLO9000", section 2, for the anchors; Ahonen,
 Hadid and Pietikainen (2006), "Face Description with Local Binary Patterns". With 12,880 photographs of WIDER FACE, and
